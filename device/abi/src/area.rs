@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The layout of the queue area.
+
+use core::mem::offset_of;
+
+use crate::{AREA_SIZE, Counter};
+
+/// Receive completion records. A power of two, at least as many as the receive ring has entries.
+pub const RX_RECORDS: u16 = 512;
+
+/// Transmit completion records. A power of two, at least as many as the transmit ring has entries.
+pub const TX_RECORDS: u16 = 512;
+
+/// What the device can do ([`Identity::capabilities`]).
+pub mod caps {
+    /// Receive records carry the time at which the frame entered the wire port.
+    pub const RX_TIMESTAMP: u32 = 1 << 0;
+    /// Transmit records carry the time at which the frame left.
+    pub const TX_TIMESTAMP: u32 = 1 << 1;
+    /// The device may ask for rendezvous.
+    pub const RENDEZVOUS: u32 = 1 << 2;
+}
+
+/// Values of [`Progress::phase`].
+pub mod phase {
+    /// No poll of this queue is running.
+    pub const IDLE: u32 = 0;
+    /// The poll function is running.
+    pub const POLL: u32 = 1;
+}
+
+/// Values of [`RendezvousHere::point`].
+pub mod point {
+    /// The poll has seen its ring empty and is about to call `napi_complete_done`; `NAPI_STATE_SCHED` is still owned.
+    pub const BEFORE_COMPLETE: u32 = 1;
+}
+
+/// Bits of [`Completion::flags`].
+pub mod record_flags {
+    /// The timestamp is valid.
+    pub const TIMESTAMP: u32 = 1 << 0;
+}
+
+/// Who the device is. Written by the device before it returns the hand-over chain, then constant.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Identity {
+    /// [`crate::MAGIC`].
+    pub magic: u32,
+    /// [`crate::VERSION`].
+    pub version: u16,
+    /// The queue pair.
+    pub pair: u16,
+    /// The generation of the hand-over that was accepted.
+    pub generation: u32,
+    /// [`caps`].
+    pub capabilities: u32,
+}
+
+/// The doorbell record. Written by the driver. An arm is: `ci`, then (release) `arm`, then a kick of the receive
+/// queue. Several arms may share one kick, so the device compares `arm` with `!=`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Doorbell {
+    /// Consumer index: receive used-ring entries consumed since the queue was started.
+    pub ci: u32,
+    /// Arm sequence number: a new value asks for one interrupt.
+    pub arm: u32,
+}
+
+/// How far the driver has come. Written by the driver; counters run freely.
+///
+/// The device tells from `irq_seen` and `irq_owned` whether an interrupt it fired is still in flight, and what became
+/// of it; this is what makes the loss verdict a matter of state instead of time.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Progress {
+    /// Polls begun.
+    pub polls: u32,
+    /// Receive interrupt handler runs.
+    pub irqs: u32,
+    /// Handler runs that found `NAPI_STATE_SCHED` owned by somebody else.
+    pub irqs_owned: u32,
+    /// [`Interrupts::fired`] as the latest handler run read it.
+    pub irq_seen: u32,
+    /// [`Interrupts::fired`] as read by the latest handler run that found `NAPI_STATE_SCHED` owned. Written before
+    /// `irq_seen` (release).
+    pub irq_owned: u32,
+    /// [`phase`].
+    pub phase: u32,
+}
+
+/// Interrupts raised. Written by the device.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Interrupts {
+    /// Number of the latest receive interrupt; written (release) before the interrupt is raised.
+    pub fired: u32,
+}
+
+/// The device asks for a rendezvous. Written by the device.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct RendezvousWant {
+    /// 0: none wanted. Else the [`point`] at which the guest is to stop.
+    pub point: u32,
+}
+
+/// The guest has come to a rendezvous. Written by the guest's test module, followed by a kick of the receive queue.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct RendezvousHere {
+    /// Sequence number of the meeting: a new value says "I am here, and spin".
+    pub here: u32,
+    /// Where: [`point`]. Written before `here` (release).
+    pub point: u32,
+}
+
+/// The device lets the guest go on. Written by the device.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct RendezvousAck {
+    /// Equal to [`RendezvousHere::here`]: go on.
+    pub ack: u32,
+}
+
+/// One completion. Written by the device before the used index that publishes it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
+pub struct Completion {
+    /// Device clock, ns. Receive: when the frame entered the wire port. Transmit: when it left.
+    pub timestamp_ns: u64,
+    /// Completion number: lets the driver see that the record is the one it looks for.
+    pub number: u32,
+    /// [`record_flags`].
+    pub flags: u32,
+}
+
+/// The queue area.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(4096))]
+pub struct Area {
+    /// Device-written.
+    pub identity: Identity,
+    /// Driver-written.
+    pub doorbell: Doorbell,
+    /// Driver-written.
+    pub progress: Progress,
+    /// Device-written.
+    pub interrupts: Interrupts,
+    /// Device-written.
+    pub want: RendezvousWant,
+    /// Written by the guest's test module.
+    pub here: RendezvousHere,
+    /// Device-written.
+    pub ack: RendezvousAck,
+    /// Keeps the records page-aligned; room for the mailbox of a later version. Not touched.
+    pub reserved: [u8; 4096 - 7 * 64],
+    /// Receive records, device-written, indexed by completion number modulo [`RX_RECORDS`].
+    pub rx: [Completion; RX_RECORDS as usize],
+    /// Transmit records, device-written, indexed by completion number modulo [`TX_RECORDS`].
+    pub tx: [Completion; TX_RECORDS as usize],
+    /// Room for the event ring of a later version. Not touched.
+    pub tail: [u8; AREA_SIZE as usize - 4096 - 16 * (RX_RECORDS as usize + TX_RECORDS as usize)],
+}
+
+const _: () = assert!(size_of::<Area>() == AREA_SIZE as usize);
+const _: () = assert!(size_of::<Completion>() == 16);
+const _: () = assert!(RX_RECORDS.is_power_of_two() && TX_RECORDS.is_power_of_two());
+
+/// Byte offsets of the cells from the start of the area.
+pub mod offset {
+    use super::{Area, offset_of};
+
+    /// [`super::Identity::magic`]
+    pub const MAGIC: usize = offset_of!(Area, identity.magic);
+    /// [`super::Identity::version`]
+    pub const VERSION: usize = offset_of!(Area, identity.version);
+    /// [`super::Identity::pair`]
+    pub const PAIR: usize = offset_of!(Area, identity.pair);
+    /// [`super::Identity::generation`]
+    pub const GENERATION: usize = offset_of!(Area, identity.generation);
+    /// [`super::Identity::capabilities`]
+    pub const CAPABILITIES: usize = offset_of!(Area, identity.capabilities);
+    /// [`super::Doorbell::ci`]
+    pub const CI: usize = offset_of!(Area, doorbell.ci);
+    /// [`super::Doorbell::arm`]
+    pub const ARM: usize = offset_of!(Area, doorbell.arm);
+    /// [`super::Progress::polls`]
+    pub const POLLS: usize = offset_of!(Area, progress.polls);
+    /// [`super::Progress::irqs`]
+    pub const IRQS: usize = offset_of!(Area, progress.irqs);
+    /// [`super::Progress::irqs_owned`]
+    pub const IRQS_OWNED: usize = offset_of!(Area, progress.irqs_owned);
+    /// [`super::Progress::irq_seen`]
+    pub const IRQ_SEEN: usize = offset_of!(Area, progress.irq_seen);
+    /// [`super::Progress::irq_owned`]
+    pub const IRQ_OWNED: usize = offset_of!(Area, progress.irq_owned);
+    /// [`super::Progress::phase`]
+    pub const PHASE: usize = offset_of!(Area, progress.phase);
+    /// [`super::Interrupts::fired`]
+    pub const FIRED: usize = offset_of!(Area, interrupts.fired);
+    /// [`super::RendezvousWant::point`]
+    pub const WANT: usize = offset_of!(Area, want.point);
+    /// [`super::RendezvousHere::here`]
+    pub const HERE: usize = offset_of!(Area, here.here);
+    /// [`super::RendezvousHere::point`]
+    pub const HERE_POINT: usize = offset_of!(Area, here.point);
+    /// [`super::RendezvousAck::ack`]
+    pub const ACK: usize = offset_of!(Area, ack.ack);
+    /// First receive record.
+    pub const RX: usize = offset_of!(Area, rx);
+    /// First transmit record.
+    pub const TX: usize = offset_of!(Area, tx);
+}
+
+/// Byte offset of the record of completion `number` in the record array that starts at `base` ([`offset::RX`] or
+/// [`offset::TX`]) and has `records` entries ([`RX_RECORDS`], [`TX_RECORDS`]).
+#[must_use]
+pub const fn completion_offset(base: usize, records: u16, number: Counter) -> usize {
+    base + size_of::<Completion>() * (number.0 as usize & (records as usize - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_different_writers_are_on_different_cache_lines() {
+        let device = [offset::MAGIC, offset::FIRED, offset::WANT, offset::ACK, offset::RX, offset::TX];
+        let driver = [offset::CI, offset::PHASE, offset::HERE];
+        for d in device {
+            for g in driver {
+                assert_ne!(d / 64, g / 64);
+            }
+        }
+    }
+
+    #[test]
+    fn records_stay_inside_the_area_and_wrap() {
+        let last = completion_offset(offset::TX, TX_RECORDS, Counter(u32::MAX));
+        assert!(last + size_of::<Completion>() <= AREA_SIZE as usize);
+        assert_eq!(completion_offset(offset::RX, RX_RECORDS, Counter(512)), offset::RX);
+        assert_eq!(
+            completion_offset(offset::RX, RX_RECORDS, Counter(u32::MAX).plus(1)),
+            completion_offset(offset::RX, RX_RECORDS, Counter(u32::MAX)) + 16 - 512 * 16
+        );
+    }
+}

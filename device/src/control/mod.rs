@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The host's side of the device: the control socket.
+
+pub mod protocol;

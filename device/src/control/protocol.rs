@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is said on the control socket: one JSON object a line, requests in, replies out.
+//!
+//! One run at a time. A run's reply is preceded by any number of [`Reply::Progress`] lines.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// A request to the backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Ask for [`Reply::Status`].
+    Status,
+    /// Run rounds at the rendezvous; answered by [`Reply::Strike`].
+    Strike(StrikeRun),
+    /// Send packets at random gaps, nothing else; answered by [`Reply::Random`].
+    Random(RandomRun),
+    /// Watch, and from time to time strike, the requests that come in on the wire; answered by [`Reply::WatchStarted`].
+    WatchStart(WatchRun),
+    /// End the watch; answered by [`Reply::Watch`].
+    WatchStop,
+}
+
+/// A reply of the backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// The state of the device.
+    Status(Status),
+    /// A run goes on.
+    Progress {
+        /// Rounds or packets done.
+        done: u32,
+        /// Rounds or packets asked for.
+        total: u32,
+    },
+    /// The strike run is over.
+    Strike(StrikeReport),
+    /// The random run is over.
+    Random(RandomReport),
+    /// Requests are being watched.
+    WatchStarted,
+    /// The watch is over.
+    Watch(WatchReport),
+    /// The request could not be carried out.
+    Error {
+        /// What, and why.
+        message: String,
+    },
+}
+
+/// Device state at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// A vhost-user front end is connected and has started both queues.
+    pub running: bool,
+    /// Generation of the queue area in use; `None` when the device is plain virtio-net.
+    pub area: Option<u32>,
+    /// Receive completions published.
+    pub produced: u32,
+    /// Receive completions covered by the last interrupt.
+    pub signaled: u32,
+    /// Receive completions consumed, as last written by the driver.
+    pub ci: u32,
+    /// The receive queue is armed.
+    pub armed: bool,
+    /// Interrupts raised.
+    pub fired: u32,
+    /// Named counters, all documented in `docs/`.
+    pub counters: std::collections::BTreeMap<String, u64>,
+}
+
+/// Where generated frames come from and go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The guest's MAC address.
+    pub guest_mac: [u8; 6],
+    /// The guest's address.
+    pub guest_ip: Ipv4Addr,
+    /// The guest's UDP port.
+    pub guest_port: u16,
+    /// The imaginary peer's MAC address.
+    pub peer_mac: [u8; 6],
+    /// The imaginary peer's address.
+    pub peer_ip: Ipv4Addr,
+    /// The imaginary peer's UDP port.
+    pub peer_port: u16,
+}
+
+/// The frame that starts a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Starter {
+    /// A UDP datagram of the flow: it wakes a busy-polling receiver, or makes the driver refill.
+    Udp,
+    /// A TCP segment that GRO holds, to an address the guest does not have: it leaves the `gro_flush_timeout` watchdog armed.
+    GroHeld,
+}
+
+/// A run of rounds: starter, rendezvous, strike with one UDP datagram of the flow, verdict, and, when lost, the next packet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StrikeRun {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Rounds.
+    pub rounds: u32,
+    /// Addresses.
+    pub flow: Flow,
+    /// What starts a round.
+    pub starter: Starter,
+    /// How long a lost packet is left alone before the next one is sent: uniform between these, microseconds.
+    pub stuck_us: (u32, u32),
+}
+
+/// What became of a struck packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// An arm covered it without it ever having been lost.
+    Delivered,
+    /// Lost (interface rule 5) until the next packet.
+    Lost,
+    /// Was lost, then found by a poll that no interrupt of this device started.
+    Rescued,
+    /// The strike did not come about, or its result was not seen.
+    Inconclusive,
+}
+
+/// One round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// The result.
+    pub outcome: Outcome,
+    /// Why, when inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Delivered: device timestamp of the packet to the arm that covered it, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_ns: Option<u64>,
+    /// Lost or rescued: device timestamp of the packet to the arm that covered it at last, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck_ns: Option<u64>,
+}
+
+/// Result of a [`StrikeRun`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StrikeReport {
+    /// One entry a round, in order.
+    pub rounds: Vec<Round>,
+    /// Starters sent, repeats included.
+    pub starters: u32,
+}
+
+/// Packets of a flow at random gaps, with no rendezvous.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RandomRun {
+    /// Seed of the gaps.
+    pub seed: u64,
+    /// Packets.
+    pub packets: u32,
+    /// Gap between two packets: uniform between these, microseconds.
+    pub gap_us: (u32, u32),
+    /// Addresses.
+    pub flow: Flow,
+}
+
+/// Result of a [`RandomRun`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RandomReport {
+    /// Packets published.
+    pub sent: u32,
+    /// Packets lost until the next one.
+    pub lost: u32,
+    /// Packets lost, then found by another poll.
+    pub rescued: u32,
+    /// Device timestamp to covering arm of the others, ns.
+    pub delivered_ns: Vec<u64>,
+    /// The same of the lost ones, ns.
+    pub stuck_ns: Vec<u64>,
+}
+
+/// Watch TCP requests (frames with payload) that the wire brings for one port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WatchRun {
+    /// Seed of the choice of victims.
+    pub seed: u64,
+    /// The guest's TCP port.
+    pub port: u16,
+    /// Requests struck at the rendezvous, per thousand; 0: only count natural losses.
+    pub strike_per_mille: u32,
+}
+
+/// A request struck at the rendezvous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Struck {
+    /// Device timestamp of its frame (the guest sees the same on its socket), ns.
+    pub timestamp_ns: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Result of a [`WatchRun`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WatchReport {
+    /// Frames with payload for the port.
+    pub requests: u32,
+    /// The struck ones.
+    pub struck: Vec<Struck>,
+    /// Requests chosen, but the guest did not come to the rendezvous in time: delivered as any other.
+    pub not_met: u32,
+    /// Every loss in the run, struck or natural.
+    pub lost: u32,
+    /// Every rescue.
+    pub rescued: u32,
+}

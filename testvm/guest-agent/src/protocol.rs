@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What testvm and the agent say to each other over the second serial port: one JSON object a line.
+//!
+//! testvm asks, the agent answers, one at a time; the agent speaks first, once, with [`Reply::Ready`].
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// A request to the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// Load a module from the initramfs.
+    InsertModule {
+        /// Path of the `.ko` in the initramfs.
+        path: String,
+        /// Parameters, as insmod takes them.
+        params: String,
+    },
+    /// Unload a module.
+    RemoveModule {
+        /// Module name.
+        name: String,
+    },
+    /// Write a file of /proc or /sys.
+    WriteFile {
+        /// Path.
+        path: String,
+        /// What to write.
+        value: String,
+    },
+    /// Read a file of /proc or /sys; answered by [`Reply::Text`], trailing white space removed.
+    ReadFile {
+        /// Path.
+        path: String,
+    },
+    /// Configure and raise a link; waits until the carrier is there.
+    LinkUp {
+        /// Interface.
+        name: String,
+        /// Its address.
+        ip: Ipv4Addr,
+        /// Prefix length.
+        prefix_len: u8,
+        /// Neighbours that need no ARP.
+        neighbours: Vec<(Ipv4Addr, [u8; 6])>,
+    },
+    /// Take a link down.
+    LinkDown {
+        /// Interface.
+        name: String,
+    },
+    /// Bind the interrupt whose name in /proc/interrupts is this to one CPU.
+    IrqAffinity {
+        /// For example `virtio0-rx`.
+        irq: String,
+        /// CPU number.
+        cpu: usize,
+    },
+    /// Bind the kernel thread whose name begins so to one CPU.
+    PinThread {
+        /// For example `napi/eth0-`.
+        comm_prefix: String,
+        /// CPU number.
+        cpu: usize,
+    },
+    /// Turn hardware receive timestamps of an interface on (`SIOCSHWTSTAMP`, all packets).
+    HwTimestamps {
+        /// Interface.
+        name: String,
+    },
+    /// Start a UDP receiver on a connected socket: blocking `recv`, nothing between two calls.
+    ReceiverStart {
+        /// Own address.
+        local: (Ipv4Addr, u16),
+        /// Peer's address.
+        peer: (Ipv4Addr, u16),
+        /// `SO_BUSY_POLL`, microseconds; 0: none.
+        busy_poll_us: u32,
+        /// CPU to run on.
+        cpu: usize,
+    },
+    /// Stop it; answered by [`Reply::Count`] of datagrams received.
+    ReceiverStop,
+    /// Start the RPC server (one TCP connection after another).
+    RpcStart {
+        /// Own address.
+        local: (Ipv4Addr, u16),
+        /// `SO_BUSY_POLL` of the connection, microseconds; 0: none.
+        busy_poll_us: u32,
+        /// CPU to run on.
+        cpu: usize,
+    },
+    /// Stop it; answered by [`Reply::Count`] of requests served.
+    RpcStop,
+    /// Kernel log lines since the last call; answered by [`Reply::Text`].
+    KernelLog,
+    /// Power the machine off. No answer.
+    PowerOff,
+}
+
+/// An answer of the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// The guest is up.
+    Ready {
+        /// `uname -r`.
+        kernel: String,
+        /// Online CPUs.
+        cpus: usize,
+        /// Current clock source.
+        clocksource: String,
+    },
+    /// Done.
+    Done,
+    /// Text asked for.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// A count asked for.
+    Count {
+        /// The count.
+        count: u64,
+    },
+    /// It did not work.
+    Error {
+        /// What, and why.
+        message: String,
+    },
+}
