@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a run consists of, decided before anything is started.
+
+use serde::{Deserialize, Serialize};
+
+/// How an interrupt takes the NAPI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The driver's handler uses the expression of Linux 4.10.
+    Prefix,
+    /// The driver calls the kernel's `napi_schedule_prep`, which a livepatch has turned into that of Linux 4.10.
+    Livepatch,
+    /// The driver calls the kernel's own `napi_schedule_prep`.
+    Fixed,
+}
+
+impl Mode {
+    /// Whether packets struck in this mode should be lost.
+    #[must_use]
+    pub fn loses(self) -> bool {
+        self != Self::Fixed
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Prefix => "prefix",
+            Self::Livepatch => "livepatch",
+            Self::Fixed => "fixed",
+        })
+    }
+}
+
+/// Who owns `NAPI_STATE_SCHED` when the interrupt comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// The driver's own `napi_schedule`, from its refill timer.
+    Driver,
+    /// A receiver with `SO_BUSY_POLL`.
+    BusyPoll,
+    /// The `gro_flush_timeout` watchdog.
+    Watchdog,
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Driver => "driver",
+            Self::BusyPoll => "busy-poll",
+            Self::Watchdog => "watchdog",
+        })
+    }
+}
+
+/// One boot of the guest and what is run in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Virtual CPUs.
+    pub vcpus: usize,
+    /// Modes, each with its cells, in order: the link goes down and up between two.
+    pub modes: Vec<ModePlan>,
+}
+
+/// Everything that is run in one mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModePlan {
+    /// The mode.
+    pub mode: Mode,
+    /// Owners to strike, one cell each.
+    pub owners: Vec<Owner>,
+    /// Packets of the unassisted run; 0: none.
+    pub unassisted: u32,
+    /// RPC runs, in order.
+    pub rpc: Vec<RpcPlan>,
+}
+
+/// One RPC run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RpcPlan {
+    /// Requests.
+    pub requests: u32,
+    /// Of a thousand requests, how many the device strikes; 0: the run is unassisted.
+    pub strike_per_mille: u32,
+}
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Rounds a cell.
+    pub rounds: u32,
+    /// Packets of the unassisted runs.
+    pub unassisted: u32,
+    /// Requests of an RPC run.
+    pub rpcs: u32,
+    /// Also with one vCPU.
+    pub single_cpu: bool,
+}
+
+impl Size {
+    /// The full run.
+    pub const FULL: Self = Self { rounds: 100, unassisted: 20_000, rpcs: 1_000, single_cpu: true };
+    /// `--quick`.
+    pub const QUICK: Self = Self { rounds: 10, unassisted: 1_000, rpcs: 200, single_cpu: false };
+}
+
+/// Of a thousand RPCs, how many are struck.
+pub const STRIKE_PER_MILLE: u32 = 30;
+
+/// The run of `size`: few boots, everything else inside them.
+#[must_use]
+pub fn plan(size: Size) -> Vec<Boot> {
+    let owners = vec![Owner::Driver, Owner::BusyPoll, Owner::Watchdog];
+    let struck = RpcPlan { requests: size.rpcs, strike_per_mille: STRIKE_PER_MILLE };
+    let natural = RpcPlan { requests: size.rpcs, strike_per_mille: 0 };
+    let two = [
+        (Mode::Prefix, size.unassisted, vec![struck, natural]),
+        (Mode::Livepatch, 0, vec![]),
+        (Mode::Fixed, size.unassisted, vec![struck]),
+    ];
+    let mut boots = Vec::new();
+    if size.single_cpu {
+        let modes = two
+            .iter()
+            .map(|(mode, ..)| ModePlan { mode: *mode, owners: owners.clone(), unassisted: 0, rpc: vec![] })
+            .collect();
+        boots.push(Boot { vcpus: 1, modes });
+    }
+    let modes = two
+        .into_iter()
+        .map(|(mode, unassisted, rpc)| ModePlan { mode, owners: owners.clone(), unassisted, rpc })
+        .collect();
+    boots.push(Boot { vcpus: 2, modes });
+    boots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_full_run_is_the_whole_matrix() {
+        let boots = plan(Size::FULL);
+        let mut cells: Vec<_> = boots
+            .iter()
+            .flat_map(|b| b.modes.iter().flat_map(|m| m.owners.iter().map(|o| (b.vcpus, m.mode, *o))))
+            .collect();
+        assert_eq!(cells.len(), 18);
+        cells.sort_by_key(|c| format!("{c:?}"));
+        cells.dedup();
+        assert_eq!(cells.len(), 18, "a cell is run twice");
+        assert!(boots.iter().flat_map(|b| &b.modes).any(|m| m.mode == Mode::Fixed && m.unassisted == 20_000));
+    }
+
+    #[test]
+    fn the_quick_run_boots_once() {
+        let boots = plan(Size::QUICK);
+        assert_eq!(boots.len(), 1);
+        assert_eq!(boots[0].vcpus, 2);
+    }
+}
