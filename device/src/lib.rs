@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The tsnic device.
+//! The tsnic device: a vhost-user network backend that timestamps every packet and places its interrupts.
 
+pub mod clock;
 pub mod control;
