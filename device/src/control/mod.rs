@@ -2,3 +2,4 @@
 //! The host's side of the device: the control socket.
 
 pub mod protocol;
+pub mod seam;

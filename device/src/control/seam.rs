@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The seam between the control thread and the data path: two queues and two eventfds. Neither side ever waits for the
+//! other.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::protocol::Status;
+use crate::clock::Instant;
+use crate::irq::adversary::Adversary;
+use crate::irq::run::{Actions, Finished, Observation, RunRequest};
+
+/// What the control thread asks of the data path.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Send [`Answer::Status`].
+    Status,
+    /// Start a run: [`Answer::Started`] or [`Answer::Refused`] comes at once.
+    Start(RunRequest),
+    /// End the watch: its [`Answer::Finished`] will come, or [`Answer::Refused`] when no watch is on.
+    StopWatch,
+    /// End the run without a result: [`Answer::Cancelled`] comes.
+    Cancel,
+}
+
+/// What the data path answers. In the order of the commands, with those of a run in between.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To [`Command::Status`].
+    Status(Status),
+    /// The run has started.
+    Started,
+    /// The command cannot be carried out, and why.
+    Refused(String),
+    /// The run goes on.
+    Progress {
+        /// Rounds or packets done.
+        done: u32,
+        /// Rounds or packets asked for.
+        total: u32,
+    },
+    /// The run is over.
+    Finished(Box<Finished>),
+    /// The run, if one was on, has ended without a result.
+    Cancelled,
+}
+
+/// The control thread's end.
+#[derive(Debug)]
+pub struct ControlEnd {
+    commands: Sender<Command>,
+    answers: Receiver<Answer>,
+    ask: EventFd,
+    answered: EventFd,
+}
+
+/// The data path's end. None of its methods blocks.
+#[derive(Debug)]
+pub struct WorkerEnd {
+    commands: Receiver<Command>,
+    answers: Sender<Answer>,
+    ask: EventFd,
+    answered: EventFd,
+}
+
+/// Makes the two ends.
+///
+/// # Errors
+/// When the process has no file descriptor left.
+pub fn seam() -> io::Result<(ControlEnd, WorkerEnd)> {
+    let (ask, answered) = (EventFd::new(EFD_NONBLOCK)?, EventFd::new(EFD_NONBLOCK)?);
+    let (command_sender, command_receiver) = channel();
+    let (answer_sender, answer_receiver) = channel();
+    let control = ControlEnd {
+        commands: command_sender,
+        answers: answer_receiver,
+        ask: ask.try_clone()?,
+        answered: answered.try_clone()?,
+    };
+    Ok((control, WorkerEnd { commands: command_receiver, answers: answer_sender, ask, answered }))
+}
+
+impl ControlEnd {
+    /// Sends a command. False when the data path is gone.
+    #[must_use]
+    pub fn send(&self, command: Command) -> bool {
+        // The counter of an eventfd is full only after 2^64 - 2 writes that nobody read.
+        self.commands.send(command).is_ok() && self.ask.write(1).is_ok()
+    }
+
+    /// The next answer, if there is one.
+    #[must_use]
+    pub fn try_recv(&self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+
+    /// Readable when there are answers.
+    #[must_use]
+    pub const fn event(&self) -> &EventFd {
+        &self.answered
+    }
+}
+
+impl WorkerEnd {
+    /// Readable when there are commands.
+    #[must_use]
+    pub const fn event(&self) -> &EventFd {
+        &self.ask
+    }
+
+    /// Carries out every command that waits, after clearing the event. Step the adversary afterwards.
+    pub fn serve(
+        &self,
+        adversary: &mut Adversary,
+        now: Instant,
+        seen: &Observation,
+        mut status: impl FnMut() -> Status,
+    ) {
+        // EAGAIN: nothing was waiting, or it has been served already.
+        let _ = self.ask.read();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Status => self.send(Answer::Status(status())),
+                Command::Start(request) => self.send(match adversary.start(request, now, seen) {
+                    Ok(()) => Answer::Started,
+                    Err(error) => Answer::Refused(error.to_string()),
+                }),
+                Command::StopWatch => {
+                    if !adversary.stop_watch() {
+                        self.send(Answer::Refused("No watch is on".into()));
+                    }
+                }
+                Command::Cancel => {
+                    adversary.cancel();
+                    self.send(Answer::Cancelled);
+                }
+            }
+        }
+    }
+
+    /// Passes on what a step has to report. Takes it out of `actions`.
+    pub fn report(&self, actions: &mut Actions) {
+        if let Some((done, total)) = actions.progress.take() {
+            self.send(Answer::Progress { done, total });
+        }
+        if let Some(finished) = actions.finished.take() {
+            self.send(Answer::Finished(finished));
+        }
+    }
+
+    fn send(&self, answer: Answer) {
+        // The control thread is gone only while the process ends; there is nobody to tell then.
+        if self.answers.send(answer).is_ok() {
+            let _ = self.answered.write(1);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Arming: rules 1 to 5 of "Interrupts on a queue with an area" in `docs/interface.md`.
+
+use tsnic_abi::Counter;
+
+#[cfg(test)]
+mod tests;
+
+/// Interrupt state of one receive queue whose driver has handed over an area.
+///
+/// Counters of completions are free-running and wrap at 2^32. The device publishes at most one ring ahead of the driver,
+/// so any two of them are close together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interrupts {
+    produced: Counter,
+    signaled: Counter,
+    ci: Counter,
+    fired: Counter,
+    arm: Counter,
+    armed: bool,
+    ci_errors: u64,
+}
+
+impl Interrupts {
+    /// The state after a hand-over: nothing signaled beyond `ci`, not armed.
+    ///
+    /// `ci` and `arm` are the baselines of the hand-over header and `used_index` the receive ring's used index.
+    /// `irq_seen` is that cell of the new area: interrupts are numbered on from it, so that a number left over from an
+    /// earlier device is never taken for one of this one. The caller writes [`Self::fired`] to the area.
+    #[must_use]
+    pub const fn at_handover(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter) -> Self {
+        let produced = ci.widen(used_index);
+        Self { produced, signaled: ci, ci, fired: irq_seen, arm, armed: false, ci_errors: 0 }
+    }
+
+    /// Rule 1, second half: `completions` have been published by the used index, their records before it.
+    pub fn publish(&mut self, completions: u32) {
+        self.produced = self.produced.plus(completions);
+    }
+
+    /// Rule 2 without moderation: an interrupt is requested.
+    #[must_use]
+    pub const fn requested(&self) -> bool {
+        self.armed && self.produced.is_after(self.signaled)
+    }
+
+    /// Rule 3: fires, and returns the interrupt's number, which the caller writes to the area before it raises the
+    /// interrupt. `None`, and nothing changes, when no interrupt is requested.
+    #[must_use = "the number must be written to the area and the interrupt raised"]
+    pub fn fire(&mut self) -> Option<Counter> {
+        if !self.requested() {
+            return None;
+        }
+        self.signaled = self.produced;
+        self.armed = false;
+        self.fired = self.fired.plus(1);
+        Some(self.fired)
+    }
+
+    /// Rule 4: takes over the doorbell record. False, and nothing changes, when `arm` is the number already known.
+    ///
+    /// A `ci` that is ahead of `produced`, or behind an earlier one, is a driver error: it is counted
+    /// ([`Self::ci_errors`]) and taken as `produced`, or as the earlier one.
+    pub fn arm(&mut self, arm: Counter, ci: Counter) -> bool {
+        if arm == self.arm {
+            return false;
+        }
+        self.arm = arm;
+        self.ci = if ci.is_after(self.produced) {
+            self.ci_errors += 1;
+            self.produced
+        } else if self.ci.is_after(ci) {
+            self.ci_errors += 1;
+            self.ci
+        } else {
+            ci
+        };
+        self.signaled = self.signaled.latest(self.ci);
+        self.armed = true;
+        true
+    }
+
+    /// Rule 5: looks lost. Whether it is, [`super::loss`] decides.
+    #[must_use]
+    pub fn loss_candidate(&self) -> bool {
+        self.armed && self.produced == self.signaled && self.produced.is_after(self.ci)
+    }
+
+    /// Completions published.
+    #[must_use]
+    pub const fn produced(&self) -> Counter {
+        self.produced
+    }
+
+    /// Completions covered by the last interrupt.
+    #[must_use]
+    pub const fn signaled(&self) -> Counter {
+        self.signaled
+    }
+
+    /// Completions consumed, as of the last arm.
+    #[must_use]
+    pub const fn ci(&self) -> Counter {
+        self.ci
+    }
+
+    /// Number of the latest interrupt.
+    #[must_use]
+    pub const fn fired(&self) -> Counter {
+        self.fired
+    }
+
+    /// Sequence number of the last arm.
+    #[must_use]
+    pub const fn last_arm(&self) -> Counter {
+        self.arm
+    }
+
+    /// The driver has asked for an interrupt and not got it yet.
+    #[must_use]
+    pub const fn armed(&self) -> bool {
+        self.armed
+    }
+
+    /// Arms whose `ci` could not be true.
+    #[must_use]
+    pub const fn ci_errors(&self) -> u64 {
+        self.ci_errors
+    }
+
+    /// The driver has consumed every completion before `end`.
+    #[must_use]
+    pub const fn covered(&self, end: Counter) -> bool {
+        !end.is_after(self.ci)
+    }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The loss ledger: "In flight" of `docs/interface.md`.
+//!
+//! Rule 5 says that nothing in the device will ever fire for a packet. The ledger keeps apart what looks like it (the
+//! interrupt is still under way, or has found the NAPI free) from what is, and what another poll found after all.
+//!
+//! What it cannot see: a handler that found the NAPI owned by a *later* owner than the one that armed, whose poll has
+//! not begun yet. Such a packet looks lost until that poll arms. Hence the verdict is passed only when the next packet is
+//! due; a run lets some time go by before that.
+
+use tsnic_abi::{Counter, phase};
+
+use super::interrupts::Interrupts;
+use super::run::Progress;
+
+#[cfg(test)]
+mod tests;
+
+/// What a loss candidate is, as far as can be told now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No candidate: rule 5 does not hold.
+    Clear,
+    /// The interrupt has not reached its handler.
+    InFlight,
+    /// The handler took the NAPI; its poll will come.
+    Scheduled,
+    /// The handler found the NAPI owned, and a poll is running: it may be the one that finds the packet.
+    Polling,
+    /// The handler found the NAPI owned, the owner has armed, and no poll is running.
+    Lost,
+}
+
+/// What became of a loss candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The next packet is due and it is lost.
+    Lost,
+    /// It was lost as far as could be told, then an arm covered it.
+    Rescued,
+    /// Something ended it before it could be told: covered while in flight, scheduled or polling, or the next packet came
+    /// too early.
+    NotLost,
+}
+
+/// Keeps count of the losses of one receive queue.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    candidate: Option<Candidate>,
+    candidates: u64,
+    lost: u64,
+    rescued: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    /// Completions before this number are at stake.
+    end: Counter,
+    /// It has been seen in [`Standing::Lost`].
+    seen_lost: bool,
+}
+
+impl Ledger {
+    /// An arm has been processed. `progress` was read before the doorbell was.
+    pub fn armed(&mut self, irq: &Interrupts, progress: &Progress) -> Option<Verdict> {
+        let ended = match self.candidate {
+            Some(candidate) if irq.covered(candidate.end) => {
+                self.candidate = None;
+                Some(if candidate.seen_lost {
+                    self.rescued += 1;
+                    Verdict::Rescued
+                } else {
+                    Verdict::NotLost
+                })
+            }
+            _ => None,
+        };
+        if self.candidate.is_none() && irq.loss_candidate() {
+            self.candidate = Some(Candidate { end: irq.produced(), seen_lost: false });
+            self.candidates += 1;
+        }
+        self.look(irq, progress);
+        ended
+    }
+
+    /// Looks at the driver's progress and says what the open candidate is.
+    pub fn look(&mut self, irq: &Interrupts, progress: &Progress) -> Standing {
+        let standing = self.standing(irq, progress);
+        if let Some(candidate) = &mut self.candidate {
+            candidate.seen_lost |= standing == Standing::Lost;
+        }
+        standing
+    }
+
+    /// What the open candidate is.
+    #[must_use]
+    pub fn standing(&self, irq: &Interrupts, progress: &Progress) -> Standing {
+        if self.candidate.is_none() {
+            Standing::Clear
+        } else if progress.irq_seen != irq.fired() {
+            Standing::InFlight
+        } else if progress.irq_owned != irq.fired() {
+            Standing::Scheduled
+        } else if progress.phase == phase::IDLE {
+            Standing::Lost
+        } else {
+            Standing::Polling
+        }
+    }
+
+    /// The next packet is due: passes the verdict on the open candidate. Call it before the packet is published.
+    pub fn judge(&mut self, irq: &Interrupts, progress: &Progress) -> Option<Verdict> {
+        let standing = self.standing(irq, progress);
+        self.candidate.take()?;
+        Some(if standing == Standing::Lost {
+            self.lost += 1;
+            Verdict::Lost
+        } else {
+            Verdict::NotLost
+        })
+    }
+
+    /// There is a candidate to be judged.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.candidate.is_some()
+    }
+
+    /// Candidates so far, the open one included.
+    #[must_use]
+    pub const fn candidates(&self) -> u64 {
+        self.candidates
+    }
+
+    /// Verdicts [`Verdict::Lost`] so far.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Verdicts [`Verdict::Rescued`] so far.
+    #[must_use]
+    pub const fn rescued(&self) -> u64 {
+        self.rescued
+    }
+}

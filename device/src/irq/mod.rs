@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Interrupts: arming, moderation, the loss ledger, and the adversary that chooses their moment.
+//!
+//! Everything here is a pure state machine: time is an argument, choices come from a seed, and nothing knows a file
+//! descriptor, a thread or guest memory.
+
+pub mod adversary;
+pub mod interrupts;
+pub mod loss;
+pub mod moderation;
+pub mod queue;
+pub mod request;
+pub mod run;

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Interrupt moderation, with the meaning of `ethtool -C`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tsnic_abi::Counter;
+
+use crate::clock::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// When a requested interrupt may be raised. The default, both 0, is: at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// `rx-usecs`: microseconds from the first unsignaled packet. 0: no limit of time.
+    pub rx_usecs: u32,
+    /// `rx-frames`: unsignaled packets. 0: no limit of packets.
+    pub rx_frames: u32,
+}
+
+/// The answer to a requested interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Raise it now.
+    Now,
+    /// Raise it then, if nothing happens before.
+    At(Instant),
+    /// It waits for more packets, however long that takes.
+    MorePackets,
+}
+
+/// Moderation of one receive queue.
+#[derive(Clone, Debug)]
+pub struct Moderation {
+    limits: Limits,
+    /// The unsignaled packets, oldest first: end completion number and time of publication. Empty while moderation is
+    /// off, and never longer than the ring.
+    packets: VecDeque<(Counter, Instant)>,
+}
+
+impl Moderation {
+    /// Nothing published yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, packets: VecDeque::new() }
+    }
+
+    /// Whether packets have to be told at all.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.limits == Limits::default()
+    }
+
+    /// A packet has been published whose completions end before number `end`.
+    pub fn published(&mut self, end: Counter, now: Instant) {
+        if !self.is_off() {
+            self.packets.push_back((end, now));
+        }
+    }
+
+    /// Everything before `signaled` is covered, by an interrupt or by an arm.
+    pub fn signaled(&mut self, signaled: Counter) {
+        while self.packets.front().is_some_and(|(end, _)| !end.is_after(signaled)) {
+            self.packets.pop_front();
+        }
+    }
+
+    /// When an interrupt that is requested now may be raised.
+    #[must_use]
+    pub fn moment(&self, now: Instant) -> Moment {
+        // Completions of unknown age, published before the hand-over, are not held back.
+        let Some(&(_, first)) = self.packets.front() else { return Moment::Now };
+        let Limits { rx_usecs, rx_frames } = self.limits;
+        if rx_frames != 0 && self.packets.len() >= rx_frames as usize {
+            return Moment::Now;
+        }
+        if rx_usecs == 0 {
+            return Moment::MorePackets;
+        }
+        let due = first.plus(Duration::from_micros(rx_usecs.into()));
+        if now >= due { Moment::Now } else { Moment::At(due) }
+    }
+}

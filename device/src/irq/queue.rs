@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Everything about the interrupts of one receive queue with an area: arming, moderation and the loss ledger as one.
+
+use tsnic_abi::Counter;
+
+use super::interrupts::Interrupts;
+use super::loss::{Ledger, Standing, Verdict};
+use super::moderation::{Limits, Moderation, Moment};
+use super::run::Progress;
+use crate::clock::Instant;
+
+/// Interrupts of one receive queue whose driver has handed over an area. Made anew at each hand-over.
+///
+/// The worker drives it in this order, each time round:
+/// 1. copy the progress cells, then the doorbell (`arm`, then `ci`) out of the area;
+/// 2. [`Self::doorbell`];
+/// 3. step the [`super::adversary::Adversary`] and do what it says;
+/// 4. for each packet it publishes, from the wire or made up: [`Self::due`], write the record and the used index,
+///    [`Self::published`];
+/// 5. [`Self::poll`], and raise the interrupt when it says so.
+#[derive(Clone, Debug)]
+pub struct RxIrq {
+    interrupts: Interrupts,
+    moderation: Moderation,
+    ledger: Ledger,
+    armed_at: Option<Instant>,
+}
+
+/// What [`RxIrq::poll`] wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Nothing.
+    None,
+    /// Write this number to the area's `fired` cell (release), then write the call eventfd.
+    Raise(Counter),
+    /// Poll again at this time: moderation holds an interrupt back.
+    At(Instant),
+}
+
+impl RxIrq {
+    /// The state after a hand-over; see [`Interrupts::at_handover`]. Write [`Interrupts::fired`] to the area.
+    #[must_use]
+    pub fn at_handover(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter, limits: Limits) -> Self {
+        Self {
+            interrupts: Interrupts::at_handover(ci, used_index, arm, irq_seen),
+            moderation: Moderation::new(limits),
+            ledger: Ledger::default(),
+            armed_at: None,
+        }
+    }
+
+    /// Takes over the doorbell record. True when it was an arm. Also has the ledger look at `progress`, which must have
+    /// been read before the doorbell.
+    pub fn doorbell(&mut self, arm: Counter, ci: Counter, progress: &Progress, now: Instant) -> bool {
+        let armed = self.interrupts.arm(arm, ci);
+        if armed {
+            self.armed_at = Some(now);
+            self.moderation.signaled(self.interrupts.signaled());
+            self.ledger.armed(&self.interrupts, progress);
+        } else {
+            self.ledger.look(&self.interrupts, progress);
+        }
+        armed
+    }
+
+    /// A packet is about to be published: judges an open loss candidate. Cheap when there is none.
+    ///
+    /// `progress` is the copy that was given to [`Self::doorbell`] last.
+    pub fn due(&mut self, progress: &Progress) -> Option<Verdict> {
+        if self.ledger.is_open() { self.ledger.judge(&self.interrupts, progress) } else { None }
+    }
+
+    /// A packet of `completions` (1 or more, with mergeable buffers) has been published.
+    pub fn published(&mut self, completions: u32, now: Instant) {
+        self.interrupts.publish(completions);
+        self.moderation.published(self.interrupts.produced(), now);
+    }
+
+    /// Rules 2 and 3: raises the interrupt if one is requested and moderation allows.
+    #[must_use = "an interrupt that was fired must be raised"]
+    pub fn poll(&mut self, now: Instant) -> Request {
+        if !self.interrupts.requested() {
+            return Request::None;
+        }
+        match self.moderation.moment(now) {
+            Moment::Now => self.force(),
+            Moment::At(due) => Request::At(due),
+            Moment::MorePackets => Request::None,
+        }
+    }
+
+    /// The same without moderation: the adversary chose this moment.
+    #[must_use = "an interrupt that was fired must be raised"]
+    pub fn force(&mut self) -> Request {
+        match self.interrupts.fire() {
+            Some(number) => {
+                self.moderation.signaled(self.interrupts.signaled());
+                Request::Raise(number)
+            }
+            None => Request::None,
+        }
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What the open loss candidate is.
+    #[must_use]
+    pub fn standing(&self, progress: &Progress) -> Standing {
+        self.ledger.standing(&self.interrupts, progress)
+    }
+
+    /// When the last arm was taken over; `None` before the first.
+    #[must_use]
+    pub const fn armed_at(&self) -> Option<Instant> {
+        self.armed_at
+    }
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a run is told and what it may ask for: the vocabulary between the adversary and the worker that obeys it.
+
+use tsnic_abi::Counter;
+
+use super::queue::RxIrq;
+use crate::clock::Instant;
+use crate::control::protocol::{RandomReport, RandomRun, Starter, StrikeReport, StrikeRun, WatchReport, WatchRun};
+
+/// The progress cells, copied out of the area once. Read `irq_seen` (acquire) before `irq_owned`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Polls begun.
+    pub polls: Counter,
+    /// Interrupt number the latest handler run saw.
+    pub irq_seen: Counter,
+    /// Interrupt number the latest handler run saw that found the NAPI owned.
+    pub irq_owned: Counter,
+    /// [`tsnic_abi::phase`].
+    pub phase: u32,
+}
+
+/// The `here` and `point` cells, copied out of the area once. Read `here` (acquire) before `point`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Sequence number of the meeting.
+    pub here: u32,
+    /// [`tsnic_abi::point`].
+    pub point: u32,
+}
+
+/// What is known of a queue area.
+#[derive(Clone, Copy, Debug)]
+pub struct AreaView<'a> {
+    /// Generation of the accepted hand-over.
+    pub generation: u32,
+    /// Interrupt state, the doorbell taken over after `progress` was read.
+    pub irq: &'a RxIrq,
+    /// Progress cells.
+    pub progress: Progress,
+    /// Rendezvous cells.
+    pub here: Here,
+}
+
+/// Frames the worker has read from the wire and holds back, as [`Wire::Hold`] told it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldFrames {
+    /// How many.
+    pub count: u32,
+    /// The last of them is a request (see [`super::request::is_request`]); the worker reads no further then.
+    pub request: bool,
+}
+
+/// What a run is shown at each step.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation<'a> {
+    /// The queue area; `None` while there is none, or the rings do not run.
+    pub area: Option<AreaView<'a>>,
+    /// Frames held back.
+    pub held: HeldFrames,
+}
+
+/// What the worker does with frames from the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wire {
+    /// Frames held back are published, in order; then frames go to the guest as they come.
+    #[default]
+    Open,
+    /// Nothing is read from the wire. Frames already held stay held.
+    Shut,
+    /// Frames are read and held back, up to and including the next request, and no more than [`HELD_FRAMES_MAX`]. They
+    /// have not entered the wire port yet: they are given their timestamp when they are released.
+    Hold,
+}
+
+/// The worker holds back no more frames than this.
+pub const HELD_FRAMES_MAX: u32 = 64;
+
+/// A frame the device makes up, belonging to the run's flow ([`super::adversary::Adversary::flow`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generated {
+    /// Starts a round.
+    Starter(Starter),
+    /// The UDP datagram that is struck.
+    Struck,
+    /// The UDP datagram that follows a lost one.
+    Next,
+    /// A UDP datagram of a random run.
+    Random,
+}
+
+/// What to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// One generated frame. `serial` differs from frame to frame of a run; put it into the frame, so that no two are alike.
+    Generated {
+        /// Which.
+        kind: Generated,
+        /// Number of the frame in its run, from 0.
+        serial: u32,
+    },
+    /// All frames held back, in order.
+    Held,
+}
+
+/// Answer to a [`Publish`]: [`super::adversary::Adversary::published`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// `produced` after the (last) frame.
+    pub end: Counter,
+    /// Timestamp in the record of the (last) frame.
+    pub timestamp: Instant,
+}
+
+/// What the worker is to do, in the order of the fields. `want` and `wire` are levels: they hold until the next step says
+/// otherwise. The others are done once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Actions {
+    /// Value of the area's `want` cell. Write it when the cell does not have it (a new area has 0).
+    pub want: u32,
+    /// What to do with the wire.
+    pub wire: Wire,
+    /// Publish this, tell [`super::adversary::Adversary::published`] (or `publish_failed` when the guest has posted no
+    /// buffers), then step again at once.
+    pub publish: Option<Publish>,
+    /// After the publish, raise the interrupt without regard to moderation ([`RxIrq::force`]).
+    pub fire: bool,
+    /// Write this to the area's `ack` cell.
+    pub ack: Option<u32>,
+    /// Step again at this time at the latest; in any case after a kick. The worker sleeps until then, it never spins.
+    pub wake: Option<Instant>,
+    /// The run goes on: done, total.
+    pub progress: Option<(u32, u32)>,
+    /// The run is over; the adversary has forgotten it.
+    pub finished: Option<Box<Finished>>,
+}
+
+/// A run to start.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunRequest {
+    /// Rounds at the rendezvous.
+    Strike(StrikeRun),
+    /// Packets at random gaps.
+    Random(RandomRun),
+    /// Watch requests from the wire.
+    Watch(WatchRun),
+}
+
+/// Result of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finished {
+    /// Of a strike run.
+    Strike(StrikeReport),
+    /// Of a random run.
+    Random(RandomReport),
+    /// Of a watch.
+    Watch(WatchReport),
+    /// The run could not go on: what, and why.
+    Failed(String),
+}
+
+/// Why a run was not started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// Another one has not ended.
+    #[error("Another run is on")]
+    Busy,
+    /// There is no queue area.
+    #[error("The guest has not handed over a queue area: is the tsnic driver loaded and its interface up?")]
+    NoArea,
+    /// A field of the request is out of range.
+    #[error("Field {field} is {value}, not {expected}")]
+    Field {
+        /// Its name in the request.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+}
