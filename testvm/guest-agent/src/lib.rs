@@ -1,4 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The protocol between testvm and the guest agent.
+//! The guest's side of the test VM: a small PID 1 that does what testvm asks over a serial line.
+//!
+//! testvm itself uses two parts of this library: [`protocol`], what is said on the serial line, and [`frame`], what the
+//! RPC client and the server in the guest say to each other over TCP.
 
+pub mod affinity;
+pub mod agent;
+pub mod clock;
+pub mod error;
+pub mod files;
+pub mod frame;
+pub mod hwtstamp;
+pub mod kmsg;
+pub mod link;
+pub mod modules;
 pub mod protocol;
+pub mod receiver;
+pub mod rpc;
+pub mod serial;
+pub mod sockopt;
+pub mod system;

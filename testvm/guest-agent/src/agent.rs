@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Requests to deeds.
+
+use crate::error::Error;
+use crate::kmsg::KernelLog;
+use crate::protocol::{Reply, Request};
+use crate::receiver::Receiver;
+use crate::rpc::RpcServer;
+use crate::{affinity, files, hwtstamp, link, modules};
+
+/// What the agent keeps from one request to the next.
+#[derive(Debug, Default)]
+pub struct Agent {
+    receiver: Option<Receiver>,
+    rpc: Option<RpcServer>,
+    log: Option<KernelLog>,
+}
+
+impl Agent {
+    /// Carries a request out. Whatever goes wrong becomes [`Reply::Error`]. [`Request::PowerOff`] is the caller's: here it
+    /// only stops what is running.
+    pub fn handle(&mut self, request: Request) -> Reply {
+        self.carry_out(request).unwrap_or_else(|error| Reply::Error { message: error.chain() })
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<Reply, Error> {
+        match request {
+            Request::InsertModule { path, params } => modules::insert(&path, &params)?,
+            Request::RemoveModule { name } => modules::remove(&name)?,
+            Request::WriteFile { path, value } => files::write(&path, &value)?,
+            Request::ReadFile { path } => return Ok(Reply::Text { text: files::read(&path)? }),
+            Request::LinkUp { name, ip, prefix_len, neighbours } => link::up(&name, ip, prefix_len, &neighbours)?,
+            Request::LinkDown { name } => link::down(&name)?,
+            Request::IrqAffinity { irq, cpu } => affinity::bind_irq(&irq, cpu)?,
+            Request::PinThread { comm_prefix, cpu } => affinity::pin_threads(&comm_prefix, cpu)?,
+            Request::HwTimestamps { name } => hwtstamp::enable(&name)?,
+            Request::ReceiverStart { local, peer, busy_poll_us, cpu } => {
+                if self.receiver.is_some() {
+                    return Err(Error::State("A UDP receiver is running already"));
+                }
+                self.receiver = Some(Receiver::start(local, peer, busy_poll_us, cpu)?);
+            }
+            Request::ReceiverStop => {
+                let receiver = self.receiver.take().ok_or(Error::State("No UDP receiver is running"))?;
+                return Ok(Reply::Count { count: receiver.stop()? });
+            }
+            Request::RpcStart { local, busy_poll_us, cpu } => {
+                if self.rpc.is_some() {
+                    return Err(Error::State("An RPC server is running already"));
+                }
+                self.rpc = Some(RpcServer::start(local, busy_poll_us, cpu)?);
+            }
+            Request::RpcStop => {
+                let server = self.rpc.take().ok_or(Error::State("No RPC server is running"))?;
+                return Ok(Reply::Count { count: server.stop()? });
+            }
+            Request::KernelLog => {
+                let log = match &mut self.log {
+                    Some(log) => log,
+                    none => none.insert(KernelLog::open()?),
+                };
+                return Ok(Reply::Text { text: log.read_new()? });
+            }
+            Request::PowerOff => {
+                // Their counts interest nobody any more.
+                let _ = self.receiver.take().map(Receiver::stop);
+                let _ = self.rpc.take().map(RpcServer::stop);
+            }
+        }
+        Ok(Reply::Done)
+    }
+}

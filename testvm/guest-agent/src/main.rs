@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! PID 1 of the test guest.
+
+use std::process::ExitCode;
+
+use guest_agent::agent::Agent;
+use guest_agent::error::Error;
+use guest_agent::protocol::Request;
+use guest_agent::serial::{Channel, Incoming};
+use guest_agent::{serial, system};
+
+/// The first serial port is the console.
+const PORT: &str = "/dev/ttyS1";
+
+fn main() -> ExitCode {
+    if std::process::id() != 1 {
+        system::log("This program is the init of testvm's guest; it does nothing elsewhere.");
+        return ExitCode::from(2);
+    }
+    system::power_off_on_panic();
+    if let Err(error) = serve() {
+        system::log(&error.chain());
+    }
+    system::power_off();
+    // The kernel refused to power off. PID 1 must not return.
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Serves requests until told to power off, or until the serial line is gone.
+fn serve() -> Result<(), Error> {
+    system::mount_all()?;
+    let port = serial::open(PORT)?;
+    let output = port.try_clone().map_err(Error::file("duplicate", PORT))?;
+    let mut channel = Channel::new(port, output);
+    let mut agent = Agent::default();
+    let ready = system::ready()?;
+    system::log(&format!("{ready:?}"));
+    channel.send(&ready).map_err(Error::file("write", PORT))?;
+    loop {
+        let reply = match channel.receive().map_err(Error::file("read", PORT))? {
+            Incoming::Request(request) => {
+                let last = request == Request::PowerOff;
+                let reply = agent.handle(request);
+                if last {
+                    return Ok(());
+                }
+                reply
+            }
+            Incoming::Bad(error) => guest_agent::protocol::Reply::Error { message: error.chain() },
+            Incoming::End => return Ok(()),
+        };
+        channel.send(&reply).map_err(Error::file("write", PORT))?;
+        system::reap();
+    }
+}
