@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use nix::sys::termios::{self, BaudRate, ControlFlags, SetArg};
+use rustix::termios::{self, ControlModes, OptionalActions};
 
 use crate::error::Error;
 use crate::protocol::{Reply, Request};
@@ -26,12 +26,12 @@ pub fn open(path: &str) -> Result<File, Error> {
         .open(path)
         .map_err(Error::file("open", path))?;
     let mut settings = termios::tcgetattr(&port).map_err(Error::file("read the settings of", path))?;
-    termios::cfmakeraw(&mut settings);
-    settings.control_flags |= ControlFlags::CLOCAL | ControlFlags::CREAD;
+    settings.make_raw();
+    settings.control_modes |= ControlModes::CLOCAL | ControlModes::CREAD;
     // The fastest an 8250 knows. An emulated one sends at once whatever it is told, but delays the receive interrupt of a
     // half-filled FIFO by four characters of the set speed: 4 ms at the default 9600.
-    termios::cfsetspeed(&mut settings, BaudRate::B115200).map_err(Error::file("set the speed of", path))?;
-    termios::tcsetattr(&port, SetArg::TCSANOW, &settings).map_err(Error::file("set up", path))?;
+    settings.set_speed(115_200).map_err(Error::file("set the speed of", path))?;
+    termios::tcsetattr(&port, OptionalActions::Now, &settings).map_err(Error::file("set up", path))?;
     Ok(port)
 }
 
