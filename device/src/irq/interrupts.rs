@@ -66,15 +66,14 @@ impl Interrupts {
             return false;
         }
         self.arm = arm;
-        self.ci = if ci.is_after(self.produced) {
-            self.ci_errors += 1;
-            self.produced
-        } else if self.ci.is_after(ci) {
-            self.ci_errors += 1;
-            self.ci
+        if ci.since(self.ci) <= self.produced.since(self.ci) {
+            self.ci = ci;
         } else {
-            ci
-        };
+            self.ci_errors += 1;
+            if ci.is_after(self.produced) {
+                self.ci = self.produced;
+            }
+        }
         self.signaled = self.signaled.latest(self.ci);
         self.armed = true;
         true

@@ -12,7 +12,8 @@ use crate::clock::Instant;
 /// Interrupts of one receive queue whose driver has handed over an area. Made anew at each hand-over.
 ///
 /// The worker drives it in this order, each time round:
-/// 1. copy the progress cells, then the doorbell (`arm`, then `ci`) out of the area;
+/// 1. copy out of the area: the rendezvous and progress cells first, then the doorbell (`arm`, then `ci`). In this order an
+///    arm that was written before the guest came to a rendezvous is never missed;
 /// 2. [`Self::doorbell`];
 /// 3. step the [`super::adversary::Adversary`] and do what it says;
 /// 4. for each packet it publishes, from the wire or made up: [`Self::due`], write the record and the used index,

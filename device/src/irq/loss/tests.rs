@@ -1,1 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use tsnic_abi::{Counter, phase};
+
+use super::{Ledger, Standing, Verdict};
+use crate::irq::interrupts::Interrupts;
+use crate::irq::run::Progress;
+
+fn progress(seen: u32, owned: u32, phase: u32) -> Progress {
+    Progress { polls: Counter(0), irq_seen: Counter(seen), irq_owned: Counter(owned), phase }
+}
+
+/// One packet published and signaled by interrupt 1, and an arm that does not cover it: rule 5 holds.
+fn candidate(progress: &Progress) -> (Interrupts, Ledger) {
+    let mut irq = Interrupts::at_handover(Counter(u32::MAX), u16::MAX, Counter(0), Counter(0));
+    let mut ledger = Ledger::default();
+    assert!(irq.arm(Counter(1), Counter(u32::MAX)));
+    irq.publish(1);
+    assert_eq!(irq.fire(), Some(Counter(1)));
+    assert!(irq.arm(Counter(2), Counter(u32::MAX)));
+    assert_eq!(ledger.armed(&irq, progress), None);
+    assert_eq!(ledger.candidates(), 1);
+    (irq, ledger)
+}
+
+#[test]
+fn in_flight_while_irq_seen_is_not_fired() {
+    // "*in flight* while `irq_seen != fired`"
+    let before = progress(0, 0, phase::IDLE);
+    let (irq, mut ledger) = candidate(&before);
+    assert_eq!(ledger.standing(&irq, &before), Standing::InFlight);
+    assert_eq!(ledger.judge(&irq, &before), Some(Verdict::NotLost), "no verdict of loss is taken from it");
+    assert_eq!(ledger.lost(), 0);
+}
+
+#[test]
+fn scheduled_not_lost_when_the_handler_took_the_napi() {
+    // "*scheduled*, not lost, when `irq_seen == fired` and `irq_owned != fired` (the handler took the NAPI; its poll will
+    // come)"
+    let taken = progress(1, 0, phase::IDLE);
+    let (irq, mut ledger) = candidate(&taken);
+    assert_eq!(ledger.standing(&irq, &taken), Standing::Scheduled);
+    assert_eq!(ledger.judge(&irq, &taken), Some(Verdict::NotLost));
+    assert_eq!(ledger.lost(), 0);
+}
+
+#[test]
+fn lost_when_irq_owned_is_fired_and_the_verdict_is_passed_when_the_next_packet_is_due() {
+    // "**lost** when `irq_owned == fired`: the handler came, found the NAPI owned, and the owner is gone, for it has armed.
+    // The verdict is passed when the next packet is due, with `phase` idle"
+    let owned = progress(1, 1, phase::IDLE);
+    let (irq, mut ledger) = candidate(&owned);
+    assert_eq!(ledger.standing(&irq, &owned), Standing::Lost);
+    assert_eq!(ledger.lost(), 0, "no verdict before the next packet is due");
+    assert_eq!(ledger.judge(&irq, &owned), Some(Verdict::Lost));
+    assert_eq!((ledger.lost(), ledger.rescued()), (1, 0));
+    assert_eq!(ledger.judge(&irq, &owned), None, "one verdict a candidate");
+}
+
+#[test]
+fn no_verdict_of_loss_while_a_poll_is_running() {
+    let polling = progress(1, 1, phase::POLL);
+    let (irq, mut ledger) = candidate(&polling);
+    assert_eq!(ledger.standing(&irq, &polling), Standing::Polling);
+    assert_eq!(ledger.judge(&irq, &polling), Some(Verdict::NotLost));
+}
+
+#[test]
+fn rescued_when_an_arm_covers_it_before_the_next_packet() {
+    // "if an arm covered the packet before that, another poll had found it, and it is *rescued*, counted apart"
+    let owned = progress(1, 1, phase::IDLE);
+    let (mut irq, mut ledger) = candidate(&owned);
+    assert!(irq.arm(Counter(3), Counter(0)));
+    assert_eq!(ledger.armed(&irq, &owned), Some(Verdict::Rescued));
+    assert_eq!((ledger.lost(), ledger.rescued()), (0, 1));
+    assert!(!ledger.is_open());
+}
+
+#[test]
+fn not_rescued_when_it_was_never_lost() {
+    for late in [progress(0, 0, phase::IDLE), progress(1, 0, phase::IDLE), progress(1, 1, phase::POLL)] {
+        let (mut irq, mut ledger) = candidate(&late);
+        assert!(irq.arm(Counter(3), Counter(0)));
+        assert_eq!(ledger.armed(&irq, &progress(1, 1, phase::IDLE)), Some(Verdict::NotLost));
+        assert_eq!((ledger.lost(), ledger.rescued()), (0, 0));
+    }
+}
+
+#[test]
+fn in_flight_turns_into_lost_when_the_handler_comes_and_finds_the_napi_owned() {
+    let (mut irq, mut ledger) = candidate(&progress(0, 0, phase::IDLE));
+    let owned = progress(1, 1, phase::IDLE);
+    assert_eq!(ledger.look(&irq, &owned), Standing::Lost);
+    assert!(irq.arm(Counter(3), Counter(0)));
+    assert_eq!(ledger.armed(&irq, &owned), Some(Verdict::Rescued));
+}
+
+#[test]
+fn arms_that_do_not_cover_it_leave_it_open() {
+    let owned = progress(1, 1, phase::IDLE);
+    let (mut irq, mut ledger) = candidate(&owned);
+    assert!(irq.arm(Counter(3), Counter(u32::MAX)));
+    assert_eq!(ledger.armed(&irq, &owned), None);
+    assert_eq!((ledger.candidates(), ledger.is_open()), (1, true));
+}
+
+#[test]
+fn a_queue_with_nothing_open_is_clear() {
+    let irq = Interrupts::at_handover(Counter(0), 0, Counter(0), Counter(0));
+    let mut ledger = Ledger::default();
+    assert_eq!(ledger.look(&irq, &Progress::default()), Standing::Clear);
+    assert_eq!(ledger.judge(&irq, &Progress::default()), None);
+}

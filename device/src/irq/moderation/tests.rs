@@ -1,1 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tsnic_abi::Counter;
+
+use super::{Limits, Moderation, Moment};
+use crate::clock::Instant;
+
+fn at(us: u64) -> Instant {
+    Instant::from_ns(us * 1000)
+}
+
+fn moderation(rx_usecs: u32, rx_frames: u32) -> Moderation {
+    Moderation::new(Limits { rx_usecs, rx_frames })
+}
+
+#[test]
+fn both_0_at_once() {
+    // "Both 0: at once."
+    let mut off = moderation(0, 0);
+    off.published(Counter(1), at(0));
+    assert_eq!(off.moment(at(0)), Moment::Now);
+    assert!(off.packets.is_empty(), "nothing is kept while moderation is off");
+}
+
+#[test]
+fn rx_usecs_counts_from_the_first_unsignaled_packet() {
+    // "`rx-usecs`: microseconds from the first unsignaled packet"
+    let mut usecs = moderation(50, 0);
+    usecs.published(Counter(1), at(100));
+    usecs.published(Counter(2), at(140));
+    assert_eq!(usecs.moment(at(149)), Moment::At(at(150)), "a later packet does not put it off");
+    assert_eq!(usecs.moment(at(150)), Moment::Now);
+}
+
+#[test]
+fn an_arm_that_covers_the_first_packet_makes_the_second_the_first() {
+    let mut usecs = moderation(50, 0);
+    usecs.published(Counter(u32::MAX), at(100));
+    usecs.published(Counter(1), at(140));
+    usecs.signaled(Counter(u32::MAX));
+    assert_eq!(usecs.moment(at(160)), Moment::At(at(190)));
+}
+
+#[test]
+fn rx_frames_counts_unsignaled_packets() {
+    // "`rx-frames`: unsignaled packets" (a packet may take several completions)
+    let mut frames = moderation(0, 2);
+    frames.published(Counter(4), at(0));
+    assert_eq!(frames.moment(at(1_000_000)), Moment::MorePackets);
+    frames.published(Counter(5), at(1_000_000));
+    assert_eq!(frames.moment(at(1_000_000)), Moment::Now);
+    frames.signaled(Counter(5));
+    frames.published(Counter(6), at(1_000_001));
+    assert_eq!(frames.moment(at(1_000_001)), Moment::MorePackets, "signaled packets do not count");
+}
+
+#[test]
+fn whichever_comes_first() {
+    // "whichever comes first"
+    let mut both = moderation(50, 2);
+    both.published(Counter(1), at(0));
+    assert_eq!(both.moment(at(10)), Moment::At(at(50)));
+    assert_eq!(both.moment(at(50)), Moment::Now, "time came first");
+    both.published(Counter(2), at(11));
+    assert_eq!(both.moment(at(11)), Moment::Now, "the second packet came first");
+}
+
+#[test]
+fn completions_published_before_the_handover_are_not_held_back() {
+    assert_eq!(moderation(50, 10).moment(at(0)), Moment::Now);
+}
+
+proptest! {
+    #[test]
+    fn an_interrupt_is_due_exactly_when_a_limit_is_reached(
+        rx_usecs in 0u32..200,
+        rx_frames in 0u32..6,
+        start in prop::sample::select(vec![0u32, u32::MAX - 3]),
+        gaps in prop::collection::vec(0u64..80, 1..12),
+        covered in 0usize..12,
+        wait in 0u64..300,
+    ) {
+        let mut moderation = moderation(rx_usecs, rx_frames);
+        let mut now = 0;
+        let times: Vec<u64> = gaps.iter().map(|gap| { now += gap; now }).collect();
+        for (n, &time) in times.iter().enumerate() {
+            moderation.published(Counter(start).plus(n as u32 + 1), at(time));
+        }
+        let covered = covered.min(times.len() - 1);
+        moderation.signaled(Counter(start).plus(covered as u32));
+        let now = now + wait;
+        let open = times.len() - covered;
+        let by_frames = rx_frames != 0 && open >= rx_frames as usize;
+        let by_time = rx_usecs != 0 && now - times[covered] >= u64::from(rx_usecs);
+        let expected = if by_frames || by_time || (rx_usecs == 0 && rx_frames == 0) {
+            Moment::Now
+        } else if rx_usecs == 0 {
+            Moment::MorePackets
+        } else {
+            Moment::At(at(times[covered]).plus(Duration::from_micros(rx_usecs.into())))
+        };
+        prop_assert_eq!(moderation.moment(at(now)), expected);
+    }
+}
