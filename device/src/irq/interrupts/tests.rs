@@ -126,7 +126,7 @@ fn rule_4_a_ci_behind_an_earlier_one_is_counted_and_taken_as_the_earlier_one() {
         assert!(irq.arm(Counter(2), Counter(at).plus(3)));
         assert!(irq.arm(Counter(3), Counter(at).plus(2)));
         assert_eq!((irq.ci(), irq.ci_errors()), (Counter(at).plus(3), 1));
-        assert!(irq.arm(Counter(4), Counter(at).plus(3 + (1 << 31))));
+        assert!(irq.arm(Counter(4), Counter(at).plus(4 + (1 << 31))));
         assert_eq!((irq.ci(), irq.ci_errors()), (Counter(at).plus(3), 2), "neither ahead nor behind");
     }
 }
