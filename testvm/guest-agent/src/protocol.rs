@@ -131,3 +131,40 @@ pub enum Reply {
         message: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_as_documented() -> serde_json::Result<()> {
+        let up: Request = serde_json::from_str(
+            r#"{"request":"link-up","name":"eth0","ip":"10.0.0.2","prefix_len":24,"neighbours":[["10.0.0.1",[2,0,0,0,0,1]]]}"#,
+        )?;
+        let neighbours = vec![(Ipv4Addr::new(10, 0, 0, 1), [2, 0, 0, 0, 0, 1])];
+        let ip = Ipv4Addr::new(10, 0, 0, 2);
+        assert_eq!(up, Request::LinkUp { name: "eth0".into(), ip, prefix_len: 24, neighbours });
+        let start: Request = serde_json::from_str(
+            r#"{"request":"receiver-start","local":["10.0.0.2",7000],"peer":["10.0.0.1",7001],"busy_poll_us":200,"cpu":0}"#,
+        )?;
+        let peer = (Ipv4Addr::new(10, 0, 0, 1), 7001);
+        assert_eq!(start, Request::ReceiverStart { local: (ip, 7000), peer, busy_poll_us: 200, cpu: 0 });
+        assert!(serde_json::from_str::<Request>(r#"{"request":"link-up","name":"eth0"}"#).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn replies_read_back_as_written() -> serde_json::Result<()> {
+        for reply in [
+            Reply::Ready { kernel: "6.1.0".into(), cpus: 2, clocksource: "tsc".into() },
+            Reply::Done,
+            Reply::Text { text: "a\nb".into() },
+            Reply::Count { count: u64::MAX },
+            Reply::Error { message: "no".into() },
+        ] {
+            assert_eq!(serde_json::from_str::<Reply>(&serde_json::to_string(&reply)?)?, reply);
+        }
+        assert_eq!(serde_json::to_string(&Reply::Count { count: 3 })?, r#"{"reply":"count","count":3}"#);
+        Ok(())
+    }
+}

@@ -49,6 +49,12 @@ impl Receiver {
         Ok(Self { shared, thread })
     }
 
+    /// Datagrams received so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.shared.received.load(Ordering::SeqCst)
+    }
+
     /// Stops and says how many datagrams came. Needs no packet to come.
     ///
     /// # Errors
