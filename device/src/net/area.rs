@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The queue area: how it is handed over, and its cells.
+
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use thiserror::Error;
+use tsnic_abi::{
+    AREA_SIZE, Completion, Counter, Handover, HandoverError, MAGIC, RX_RECORDS, TX_RECORDS, VERSION, caps,
+    completion_offset, offset, record_flags,
+};
+use vm_memory::{VolatileMemory as _, VolatileSlice};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use super::chain::{Chain, ChainError};
+use super::features::Features;
+use super::index::RingSize;
+use super::memory::{GuestView, MemoryError};
+use crate::clock::Instant;
+use crate::irq::run::{Here, Progress};
+
+/// Why a hand-over was refused.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// `VIRTIO_F_ACCESS_PLATFORM`: the device and the driver do not mean the same by an address.
+    #[error("A platform IOMMU was negotiated")]
+    Platform,
+    /// The readable part has another length than the header.
+    #[error("Readable part is {0} bytes, not 40")]
+    HeaderLength(usize),
+    /// The header is wrong.
+    #[error("Header is wrong")]
+    Header(#[source] HandoverError),
+    /// The area is not one descriptor of the right length.
+    #[error("Writable part is {buffers} descriptor(s) of {len} bytes in all, not one of {AREA_SIZE}")]
+    AreaLength {
+        /// Descriptors.
+        buffers: usize,
+        /// Bytes in all.
+        len: usize,
+    },
+    /// The area does not start at a page.
+    #[error("Area at {0:#x} is not aligned to a page")]
+    Alignment(u64),
+    /// The area is not guest memory.
+    #[error("Area is not guest memory")]
+    Memory(#[from] ChainError),
+    /// The ring is longer than the record array.
+    #[error("A ring has {entries} entries, more than there are records ({records})")]
+    RingSize {
+        /// Entries of the ring.
+        entries: u16,
+        /// Records.
+        records: u16,
+    },
+}
+
+/// Checks a chain of the transmit queue that is meant to hand over an area. Returns its header and the area's guest
+/// physical address.
+///
+/// # Errors
+/// Names the first thing that is wrong.
+pub fn check_hand_over(
+    chain: &Chain<'_>,
+    pair: u16,
+    features: Features,
+    rx_size: RingSize,
+    tx_size: RingSize,
+) -> Result<(Handover, u64), Refusal> {
+    if features.access_platform() {
+        return Err(Refusal::Platform);
+    }
+    let mut header = Handover::new_zeroed();
+    if chain.readable_len() != size_of::<Handover>() {
+        return Err(Refusal::HeaderLength(chain.readable_len()));
+    }
+    chain.read(0, header.as_mut_bytes());
+    header.check(pair).map_err(Refusal::Header)?;
+    let [area] = chain.writable.as_slice() else {
+        return Err(Refusal::AreaLength { buffers: chain.writable.len(), len: chain.writable_len() });
+    };
+    if area.slice.len() != AREA_SIZE as usize {
+        return Err(Refusal::AreaLength { buffers: 1, len: area.slice.len() });
+    }
+    if !area.address.is_multiple_of(4096) {
+        return Err(Refusal::Alignment(area.address));
+    }
+    for (size, records) in [(rx_size, RX_RECORDS), (tx_size, TX_RECORDS)] {
+        if size.get() > records {
+            return Err(Refusal::RingSize { entries: size.get(), records });
+        }
+    }
+    Ok((header, area.address))
+}
+
+/// The driver's doorbell record, copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbell {
+    /// Arm sequence number.
+    pub arm: Counter,
+    /// Completions consumed: as of this arm, or later.
+    pub ci: Counter,
+}
+
+/// A queue area in a session.
+pub struct Area<'m> {
+    cells: VolatileSlice<'m>,
+}
+
+impl<'m> Area<'m> {
+    /// The area at this guest physical address.
+    ///
+    /// # Errors
+    /// When it is not guest memory.
+    pub fn open(view: &GuestView<'m>, address: u64) -> Result<Self, MemoryError> {
+        Ok(Self { cells: view.slice(address, AREA_SIZE as usize)? })
+    }
+
+    fn cell(&self, offset: usize) -> &AtomicU32 {
+        self.cells.get_atomic_ref(offset).expect("every cell is aligned and inside of the area")
+    }
+
+    fn load(&self, offset: usize, order: Ordering) -> u32 {
+        u32::from_le(self.cell(offset).load(order))
+    }
+
+    fn store(&self, offset: usize, value: u32, order: Ordering) {
+        self.cell(offset).store(value.to_le(), order);
+    }
+
+    /// Takes the area into use: the state of docs/interface.md, "Hand-over". The caller returns the chain afterwards.
+    pub fn accept(&self, pair: u16, generation: u32, fired: Counter) {
+        self.store(offset::WANT, 0, Ordering::Relaxed);
+        // Whoever still spins for an earlier device goes on.
+        self.store(offset::ACK, self.load(offset::HERE, Ordering::Acquire), Ordering::Relaxed);
+        self.store(offset::FIRED, fired.0, Ordering::Relaxed);
+        self.store(offset::MAGIC, MAGIC, Ordering::Relaxed);
+        // Version and pair share a word, in this order.
+        self.store(offset::VERSION, u32::from(VERSION) | u32::from(pair) << 16, Ordering::Relaxed);
+        self.store(offset::CAPABILITIES, CAPABILITIES, Ordering::Relaxed);
+        // The generation is what the driver looks for, so it comes last; the used index of the chain orders it again.
+        self.store(offset::GENERATION, generation, Ordering::Release);
+    }
+
+    /// The progress cells. To be read before the doorbell, so that what an arm says is never older than they are.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        // The handler writes `irq_owned` before `irq_seen` (release), so they are read the other way round (acquire).
+        let irq_seen = Counter(self.load(offset::IRQ_SEEN, Ordering::Acquire));
+        Progress {
+            irq_seen,
+            irq_owned: Counter(self.load(offset::IRQ_OWNED, Ordering::Relaxed)),
+            polls: Counter(self.load(offset::POLLS, Ordering::Relaxed)),
+            phase: self.load(offset::PHASE, Ordering::Acquire),
+        }
+    }
+
+    /// The doorbell record: `arm` first (acquire), since the driver writes `ci` before it (release).
+    #[must_use]
+    pub fn doorbell(&self) -> Doorbell {
+        let arm = Counter(self.load(offset::ARM, Ordering::Acquire));
+        Doorbell { arm, ci: Counter(self.load(offset::CI, Ordering::Relaxed)) }
+    }
+
+    /// The rendezvous cells: `here` first (acquire), since the guest writes `point` before it (release).
+    #[must_use]
+    pub fn here(&self) -> Here {
+        let here = self.load(offset::HERE, Ordering::Acquire);
+        Here { here, point: self.load(offset::HERE_POINT, Ordering::Relaxed) }
+    }
+
+    /// Publishes the number of the interrupt that is about to be raised.
+    pub fn set_fired(&self, number: Counter) {
+        self.store(offset::FIRED, number.0, Ordering::Release);
+    }
+
+    /// Asks for a rendezvous at `point`, or for none (0).
+    pub fn set_want(&self, point: u32) {
+        self.store(offset::WANT, point, Ordering::Release);
+    }
+
+    /// Lets the guest go on. Everything written before is seen by it then.
+    pub fn set_ack(&self, ack: u32) {
+        self.store(offset::ACK, ack, Ordering::Release);
+    }
+
+    /// Writes the record of receive completion `number`. The used index that is published later orders it.
+    pub fn record_rx(&self, number: Counter, entered: Instant) {
+        self.record(completion_offset(offset::RX, RX_RECORDS, number), number, Some(entered));
+    }
+
+    /// Writes the record of transmit completion `number`; `left` is `None` for a chain that was no frame.
+    pub fn record_tx(&self, number: Counter, left: Option<Instant>) {
+        self.record(completion_offset(offset::TX, TX_RECORDS, number), number, left);
+    }
+
+    fn record(&self, base: usize, number: Counter, time: Option<Instant>) {
+        let (timestamp_ns, flags) = time.map_or((0, 0), |time| (time.as_ns(), record_flags::TIMESTAMP));
+        self.cells
+            .get_atomic_ref::<AtomicU64>(base + offset_of!(Completion, timestamp_ns))
+            .expect("every record is aligned and inside of the area")
+            .store(timestamp_ns.to_le(), Ordering::Relaxed);
+        self.store(base + offset_of!(Completion, number), number.0, Ordering::Relaxed);
+        self.store(base + offset_of!(Completion, flags), flags, Ordering::Relaxed);
+    }
+}
+
+const CAPABILITIES: u32 = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS;
+
+const _: () = assert!(offset::VERSION % 4 == 0 && offset::PAIR == offset::VERSION + 2);

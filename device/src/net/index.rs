@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Ring arithmetic: the only file in which ring indices are added, subtracted, compared or turned into slots.
+//!
+//! The indices of a split ring are free-running 16-bit counters; all that may be asked of two of them is how far one is
+//! ahead of the other, modulo 2^16. Nothing here knows guest memory.
+
+use std::fmt;
+
+/// Entries of the largest ring this device serves.
+pub const MAX_RING_SIZE: u16 = 1024;
+
+/// The number of entries of a ring: a power of two from 1 to [`MAX_RING_SIZE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSize(u16);
+
+impl RingSize {
+    /// Checks a size that came from outside.
+    #[must_use]
+    pub const fn new(entries: u16) -> Option<Self> {
+        if entries.is_power_of_two() && entries <= MAX_RING_SIZE { Some(Self(entries)) } else { None }
+    }
+
+    /// Entries.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// Entries, as a length.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A free-running ring index. It has no order: see [`Index::since`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Index(pub u16);
+
+impl Index {
+    /// How far `self` is ahead of `earlier`, modulo 2^16.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u16 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    /// `self`, `by` entries on.
+    #[must_use]
+    pub const fn plus(self, by: u16) -> Self {
+        Self(self.0.wrapping_add(by))
+    }
+
+    /// `self`, `by` entries back.
+    #[must_use]
+    pub const fn minus(self, by: u16) -> Self {
+        Self(self.0.wrapping_sub(by))
+    }
+
+    /// The ring slot this index falls on: always less than `size`.
+    #[must_use]
+    pub const fn slot(self, size: RingSize) -> usize {
+        (self.0 & (size.0 - 1)) as usize
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Entries the other side has made available: `theirs` is its index, `ours` how far we have taken. `None` when it
+/// claims more than the ring holds, which no honest driver can.
+#[must_use]
+pub const fn pending(theirs: Index, ours: Index, size: RingSize) -> Option<u16> {
+    let ahead = theirs.since(ours);
+    if ahead <= size.0 { Some(ahead) } else { None }
+}
+
+/// The `VIRTIO_RING_F_EVENT_IDX` rule (virtio 1.x, 2.7.7.2): moving an index from `old` to `new` is worth an event when
+/// the entry `event` is among those passed.
+#[must_use]
+pub const fn passes(event: Index, old: Index, new: Index) -> bool {
+    new.since(event.plus(1)) < new.since(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn size() -> impl Strategy<Value = RingSize> {
+        (0u32..=10).prop_map(|bits| RingSize::new(1 << bits).unwrap())
+    }
+
+    #[test]
+    fn sizes_that_are_no_power_of_two_or_too_large_are_refused() {
+        for bad in [0, 3, 255, 257, 1023, 2048, 0x8000, u16::MAX] {
+            assert_eq!(RingSize::new(bad), None, "{bad}");
+        }
+        assert_eq!(RingSize::new(1024).map(RingSize::get), Some(1024));
+    }
+
+    proptest! {
+        #[test]
+        fn a_difference_survives_the_wrap(start: u16, by: u16) {
+            let start = Index(start);
+            prop_assert_eq!(start.plus(by).since(start), by);
+            prop_assert_eq!(start.plus(by).minus(by), start);
+        }
+
+        #[test]
+        fn slots_stay_inside_and_follow_one_another(start: u16, size in size()) {
+            let (here, next) = (Index(start).slot(size), Index(start).plus(1).slot(size));
+            prop_assert!(here < size.len());
+            prop_assert_eq!(next, (here + 1) % size.len());
+        }
+
+        #[test]
+        fn no_more_than_the_ring_holds_is_ever_pending(theirs: u16, ours: u16, size in size()) {
+            match pending(Index(theirs), Index(ours), size) {
+                Some(n) => prop_assert!(n <= size.get() && Index(ours).plus(n) == Index(theirs)),
+                None => prop_assert!(Index(theirs).since(Index(ours)) > size.get()),
+            }
+        }
+
+        /// "the device SHOULD send an interrupt when used_event is among the entries just published", entry by entry.
+        #[test]
+        fn an_event_is_due_exactly_when_its_entry_was_passed(old: u16, count in 0u16..=1024, event: u16) {
+            let (old, event) = (Index(old), Index(event));
+            let among = (0..count).any(|i| old.plus(i) == event);
+            prop_assert_eq!(passes(event, old, old.plus(count)), among);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A split virtqueue (virtio 1.x, 2.7), served in *sessions*.
+//!
+//! A [`Ring`] borrows every part of the ring from a snapshot of guest memory, for as long as the worker is awake; what has
+//! to outlive that is in [`RingState`]. The guest's index is read once a batch, checked, and the copy is used. Used
+//! entries are staged and become visible together, by [`Ring::publish`]. Completions are in order.
+
+use std::sync::atomic::{AtomicU16, Ordering, fence};
+
+use thiserror::Error;
+use virtio_bindings::bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
+use virtio_queue::desc::split::Descriptor;
+use vm_memory::{Le16, Le64, VolatileArrayRef};
+
+use super::chain::{Chain, ChainError, ChainRules};
+use super::index::{Index, RingSize, passes, pending};
+use super::memory::{GuestView, MemoryError};
+
+/// Why a ring can be served no longer: the guest has broken it, and only a reset makes it whole.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RingError {
+    /// A part of the ring is not guest memory, or not aligned.
+    #[error("{part} of the ring is out of place")]
+    Layout {
+        /// Which.
+        part: &'static str,
+        /// Where.
+        source: MemoryError,
+    },
+    /// The available index went on by more than the ring holds.
+    #[error("Available index {available} is more than {size} ahead of {taken}")]
+    Available {
+        /// The guest's index.
+        available: Index,
+        /// Entries taken so far.
+        taken: Index,
+        /// Entries of the ring.
+        size: u16,
+    },
+    /// A chain is malformed.
+    #[error("Chain at descriptor {head} is malformed")]
+    Chain {
+        /// Its first descriptor.
+        head: u16,
+        /// What is wrong.
+        source: ChainError,
+    },
+    /// A chain on a receive queue has readable buffers, or too little room for the header.
+    #[error("Chain at descriptor {head} is no receive buffer")]
+    NoReceiveBuffer {
+        /// Its first descriptor.
+        head: u16,
+    },
+}
+
+/// Where a ring is, and how it is to be treated: constant from its start to its stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Entries.
+    pub size: RingSize,
+    /// Guest physical address of the descriptor table.
+    pub descriptors: u64,
+    /// Guest physical address of the available ring (driver area).
+    pub available: u64,
+    /// Guest physical address of the used ring (device area).
+    pub used: u64,
+    /// `VIRTIO_RING_F_EVENT_IDX` was negotiated.
+    pub event_idx: bool,
+    /// `VIRTIO_RING_F_INDIRECT_DESC` was negotiated.
+    pub indirect: bool,
+}
+
+/// How far a ring has been served: what outlives a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingState {
+    /// Available entries taken.
+    pub next_avail: Index,
+    /// Used entries published.
+    pub next_used: Index,
+    /// [`RingState::next_used`] when the guest was last told, or decided not to be; `None` when that is not known.
+    pub told: Option<Index>,
+}
+
+impl RingState {
+    /// The state of a ring that starts at these indices.
+    #[must_use]
+    pub const fn starting_at(next_avail: Index, next_used: Index) -> Self {
+        Self { next_avail, next_used, told: None }
+    }
+}
+
+/// A split virtqueue in a session.
+pub struct Ring<'m> {
+    config: RingConfig,
+    state: RingState,
+    /// Used entries staged but not published.
+    staged: u16,
+    /// Available entries known to be there and not taken.
+    ready: u16,
+    descriptors: VolatileArrayRef<'m, Descriptor>,
+    available_flags: &'m AtomicU16,
+    available_index: &'m AtomicU16,
+    available_ring: VolatileArrayRef<'m, Le16>,
+    used_event: &'m AtomicU16,
+    used_flags: &'m AtomicU16,
+    used_index: &'m AtomicU16,
+    /// `struct virtq_used_elem`: head in the low half, length in the high half.
+    used_ring: VolatileArrayRef<'m, Le64>,
+    available_event: &'m AtomicU16,
+}
+
+impl<'m> Ring<'m> {
+    /// Starts a session.
+    ///
+    /// # Errors
+    /// When a part of the ring is not aligned guest memory.
+    pub fn open(view: &GuestView<'m>, config: RingConfig, state: RingState) -> Result<Self, RingError> {
+        let entries = config.size.len();
+        let layout = |part| move |source| RingError::Layout { part, source };
+        let aligned = |part, address: u64, alignment: u64, len| {
+            if address.is_multiple_of(alignment) { Ok(()) } else { Err(layout(part)(MemoryError { address, len })) }
+        };
+        aligned("Descriptor table", config.descriptors, 16, 16 * entries)?;
+        aligned("Available ring", config.available, 2, 6 + 2 * entries)?;
+        aligned("Used ring", config.used, 4, 6 + 8 * entries)?;
+        let available = |offset| view.atomic(config.available.wrapping_add(offset)).map_err(layout("Available ring"));
+        let used = |offset| view.atomic(config.used.wrapping_add(offset)).map_err(layout("Used ring"));
+        Ok(Self {
+            config,
+            state,
+            staged: 0,
+            ready: 0,
+            descriptors: view.array(config.descriptors, entries).map_err(layout("Descriptor table"))?,
+            available_flags: available(0)?,
+            available_index: available(2)?,
+            available_ring: view.array(config.available.wrapping_add(4), entries).map_err(layout("Available ring"))?,
+            used_event: available(4 + 2 * entries as u64)?,
+            used_flags: used(0)?,
+            used_index: used(2)?,
+            used_ring: view.array(config.used.wrapping_add(4), entries).map_err(layout("Used ring"))?,
+            available_event: used(4 + 8 * entries as u64)?,
+        })
+    }
+
+    /// The used index the guest's memory holds: what a ring that starts goes on from.
+    #[must_use]
+    pub fn used_index_in_memory(&self) -> Index {
+        Index(u16::from_le(self.used_index.load(Ordering::Relaxed)))
+    }
+
+    /// What has to outlive the session. Staged entries that were never published are forgotten.
+    #[must_use]
+    pub const fn state(&self) -> RingState {
+        let mut state = self.state;
+        state.next_used = state.next_used.minus(self.staged);
+        state
+    }
+
+    /// Entries of the ring.
+    #[must_use]
+    pub const fn size(&self) -> RingSize {
+        self.config.size
+    }
+
+    /// Available entries not yet taken.
+    ///
+    /// # Errors
+    /// When the guest's index claims more than the ring holds.
+    pub fn ready(&mut self) -> Result<u16, RingError> {
+        if self.ready == 0 {
+            // Acquire: the entries and descriptors behind the index are read after it.
+            let available = Index(u16::from_le(self.available_index.load(Ordering::Acquire)));
+            let taken = self.state.next_avail;
+            self.ready = pending(available, taken, self.config.size).ok_or(RingError::Available {
+                available,
+                taken,
+                size: self.config.size.get(),
+            })?;
+        }
+        Ok(self.ready)
+    }
+
+    /// Takes the next available chain into `chain`; false when there is none.
+    ///
+    /// # Errors
+    /// When the ring is broken. A malformed chain counts as taken.
+    pub fn pop(&mut self, view: &GuestView<'m>, chain: &mut Chain<'m>) -> Result<bool, RingError> {
+        if self.ready()? == 0 {
+            return Ok(false);
+        }
+        let head = u16::from(self.available_ring.load(self.state.next_avail.slot(self.config.size)));
+        self.state.next_avail = self.state.next_avail.plus(1);
+        self.ready -= 1;
+        let rules = ChainRules { size: self.config.size, indirect: self.config.indirect };
+        chain.walk(view, self.descriptors, head, rules).map_err(|source| RingError::Chain { head, source })?;
+        Ok(true)
+    }
+
+    /// Puts the `count` chains taken last back, as if they had not been taken.
+    pub fn unpop(&mut self, count: u16) {
+        self.state.next_avail = self.state.next_avail.minus(count);
+        self.ready += count;
+    }
+
+    /// Stages the used entry of a chain: `len` bytes were written into it.
+    pub fn put_used(&mut self, head: u16, len: u32) {
+        let entry = u64::from(head) | u64::from(len) << 32;
+        self.used_ring.store(self.state.next_used.slot(self.config.size), entry.into());
+        self.state.next_used = self.state.next_used.plus(1);
+        self.staged += 1;
+    }
+
+    /// The index of the next used entry, staged ones counted.
+    #[must_use]
+    pub const fn next_used(&self) -> Index {
+        self.state.next_used
+    }
+
+    /// Makes the staged used entries visible. Returns how many there were.
+    pub fn publish(&mut self) -> u16 {
+        if self.staged != 0 {
+            // Release: buffers, completion records and used entries are written before the index that shows them.
+            self.used_index.store(self.state.next_used.0.to_le(), Ordering::Release);
+        }
+        std::mem::take(&mut self.staged)
+    }
+
+    /// Whether the guest wants an interrupt for what was published since it was last asked (2.7.7.2). It is taken as told.
+    pub fn must_tell(&mut self) -> bool {
+        let new = self.state.next_used.minus(self.staged);
+        let old = self.state.told.replace(new);
+        if old == Some(new) {
+            return false;
+        }
+        used_index_before_suppression();
+        if self.config.event_idx {
+            let event = Index(u16::from_le(self.used_event.load(Ordering::Relaxed)));
+            old.is_none_or(|old| passes(event, old, new))
+        } else {
+            u16::from_le(self.available_flags.load(Ordering::Relaxed)) & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0
+        }
+    }
+
+    /// Asks the guest to kick for what it makes available from now on. True when more came before the wish could be seen:
+    /// the caller has to look again, for no kick may follow.
+    ///
+    /// # Errors
+    /// When the guest's index claims more than the ring holds.
+    pub fn ask_for_kicks(&mut self) -> Result<bool, RingError> {
+        if self.config.event_idx {
+            self.available_event.store(self.state.next_avail.plus(self.ready).0.to_le(), Ordering::Relaxed);
+        } else {
+            self.used_flags.store(0, Ordering::Relaxed);
+        }
+        suppression_before_available_index();
+        let known = self.ready;
+        self.ready = 0;
+        Ok(self.ready()? > known)
+    }
+
+    /// Lets the guest do without kicks. With `VIRTIO_RING_F_EVENT_IDX` the event index that is left behind does it.
+    pub fn forgo_kicks(&mut self) {
+        if !self.config.event_idx {
+            self.used_flags.store((VRING_USED_F_NO_NOTIFY as u16).to_le(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Full barrier between publishing the used index and reading whether the guest wants to be told. The guest does the
+/// reverse, so one of the two sees the other; without it both could miss, and the ring would sleep.
+fn used_index_before_suppression() {
+    fence(Ordering::SeqCst);
+}
+
+/// Full barrier between asking for kicks and reading the available index, for the same reason.
+fn suppression_before_available_index() {
+    fence(Ordering::SeqCst);
+}

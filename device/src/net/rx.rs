@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Frames into receive buffers.
+
+use zerocopy::IntoBytes as _;
+
+use super::chain::Chain;
+use super::features::Features;
+use super::header::{HEADER_LEN, NetHeader};
+use super::memory::GuestView;
+use super::ring::{Ring, RingError};
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is in the guest's memory; this many used entries are staged.
+    Staged(u16),
+    /// There are too few buffers now. Nothing was taken.
+    NoBuffers,
+    /// No buffers of this ring will ever hold it. Nothing was taken.
+    TooBig,
+}
+
+/// Scratch space for delivering frames, kept for a session.
+#[derive(Default)]
+pub struct Receiver<'m> {
+    first: Chain<'m>,
+    more: Chain<'m>,
+    taken: Vec<(u16, u32)>,
+}
+
+impl<'m> Receiver<'m> {
+    /// Copies one frame into the guest and stages its used entries.
+    ///
+    /// # Errors
+    /// When the ring is broken.
+    pub fn deliver(
+        &mut self,
+        ring: &mut Ring<'m>,
+        view: &GuestView<'m>,
+        features: Features,
+        mut header: NetHeader,
+        frame: &[u8],
+    ) -> Result<Delivery, RingError> {
+        let header_len = features.header_len();
+        self.taken.clear();
+        let mut done = 0;
+        loop {
+            let first = self.taken.is_empty();
+            let chain = if first { &mut self.first } else { &mut self.more };
+            if !ring.pop(view, chain)? {
+                ring.unpop(self.taken.len() as u16);
+                return Ok(Delivery::NoBuffers);
+            }
+            let room = chain.writable_len();
+            if !chain.readable.is_empty() || room < if first { header_len } else { 1 } {
+                return Err(RingError::NoReceiveBuffer { head: chain.head });
+            }
+            // The header is written last, when the number of buffers is known.
+            let skip = if first { header_len } else { 0 };
+            let copied = chain.write(skip, &frame[done..]);
+            done += copied;
+            self.taken.push((chain.head, (skip + copied) as u32));
+            if done == frame.len() {
+                break;
+            }
+            if !features.mergeable() || self.taken.len() == ring.size().len() {
+                ring.unpop(self.taken.len() as u16);
+                return Ok(Delivery::TooBig);
+            }
+        }
+        header.num_buffers = (self.taken.len() as u16).into();
+        debug_assert!(header_len <= HEADER_LEN);
+        self.first.write(0, &header.as_bytes()[..header_len]);
+        for &(head, len) in &self.taken {
+            ring.put_used(head, len);
+        }
+        Ok(Delivery::Staged(self.taken.len() as u16))
+    }
+}

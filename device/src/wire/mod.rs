@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where frames come from and go to.
+
+pub mod frames;
+pub mod generator;
+pub mod tap;
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::clock::Instant;
+use crate::net::header::NetHeader;
+
+/// A frame outside of the guest, with the offload header that belongs to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Whether its checksum is complete.
+    pub header: NetHeader,
+    /// From the Ethernet header on, without FCS.
+    pub bytes: Vec<u8>,
+}
+
+/// The other end of the NIC's cable. All methods are called by the worker and none blocks.
+pub trait Wire: Send {
+    /// Becomes readable when frames come in. Watched edge-triggered: after an edge the worker calls [`Wire::receive`] until
+    /// it returns false, though perhaps not at once. `None` for a wire that only knows time.
+    fn event(&self) -> Option<BorrowedFd<'_>>;
+
+    /// The event above has been seen.
+    fn readable(&mut self);
+
+    /// Takes the next frame into `frame`, whose allocation is used again; false when there is none.
+    ///
+    /// # Errors
+    /// When the wire is cut: nothing will come any more.
+    fn receive(&mut self, now: Instant, frame: &mut Frame) -> io::Result<bool>;
+
+    /// When [`Wire::receive`] is worth a call though no event came.
+    fn due(&self) -> Option<Instant>;
+
+    /// Frames wait, rather than get lost, while the guest has no buffers.
+    fn waits(&self) -> bool;
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// When it was not taken; it is lost then, as frames are.
+    fn send(&mut self, header: NetHeader, frame: &[u8]) -> io::Result<()>;
+
+    /// Whether received frames may have open checksums.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()>;
+}
+
+/// A wire, as the command line names it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WireConfig {
+    /// A TAP interface of the host.
+    Tap(tap::TapName),
+    /// Frames made up by the device.
+    Generator(Box<generator::GeneratorConfig>),
+}
+
+/// A wire that cannot be parsed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum WireParseError {
+    /// No such kind.
+    #[error("Wire {0:?} is neither tap:NAME nor generator:KEY=VALUE,...")]
+    Kind(String),
+    /// The interface name is impossible.
+    #[error(transparent)]
+    Tap(#[from] tap::NameError),
+    /// A setting of the generator is wrong.
+    #[error(transparent)]
+    Generator(#[from] generator::SettingError),
+}
+
+impl FromStr for WireConfig {
+    type Err = WireParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("tap", name)) => Ok(Self::Tap(name.parse()?)),
+            Some(("generator", settings)) => Ok(Self::Generator(Box::new(settings.parse()?))),
+            _ => Err(WireParseError::Kind(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for WireConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tap(name) => write!(f, "tap:{name}"),
+            Self::Generator(_) => f.write_str("generator"),
+        }
+    }
+}
+
+impl WireConfig {
+    /// Opens the wire. `seed` decides every random choice it makes.
+    ///
+    /// # Errors
+    /// When the host does not provide it: says what, and what can be done.
+    pub fn open(&self, seed: u64) -> Result<Box<dyn Wire>, tap::OpenError> {
+        Ok(match self {
+            Self::Tap(name) => Box::new(tap::Tap::open(name)?),
+            Self::Generator(config) => Box::new(generator::Generator::new(config, seed)),
+        })
+    }
+}
