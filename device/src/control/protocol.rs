@@ -175,6 +175,9 @@ pub struct RandomReport {
     pub lost: u32,
     /// Packets lost, then found by another poll.
     pub rescued: u32,
+    /// Packets of which neither could be told: the next one was sent because the state did not resolve in 2 s.
+    #[serde(default)]
+    pub inconclusive: u32,
     /// Device timestamp to covering arm of the others, ns.
     pub delivered_ns: Vec<u64>,
     /// The same of the lost ones, ns.

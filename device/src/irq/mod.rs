@@ -5,9 +5,13 @@
 //! descriptor, a thread or guest memory.
 
 pub mod adversary;
+mod blow;
 pub mod interrupts;
 pub mod loss;
 pub mod moderation;
 pub mod queue;
+mod random;
 pub mod request;
 pub mod run;
+mod strike;
+mod watch;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Everything about the interrupts of one receive queue with an area: arming, moderation and the loss ledger as one.
 
-use tsnic_abi::Counter;
+use std::fmt;
+
+use tsnic_abi::{Counter, phase};
 
 use super::interrupts::Interrupts;
 use super::loss::{Ledger, Standing, Verdict};
@@ -38,6 +40,16 @@ pub enum Request {
     At(Instant),
 }
 
+impl fmt::Display for RxIrq {
+    /// The state in one line, for messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let irq = &self.interrupts;
+        let armed = if irq.armed() { "armed" } else { "not armed" };
+        let (produced, signaled, ci, fired) = (irq.produced().0, irq.signaled().0, irq.ci().0, irq.fired().0);
+        write!(f, "{armed}, produced {produced}, signaled {signaled}, ci {ci}, fired {fired}")
+    }
+}
+
 impl RxIrq {
     /// The state after a hand-over; see [`Interrupts::at_handover`]. Write [`Interrupts::fired`] to the area.
     #[must_use]
@@ -64,7 +76,8 @@ impl RxIrq {
         armed
     }
 
-    /// A packet is about to be published: judges an open loss candidate. Cheap when there is none.
+    /// A packet is about to be published: judges an open loss candidate. Cheap when there is none. Call it only when the
+    /// packet is sure to be published: the guest has posted buffers for it.
     ///
     /// `progress` is the copy that was given to [`Self::doorbell`] last.
     pub fn due(&mut self, progress: &Progress) -> Option<Verdict> {
@@ -118,6 +131,13 @@ impl RxIrq {
     #[must_use]
     pub fn standing(&self, progress: &Progress) -> Standing {
         self.ledger.standing(&self.interrupts, progress)
+    }
+
+    /// Nothing is going on: armed, everything published consumed, no poll running.
+    #[must_use]
+    pub fn is_idle(&self, progress: &Progress) -> bool {
+        let irq = &self.interrupts;
+        irq.armed() && irq.ci() == irq.produced() && progress.phase == phase::IDLE
     }
 
     /// When the last arm was taken over; `None` before the first.

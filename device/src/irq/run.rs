@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run is told and what it may ask for: the vocabulary between the adversary and the worker that obeys it.
 
+use std::fmt;
+use std::time::Duration;
+
 use tsnic_abi::Counter;
 
 use super::queue::RxIrq;
@@ -18,6 +21,14 @@ pub struct Progress {
     pub irq_owned: Counter,
     /// [`tsnic_abi::phase`].
     pub phase: u32,
+}
+
+impl fmt::Display for Progress {
+    /// The cells in one line, for messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { polls, irq_seen, irq_owned, phase } = self;
+        write!(f, "polls {}, irq_seen {}, irq_owned {}, phase {phase}", polls.0, irq_seen.0, irq_owned.0)
+    }
 }
 
 /// The `here` and `point` cells, copied out of the area once. Read `here` (acquire) before `point`.
@@ -63,7 +74,8 @@ pub struct Observation<'a> {
 /// What the worker does with frames from the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wire {
-    /// Frames held back are published, in order; then frames go to the guest as they come.
+    /// Frames held back are published, in order; then frames go to the guest as they come. Of each request among them the
+    /// worker tells [`super::adversary::Adversary::request_published`].
     #[default]
     Open,
     /// Nothing is read from the wire. Frames already held stay held.
@@ -120,10 +132,10 @@ pub struct Actions {
     pub want: u32,
     /// What to do with the wire.
     pub wire: Wire,
-    /// Publish this, tell [`super::adversary::Adversary::published`] (or `publish_failed` when the guest has posted no
-    /// buffers), then step again at once.
+    /// Publish this and tell [`super::adversary::Adversary::published`], or publish none of it and tell `publish_failed`
+    /// when the guest has not posted buffers for all of it. Do the rest of the fields, then step again at once.
     pub publish: Option<Publish>,
-    /// After the publish, raise the interrupt without regard to moderation ([`RxIrq::force`]).
+    /// If the publish went well, raise the interrupt without regard to moderation ([`RxIrq::force`]).
     pub fire: bool,
     /// Write this to the area's `ack` cell.
     pub ack: Option<u32>,
@@ -133,6 +145,42 @@ pub struct Actions {
     pub progress: Option<(u32, u32)>,
     /// The run is over; the adversary has forgotten it.
     pub finished: Option<Box<Finished>>,
+}
+
+impl Actions {
+    /// Asks to be stepped again `after` from `now` at the latest.
+    pub(super) fn look_again(&mut self, now: Instant, after: Duration) {
+        self.wake_at(now.plus(after));
+    }
+
+    /// Asks to be stepped again at `when` at the latest.
+    pub(super) fn wake_at(&mut self, when: Instant) {
+        self.wake = Some(self.wake.map_or(when, |wake| wake.min(when)));
+    }
+}
+
+/// Says when a progress report is due: not more often than ten times a second.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    last: Instant,
+}
+
+impl Ticker {
+    const PERIOD: Duration = Duration::from_millis(100);
+
+    /// The first report is due one period from `now`.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { last: now }
+    }
+
+    /// True when a report is due; then the next one is a period later.
+    pub(super) fn due(&mut self, now: Instant) -> bool {
+        let due = now.since(self.last) >= Self::PERIOD;
+        if due {
+            self.last = now;
+        }
+        due
+    }
 }
 
 /// A run to start.
