@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The random run: packets at random gaps and nothing else. What is lost is lost by the guest's own timing.
+//!
+//! A packet that may be lost holds the next one back: it would rescue it, and the verdict must not be taken from an
+//! interrupt that is still under way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use tsnic_abi::Counter;
+
+use super::loss::Standing;
+use super::run::{Actions, AreaView, Finished, Generated, Observation, Publish, Published, StartError, Ticker, Wire};
+use crate::clock::Instant;
+use crate::control::protocol::{Flow, RandomReport, RandomRun};
+
+#[cfg(test)]
+mod tests;
+
+/// Most packets of a run: their times are kept in memory.
+const PACKETS_MAX: u32 = 1_000_000;
+/// What looks lost must have looked so for this long before the next packet is sent.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Bound of every other wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks at a packet that holds the next one back.
+const LOOK: Duration = Duration::from_micros(100);
+
+/// A random run under way.
+#[derive(Debug)]
+pub(super) struct Random {
+    request: RandomRun,
+    rng: Pcg64Mcg,
+    report: RandomReport,
+    ticker: Ticker,
+    generation: u32,
+    serial: u32,
+    /// Published and not covered yet, oldest first. Not longer than the ring.
+    open: VecDeque<Packet>,
+    /// The run waits for the queue to be idle before its first packet.
+    settling: bool,
+    /// When the next packet is due, and since when something else keeps it from being sent.
+    due: Instant,
+    waiting_since: Option<Instant>,
+    lost_since: Option<Instant>,
+    /// The publish that is asked for.
+    pending: Option<Pending>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    end: Counter,
+    timestamp: Instant,
+    fate: Fate,
+    /// Not one of the run's packets: it only ended a loss.
+    extra: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Open,
+    /// Has looked lost.
+    Suspect,
+    /// The next packet was due and it was lost.
+    Lost,
+    /// Given up.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    extra: bool,
+    fate_of_others: Option<Fate>,
+}
+
+impl Random {
+    pub(super) fn new(request: RandomRun, now: Instant, generation: u32) -> Result<Self, StartError> {
+        let field = |field, value: String, expected| Err(StartError::Field { field, value, expected });
+        if request.packets == 0 || request.packets > PACKETS_MAX {
+            return field("packets", request.packets.to_string(), "between 1 and 1000000");
+        }
+        let (from, to) = request.gap_us;
+        if from > to {
+            return field("gap_us", format!("({from}, {to})"), "in ascending order");
+        }
+        let rng = Pcg64Mcg::seed_from_u64(request.seed);
+        Ok(Self {
+            request,
+            rng,
+            report: RandomReport::default(),
+            ticker: Ticker::new(now),
+            generation,
+            serial: 0,
+            open: VecDeque::new(),
+            settling: true,
+            due: now,
+            waiting_since: None,
+            lost_since: None,
+            pending: None,
+        })
+    }
+
+    pub(super) const fn flow(&self) -> Flow {
+        self.request.flow
+    }
+
+    /// One step. The run wants no rendezvous.
+    pub(super) fn step(&mut self, now: Instant, seen: &Observation) -> Actions {
+        let mut actions = Actions { wire: Wire::Shut, ..Actions::default() };
+        let area = seen.area.as_ref().filter(|area| area.generation == self.generation);
+        let result = match area {
+            Some(area) => self.run(now, area, &mut actions),
+            None => Err(format!("The queue area was withdrawn or posted again after {} packets", self.report.sent)),
+        };
+        match result {
+            Ok(false) => {
+                if self.ticker.due(now) {
+                    actions.progress = Some((self.report.sent, self.request.packets));
+                }
+            }
+            Ok(true) => actions.finished = Some(Box::new(Finished::Random(std::mem::take(&mut self.report)))),
+            Err(why) => actions.finished = Some(Box::new(Finished::Failed(why))),
+        }
+        actions
+    }
+
+    /// True when the run is over.
+    fn run(&mut self, now: Instant, area: &AreaView, actions: &mut Actions) -> Result<bool, String> {
+        self.collect(now, area);
+        let standing = area.irq.standing(&area.progress);
+        if standing == Standing::Lost {
+            self.lost_since.get_or_insert(now);
+            for packet in self.open.iter_mut().filter(|packet| packet.fate == Fate::Open) {
+                packet.fate = Fate::Suspect;
+            }
+        } else {
+            self.lost_since = None;
+        }
+        let all_sent = self.report.sent == self.request.packets;
+        if all_sent && self.open.is_empty() {
+            return Ok(true);
+        }
+        if now < self.due {
+            actions.wake_at(self.due);
+            return Ok(false);
+        }
+        let lost = self.lost_since.is_some_and(|since| now.since(since) >= SETTLE);
+        let free = if self.settling { area.irq.is_idle(&area.progress) } else { standing == Standing::Clear };
+        if lost {
+            // A loss of earlier traffic, at the start, or of the last packet: ended by a packet that does not count.
+            self.ask(self.settling || all_sent, Some(Fate::Lost), actions);
+        } else if free && !all_sent {
+            self.settling = false;
+            self.ask(false, None, actions);
+        } else {
+            let waited = now.since(*self.waiting_since.get_or_insert(now));
+            if waited >= PATIENCE {
+                return self.waited_too_long(all_sent, area, actions);
+            }
+            actions.look_again(now, LOOK);
+        }
+        Ok(false)
+    }
+
+    fn waited_too_long(&mut self, all_sent: bool, area: &AreaView, actions: &mut Actions) -> Result<bool, String> {
+        let state = format!("{}; {}", area.irq, area.progress);
+        if self.settling {
+            return Err(format!("The queue was not idle within {PATIENCE:?}: {state}"));
+        }
+        self.waiting_since = None;
+        if all_sent {
+            self.report.inconclusive += self.open.iter().filter(|packet| !packet.extra).count() as u32;
+            return Ok(true);
+        }
+        self.ask(false, Some(Fate::Unknown), actions);
+        Ok(false)
+    }
+
+    /// Tallies the packets the driver has consumed.
+    fn collect(&mut self, now: Instant, area: &AreaView) {
+        let covered_at = area.irq.armed_at().unwrap_or(now);
+        while let Some(packet) = self.open.front().copied() {
+            if !area.irq.interrupts().covered(packet.end) {
+                break;
+            }
+            self.open.pop_front();
+            self.waiting_since = None;
+            if packet.extra {
+                continue;
+            }
+            let age_ns = u64::try_from(covered_at.since(packet.timestamp).as_nanos()).unwrap_or(u64::MAX);
+            match packet.fate {
+                Fate::Open => self.report.delivered_ns.push(age_ns),
+                Fate::Suspect => self.report.rescued += 1,
+                Fate::Lost => {
+                    self.report.lost += 1;
+                    self.report.stuck_ns.push(age_ns);
+                }
+                Fate::Unknown => self.report.inconclusive += 1,
+            }
+        }
+    }
+
+    fn ask(&mut self, extra: bool, fate_of_others: Option<Fate>, actions: &mut Actions) {
+        self.pending = Some(Pending { extra, fate_of_others });
+        let kind = if extra { Generated::Next } else { Generated::Random };
+        actions.publish = Some(Publish::Generated { kind, serial: self.serial });
+    }
+
+    pub(super) fn published(&mut self, published: Published) {
+        let Some(pending) = self.pending.take() else { return };
+        if let Some(fate) = pending.fate_of_others {
+            self.open.iter_mut().for_each(|packet| packet.fate = fate);
+        }
+        let Published { end, timestamp } = published;
+        self.open.push_back(Packet { end, timestamp, fate: Fate::Open, extra: pending.extra });
+        self.serial = self.serial.wrapping_add(1);
+        self.waiting_since = None;
+        self.lost_since = None;
+        let mut gap = Duration::ZERO;
+        if !pending.extra {
+            self.report.sent += 1;
+            let (from, to) = self.request.gap_us;
+            gap = Duration::from_micros(self.rng.random_range(from..=to).into());
+        }
+        self.due = timestamp.plus(gap);
+    }
+
+    /// The guest had no buffers: tried again until it has waited too long.
+    pub(super) fn publish_failed(&mut self, now: Instant) {
+        self.pending = None;
+        self.waiting_since.get_or_insert(now);
+        self.due = now.plus(Duration::from_millis(1));
+    }
+}

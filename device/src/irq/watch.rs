@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The watch: requests of a real TCP client pass by, and now and then one of them is held on the wire until the guest is at
+//! the rendezvous, and struck there.
+//!
+//! To strike request k+1 the watch waits until request k has been delivered, then asks for a rendezvous and holds what
+//! comes in on the wire. A request that has been held for a while with no guest at the rendezvous is let go.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use tsnic_abi::{Counter, point};
+
+use super::blow::{Blow, Landed};
+use super::run::{
+    Actions, AreaView, Finished, HELD_FRAMES_MAX, HeldFrames, Here, Observation, Publish, Published, StartError, Wire,
+};
+use crate::clock::Instant;
+use crate::control::protocol::{Outcome, Struck, WatchReport, WatchRun};
+
+#[cfg(test)]
+mod tests;
+
+/// Frames are not held longer than this with no guest at the rendezvous.
+const HELD_MAX: Duration = Duration::from_millis(20);
+/// A guest at the rendezvous is let go when no request has come by then. Less than its own bound.
+const AT_POINT_MAX: Duration = Duration::from_millis(100);
+/// From the ack to the guest's arm: the wire is shut for so long.
+const ARM_WITHIN: Duration = Duration::from_millis(200);
+/// How long the fate of a struck request may stay open, and how long when the watch is to end.
+const FATE_WITHIN: Duration = Duration::from_secs(10);
+const FATE_WITHIN_AT_END: Duration = Duration::from_secs(1);
+
+/// A watch under way.
+#[derive(Debug)]
+pub(super) struct Watch {
+    request: WatchRun,
+    rng: Pcg64Mcg,
+    report: WatchReport,
+    generation: u32,
+    /// The ledger's losses and rescues that were there before.
+    baseline: (u64, u64),
+    /// The request after the one that ends here has been chosen.
+    after: Option<Counter>,
+    stopping: Option<Instant>,
+    stop: bool,
+    state: State,
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Frames pass.
+    Flow,
+    /// A rendezvous is wanted and frames are held.
+    Hold { held_since: Option<Instant>, point_since: Option<Instant> },
+    /// A blow is under way.
+    Blow(Blow),
+    /// The struck request is missing; frames pass.
+    Missing { packet: Published, lost_before: u64, deadline: Instant },
+}
+
+/// A publish of held frames that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    request: bool,
+}
+
+enum Then {
+    Again,
+    Wait,
+}
+
+impl Watch {
+    pub(super) fn new(request: WatchRun, area: &AreaView) -> Result<Self, StartError> {
+        let field = |field, value: u32, expected| Err(StartError::Field { field, value: value.to_string(), expected });
+        if request.port == 0 {
+            return field("port", 0, "a TCP port");
+        }
+        if request.strike_per_mille > 1000 {
+            return field("strike_per_mille", request.strike_per_mille, "between 0 and 1000");
+        }
+        let rng = Pcg64Mcg::seed_from_u64(request.seed);
+        Ok(Self {
+            request,
+            rng,
+            report: WatchReport::default(),
+            generation: area.generation,
+            baseline: (area.irq.ledger().lost(), area.irq.ledger().rescued()),
+            after: None,
+            stopping: None,
+            stop: false,
+            state: State::Flow,
+            pending: None,
+        })
+    }
+
+    pub(super) const fn port(&self) -> u16 {
+        self.request.port
+    }
+
+    /// Asks the watch to end.
+    pub(super) const fn stop(&mut self) {
+        self.stop = true;
+    }
+
+    /// One step. `meeting` is a rendezvous that has not been acknowledged.
+    pub(super) fn step(&mut self, now: Instant, seen: &Observation, meeting: Option<Here>) -> Actions {
+        let mut actions = Actions::default();
+        if self.stop && self.stopping.is_none() {
+            self.stopping = Some(now);
+        }
+        if let Some(area) = &seen.area {
+            if area.generation != self.generation {
+                self.generation = area.generation;
+                self.baseline = (0, 0);
+                self.abandon();
+            }
+            while matches!(self.state(now, area, seen.held, meeting, &mut actions), Then::Again) {}
+            // No state but these two has a use for a guest that spins.
+            if !matches!(self.state, State::Hold { .. } | State::Blow(_)) {
+                actions.ack = actions.ack.or(meeting.map(|meeting| meeting.here));
+            }
+            self.count_losses(area);
+        } else {
+            self.abandon();
+        }
+        if self.stopping.is_some() && matches!(self.state, State::Flow) {
+            actions.finished = Some(Box::new(Finished::Watch(std::mem::take(&mut self.report))));
+        }
+        actions
+    }
+
+    fn state(
+        &mut self,
+        now: Instant,
+        area: &AreaView,
+        held: HeldFrames,
+        meeting: Option<Here>,
+        actions: &mut Actions,
+    ) -> Then {
+        match &mut self.state {
+            State::Flow => {
+                let delivered = self.after.is_some_and(|end| area.irq.interrupts().covered(end));
+                if delivered && self.stopping.is_none() {
+                    self.after = None;
+                    self.state = State::Hold { held_since: None, point_since: None };
+                    return Then::Again;
+                }
+                Then::Wait
+            }
+            State::Hold { .. } => self.hold(now, area, held, meeting, actions),
+            State::Blow(blow) => {
+                // Nothing must come between the blow and the guest's arm: it would rescue what was lost.
+                actions.wire = Wire::Shut;
+                match blow.step(now, area, meeting, actions) {
+                    None => Then::Wait,
+                    Some(landed) => {
+                        let packet = blow.packet();
+                        self.landed(&landed, packet, now, area);
+                        Then::Again
+                    }
+                }
+            }
+            State::Missing { packet, lost_before, deadline } => {
+                let (packet, lost_before) = (*packet, *lost_before);
+                let deadline = self.stopping.map_or(*deadline, |since| since.plus(FATE_WITHIN_AT_END).min(*deadline));
+                actions.wire = Wire::Open;
+                let irq = area.irq.interrupts();
+                if irq.covered(packet.end) {
+                    let outcome = if area.irq.ledger().lost() != lost_before {
+                        Outcome::Lost
+                    } else if irq.produced() == packet.end {
+                        Outcome::Rescued
+                    } else {
+                        // The next frame came before it could be told.
+                        Outcome::Inconclusive
+                    };
+                    return self.fate(packet, outcome);
+                }
+                if now >= deadline {
+                    return self.fate(packet, Outcome::Inconclusive);
+                }
+                actions.wake_at(deadline);
+                Then::Wait
+            }
+        }
+    }
+
+    fn hold(
+        &mut self,
+        now: Instant,
+        area: &AreaView,
+        held: HeldFrames,
+        meeting: Option<Here>,
+        actions: &mut Actions,
+    ) -> Then {
+        let State::Hold { held_since, point_since } = &mut self.state else { return Then::Again };
+        if self.stopping.is_some() {
+            self.state = State::Flow;
+            return Then::Again;
+        }
+        actions.want = point::BEFORE_COMPLETE;
+        actions.wire = Wire::Hold;
+        if held.count != 0 {
+            held_since.get_or_insert(now);
+        }
+        let armed = area.irq.interrupts().armed();
+        let at_point = meeting.filter(|here| here.point == point::BEFORE_COMPLETE && armed);
+        if let Some(here) = at_point {
+            let since = *point_since.get_or_insert(now);
+            if held.request {
+                self.state = State::Blow(Blow::aim(here, area, ARM_WITHIN));
+                actions.want = 0;
+                actions.wire = Wire::Shut;
+                actions.publish = Some(Publish::Held);
+                actions.fire = true;
+                self.pending = Some(Pending { request: true });
+                return Then::Wait;
+            }
+            let until = since.plus(AT_POINT_MAX);
+            if now < until {
+                actions.wake_at(until);
+                return Then::Wait;
+            }
+            // No request comes: the client is idle. Let the guest go and wait for another choice.
+            actions.want = 0;
+            actions.ack = Some(here.here);
+            actions.look_again(now, Duration::from_millis(1));
+            self.state = State::Flow;
+            return Then::Wait;
+        }
+        if let Some(here) = meeting {
+            // Not armed: the interrupt itself started this poll.
+            actions.ack = Some(here.here);
+        }
+        *point_since = None;
+        let full = held.count >= HELD_FRAMES_MAX;
+        if let Some(since) = *held_since {
+            let until = since.plus(HELD_MAX);
+            if now < until && !full {
+                actions.wake_at(until);
+                return Then::Wait;
+            }
+            *held_since = None;
+            actions.publish = Some(Publish::Held);
+            self.pending = Some(Pending { request: held.request });
+            if held.request {
+                self.report.not_met += 1;
+                actions.want = 0;
+                self.state = State::Flow;
+            }
+        }
+        Then::Wait
+    }
+
+    fn landed(&mut self, landed: &Landed, packet: Option<Published>, now: Instant, area: &AreaView) {
+        let Some(packet) = packet else {
+            self.state = State::Flow;
+            return;
+        };
+        match landed {
+            Landed::Delivered => {
+                self.fate(packet, Outcome::Delivered);
+            }
+            Landed::Inconclusive(_) => {
+                self.fate(packet, Outcome::Inconclusive);
+            }
+            Landed::Missing => {
+                let lost_before = area.irq.ledger().lost();
+                self.state = State::Missing { packet, lost_before, deadline: now.plus(FATE_WITHIN) };
+            }
+        }
+    }
+
+    fn fate(&mut self, packet: Published, outcome: Outcome) -> Then {
+        self.report.struck.push(Struck { timestamp_ns: packet.timestamp.as_ns(), outcome });
+        self.state = State::Flow;
+        Then::Again
+    }
+
+    /// The queue area is gone, or another one has come.
+    fn abandon(&mut self) {
+        self.after = None;
+        let packet = match &self.state {
+            State::Blow(blow) => blow.packet(),
+            State::Missing { packet, .. } => Some(*packet),
+            State::Flow | State::Hold { .. } => None,
+        };
+        if let Some(packet) = packet {
+            self.fate(packet, Outcome::Inconclusive);
+        }
+        self.state = State::Flow;
+    }
+
+    fn count_losses(&mut self, area: &AreaView) {
+        let (lost, rescued) = (area.irq.ledger().lost(), area.irq.ledger().rescued());
+        self.report.lost += lost.saturating_sub(self.baseline.0) as u32;
+        self.report.rescued += rescued.saturating_sub(self.baseline.1) as u32;
+        self.baseline = (lost, rescued);
+    }
+
+    /// A request has been published: counts it, and chooses whether the next one is to be struck. One draw a request:
+    /// the same seed gives the same plan.
+    pub(super) fn request_published(&mut self, published: Published) {
+        self.report.requests += 1;
+        if self.rng.random_ratio(self.request.strike_per_mille, 1000) {
+            self.after = Some(published.end);
+        }
+    }
+
+    pub(super) fn published(&mut self, published: Published) {
+        if let State::Blow(blow) = &mut self.state {
+            blow.published(published);
+        }
+        if self.pending.take().is_some_and(|pending| pending.request) {
+            self.request_published(published);
+        }
+    }
+
+    /// The guest had no buffers: the held frames stay held, and go out when the wire is open again.
+    pub(super) fn publish_failed(&mut self) {
+        self.pending = None;
+        if matches!(self.state, State::Blow(_)) {
+            self.state = State::Flow;
+        }
+    }
+}
