@@ -35,6 +35,8 @@ pub(super) struct Random {
     rng: Pcg64Mcg,
     report: RandomReport,
     ticker: Ticker,
+    /// Time of the latest step.
+    stepped: Instant,
     generation: u32,
     serial: u32,
     /// Published and not covered yet, oldest first. Not longer than the ring.
@@ -91,6 +93,7 @@ impl Random {
             rng,
             report: RandomReport::default(),
             ticker: Ticker::new(now),
+            stepped: now,
             generation,
             serial: 0,
             open: VecDeque::new(),
@@ -108,6 +111,7 @@ impl Random {
 
     /// One step. The run wants no rendezvous.
     pub(super) fn step(&mut self, now: Instant, seen: &Observation) -> Actions {
+        self.stepped = now;
         let mut actions = Actions { wire: Wire::Shut, ..Actions::default() };
         let area = seen.area.as_ref().filter(|area| area.generation == self.generation);
         let result = match area {
@@ -229,7 +233,8 @@ impl Random {
     }
 
     /// The guest had no buffers: tried again until it has waited too long.
-    pub(super) fn publish_failed(&mut self, now: Instant) {
+    pub(super) fn publish_failed(&mut self) {
+        let now = self.stepped;
         self.pending = None;
         self.waiting_since.get_or_insert(now);
         self.due = now.plus(Duration::from_millis(1));
