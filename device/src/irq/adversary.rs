@@ -139,10 +139,10 @@ impl Adversary {
     }
 
     /// [`Actions::publish`] could not be done: the guest has posted no buffers.
-    pub fn publish_failed(&mut self) {
+    pub fn publish_failed(&mut self, now: Instant) {
         match &mut self.run {
-            Some(Run::Strike(strike)) => strike.publish_failed(),
-            Some(Run::Random(random)) => random.publish_failed(),
+            Some(Run::Strike(strike)) => strike.publish_failed(now),
+            Some(Run::Random(random)) => random.publish_failed(now),
             Some(Run::Watch(watch)) => watch.publish_failed(),
             None => {}
         }

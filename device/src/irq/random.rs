@@ -35,8 +35,6 @@ pub(super) struct Random {
     rng: Pcg64Mcg,
     report: RandomReport,
     ticker: Ticker,
-    /// Time of the latest step.
-    stepped: Instant,
     generation: u32,
     serial: u32,
     /// Published and not covered yet, oldest first. Not longer than the ring.
@@ -93,7 +91,6 @@ impl Random {
             rng,
             report: RandomReport::default(),
             ticker: Ticker::new(now),
-            stepped: now,
             generation,
             serial: 0,
             open: VecDeque::new(),
@@ -111,7 +108,6 @@ impl Random {
 
     /// One step. The run wants no rendezvous.
     pub(super) fn step(&mut self, now: Instant, seen: &Observation) -> Actions {
-        self.stepped = now;
         let mut actions = Actions { wire: Wire::Shut, ..Actions::default() };
         let area = seen.area.as_ref().filter(|area| area.generation == self.generation);
         let result = match area {
@@ -233,8 +229,7 @@ impl Random {
     }
 
     /// The guest had no buffers: tried again until it has waited too long.
-    pub(super) fn publish_failed(&mut self) {
-        let now = self.stepped;
+    pub(super) fn publish_failed(&mut self, now: Instant) {
         self.pending = None;
         self.waiting_since.get_or_insert(now);
         self.due = now.plus(Duration::from_millis(1));

@@ -44,8 +44,6 @@ pub(super) struct Strike {
     rng: Pcg64Mcg,
     report: StrikeReport,
     ticker: Ticker,
-    /// Time of the latest step.
-    stepped: Instant,
     generation: u32,
     serial: u32,
     in_a_row: u32,
@@ -93,7 +91,6 @@ impl Strike {
             rng,
             report: StrikeReport::default(),
             ticker: Ticker::new(now),
-            stepped: now,
             generation,
             serial: 0,
             in_a_row: 0,
@@ -125,7 +122,6 @@ impl Strike {
 
     /// One step. `meeting` is a rendezvous that has not been acknowledged.
     pub(super) fn step(&mut self, now: Instant, seen: &Observation, meeting: Option<Here>) -> Actions {
-        self.stepped = now;
         let mut actions = Actions { wire: Wire::Shut, ..Actions::default() };
         match &seen.area {
             None => self.without_area(now, &mut actions),
@@ -314,8 +310,7 @@ impl Strike {
     }
 
     /// The guest had no buffers. A starter is repeated later anyway; a blow is called off, the next packet tried again.
-    pub(super) fn publish_failed(&mut self) {
-        let now = self.stepped;
+    pub(super) fn publish_failed(&mut self, now: Instant) {
         self.no_buffers += 1;
         match self.state {
             State::Blow(_) => {
