@@ -2,7 +2,11 @@
 //! The tsnic device: a vhost-user network backend that timestamps every packet and places its interrupts.
 
 pub mod clock;
+pub mod config;
 pub mod control;
+pub mod engine;
 pub mod irq;
 pub mod net;
+pub mod socket;
+pub mod vhost;
 pub mod wire;

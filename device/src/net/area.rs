@@ -25,6 +25,9 @@ pub enum Refusal {
     /// `VIRTIO_F_ACCESS_PLATFORM`: the device and the driver do not mean the same by an address.
     #[error("A platform IOMMU was negotiated")]
     Platform,
+    /// The receive queue of the pair does not run, so there is nothing the area could serve.
+    #[error("The receive queue is not running")]
+    NoReceiveQueue,
     /// The readable part has another length than the header.
     #[error("Readable part is {0} bytes, not 40")]
     HeaderLength(usize),
@@ -42,9 +45,9 @@ pub enum Refusal {
     /// The area does not start at a page.
     #[error("Area at {0:#x} is not aligned to a page")]
     Alignment(u64),
-    /// The area is not guest memory.
-    #[error("Area is not guest memory")]
-    Memory(#[from] ChainError),
+    /// The area is not guest memory in one piece.
+    #[error("Area is not guest memory in one piece")]
+    Memory(#[source] ChainError),
     /// The ring is longer than the record array.
     #[error("A ring has {entries} entries, more than there are records ({records})")]
     RingSize {
@@ -64,7 +67,7 @@ pub fn check_hand_over(
     chain: &Chain<'_>,
     pair: u16,
     features: Features,
-    rx_size: RingSize,
+    rx_size: Option<RingSize>,
     tx_size: RingSize,
 ) -> Result<(Handover, u64), Refusal> {
     if features.access_platform() {
@@ -85,6 +88,7 @@ pub fn check_hand_over(
     if !area.address.is_multiple_of(4096) {
         return Err(Refusal::Alignment(area.address));
     }
+    let rx_size = rx_size.ok_or(Refusal::NoReceiveQueue)?;
     for (size, records) in [(rx_size, RX_RECORDS), (tx_size, TX_RECORDS)] {
         if size.get() > records {
             return Err(Refusal::RingSize { entries: size.get(), records });

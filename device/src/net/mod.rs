@@ -7,10 +7,13 @@
 
 pub mod area;
 pub mod chain;
+pub mod counters;
 pub mod features;
 pub mod header;
 pub mod index;
 pub mod memory;
+pub mod pair;
 pub mod ring;
 pub mod rx;
+mod session;
 pub mod tx;

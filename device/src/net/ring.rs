@@ -110,7 +110,7 @@ pub struct Ring<'m> {
 }
 
 impl<'m> Ring<'m> {
-    /// Starts a session.
+    /// Starts a session of a ring that runs.
     ///
     /// # Errors
     /// When a part of the ring is not aligned guest memory.
@@ -142,10 +142,14 @@ impl<'m> Ring<'m> {
         })
     }
 
-    /// The used index the guest's memory holds: what a ring that starts goes on from.
-    #[must_use]
-    pub fn used_index_in_memory(&self) -> Index {
-        Index(u16::from_le(self.used_index.load(Ordering::Relaxed)))
+    /// Starts a ring from the available index it was given and the used index that its memory holds.
+    ///
+    /// # Errors
+    /// When a part of the ring is not aligned guest memory.
+    pub fn start(view: &GuestView<'m>, config: RingConfig, next_avail: Index) -> Result<Self, RingError> {
+        let mut ring = Self::open(view, config, RingState::starting_at(next_avail, Index(0)))?;
+        ring.state.next_used = Index(u16::from_le(ring.used_index.load(Ordering::Relaxed)));
+        Ok(ring)
     }
 
     /// What has to outlive the session. Staged entries that were never published are forgotten.
@@ -241,6 +245,11 @@ impl<'m> Ring<'m> {
         }
     }
 
+    /// Interrupts follow other rules for now. When these apply again, the guest is told once more than it need be.
+    pub const fn told_by_other_means(&mut self) {
+        self.state.told = None;
+    }
+
     /// Asks the guest to kick for what it makes available from now on. True when more came before the wish could be seen:
     /// the caller has to look again, for no kick may follow.
     ///
@@ -250,7 +259,7 @@ impl<'m> Ring<'m> {
         if self.config.event_idx {
             self.available_event.store(self.state.next_avail.plus(self.ready).0.to_le(), Ordering::Relaxed);
         } else {
-            self.used_flags.store(0, Ordering::Relaxed);
+            self.set_used_flags(0);
         }
         suppression_before_available_index();
         let known = self.ready;
@@ -261,7 +270,21 @@ impl<'m> Ring<'m> {
     /// Lets the guest do without kicks. With `VIRTIO_RING_F_EVENT_IDX` the event index that is left behind does it.
     pub fn forgo_kicks(&mut self) {
         if !self.config.event_idx {
-            self.used_flags.store((VRING_USED_F_NO_NOTIFY as u16).to_le(), Ordering::Relaxed);
+            self.set_used_flags(VRING_USED_F_NO_NOTIFY as u16);
+        }
+    }
+
+    /// Lets kicks through without asking for any in particular.
+    pub fn allow_kicks(&mut self) {
+        if !self.config.event_idx {
+            self.set_used_flags(0);
+        }
+    }
+
+    fn set_used_flags(&mut self, flags: u16) {
+        // The cache line is the guest's to read; it is left alone when it is right already.
+        if self.used_flags.load(Ordering::Relaxed) != flags.to_le() {
+            self.used_flags.store(flags.to_le(), Ordering::Relaxed);
         }
     }
 }

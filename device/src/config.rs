@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The command line, and what is made of it.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use thiserror::Error;
+
+use crate::irq::moderation::Limits;
+use crate::wire::{WireConfig, WireParseError};
+
+/// A virtual NIC that timestamps every packet and places its interrupts: the vhost-user backend.
+///
+/// Start it, then QEMU (10.0 or later), which needs its memory shared:
+///
+///   tsnic --socket /tmp/nic --wire tap:tap0
+///
+///   qemu-system-x86_64 -object memory-backend-memfd,id=mem,size=256M,share=on \
+///     -machine q35,memory-backend=mem ... \
+///     -chardev socket,id=c0,path=/tmp/nic,reconnect-ms=200 \
+///     -netdev vhost-user,id=n0,chardev=c0 \
+///     -device virtio-net-pci,netdev=n0,disable-legacy=on
+///
+/// Any virtio-net driver works. The tsnic driver also gets hardware timestamps, and the interrupts of a NIC whose driver
+/// arms them one at a time.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tsnic", version, verbatim_doc_comment, max_term_width = 100, after_long_help = AFTER_HELP)]
+pub struct Args {
+    /// vhost-user socket to listen on. Made at the start, removed at the end.
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+
+    /// Control socket to listen on: one JSON request a line, for example {"request":"status"}.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
+    /// Other end of the cable: tap:NAME or generator:KEY=VALUE,...
+    ///
+    /// tap:NAME is a TAP interface of this host, made when it does not exist (which takes CAP_NET_ADMIN). Setting it up is
+    /// left to you: ip link set NAME up.
+    ///
+    /// generator: sends UDP datagrams and counts what comes back. Its settings: rate=FRAMES_A_SECOND or gap-us=MICROSECONDS or
+    /// gap-us=FROM..TO (nothing is sent without one of these), count=FRAMES, size=BYTES of payload, guest-mac, guest-ip,
+    /// guest-port, peer-mac, peer-ip, peer-port.
+    #[arg(long, value_name = "WIRE", verbatim_doc_comment)]
+    pub wire: String,
+
+    /// Hold a receive interrupt back until this many microseconds after the first packet it is for (tsnic driver only).
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub rx_usecs: u32,
+
+    /// Hold a receive interrupt back until there are this many packets (tsnic driver only).
+    ///
+    /// With --rx-usecs as well, whichever comes first. With neither, interrupts are raised at once.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub rx_frames: u32,
+
+    /// Seed of the random choices of the wire. Runs started over the control socket bring their own.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// End when the first front end disconnects, instead of waiting for the next.
+    #[arg(long)]
+    pub once: bool,
+
+    /// Log more to standard error: -v what happens, -vv every step. TSNIC_LOG, if set, decides instead.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+const AFTER_HELP: &str = "\
+Exit status: 0 ended as asked, 1 something failed, 2 the command line is wrong.
+SIGINT and SIGTERM end it in good order; no socket file is left behind.";
+
+/// A command line that cannot be.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// `--wire`.
+    #[error("--wire")]
+    Wire(#[from] WireParseError),
+    /// Both sockets at the same place.
+    #[error("--socket and --control are both {}", .0.display())]
+    SameSocket(PathBuf),
+    /// `--rx-usecs` or `--rx-frames`.
+    #[error("{option} is {value}, more than {max}")]
+    TooLarge {
+        /// Which.
+        option: &'static str,
+        /// Given.
+        value: u32,
+        /// Allowed.
+        max: u32,
+    },
+}
+
+/// Longest that an interrupt may be held back: one second.
+const RX_USECS_MAX: u32 = 1_000_000;
+
+/// Most packets that an interrupt may be held back for: a ring of the usual size.
+const RX_FRAMES_MAX: u32 = 256;
+
+/// Everything the engine needs to know, checked as far as it can be without touching the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// vhost-user socket.
+    pub socket: PathBuf,
+    /// Control socket.
+    pub control: Option<PathBuf>,
+    /// The wire.
+    pub wire: WireConfig,
+    /// Moderation of receive interrupts.
+    pub limits: Limits,
+    /// Seed of the wire's random choices.
+    pub seed: u64,
+    /// End with the first front end.
+    pub once: bool,
+}
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        if args.control.as_ref() == Some(&args.socket) {
+            return Err(ConfigError::SameSocket(args.socket));
+        }
+        for (option, value, max) in
+            [("--rx-usecs", args.rx_usecs, RX_USECS_MAX), ("--rx-frames", args.rx_frames, RX_FRAMES_MAX)]
+        {
+            if value > max {
+                return Err(ConfigError::TooLarge { option, value, max });
+            }
+        }
+        Ok(Self {
+            wire: args.wire.parse()?,
+            socket: args.socket,
+            control: args.control,
+            limits: Limits { rx_usecs: args.rx_usecs, rx_frames: args.rx_frames },
+            seed: args.seed,
+            once: args.once,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn config(line: &str) -> Result<Config, ConfigError> {
+        Config::try_from(Args::try_parse_from(line.split(' ')).unwrap())
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_full_command_line_is_understood() {
+        let config = config("tsnic --socket s --control c --wire tap:t0 --rx-usecs 50 --rx-frames 8 --once").unwrap();
+        assert_eq!(config.limits, Limits { rx_usecs: 50, rx_frames: 8 });
+        assert_eq!(config.wire.to_string(), "tap:t0");
+        assert!(config.once && config.control.is_some());
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let same = config("tsnic --socket s --control s --wire tap:t0");
+        assert_eq!(same, Err(ConfigError::SameSocket("s".into())));
+        let wire = config("tsnic --socket s --wire loop");
+        assert_eq!(wire, Err(ConfigError::Wire(WireParseError::Kind("loop".into()))));
+        let usecs = config("tsnic --socket s --wire tap:t0 --rx-usecs 1000001");
+        assert!(matches!(usecs, Err(ConfigError::TooLarge { option: "--rx-usecs", .. })));
+    }
+}

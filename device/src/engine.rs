@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Puts the parts together and waits: for front ends, for signals, for the control socket.
+
+use std::error::Error;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use thiserror::Error;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+use crate::config::{Args, Config};
+use crate::control::seam::seam;
+use crate::net::pair::Pair;
+use crate::socket::{ListeningSocket, SocketError};
+use crate::vhost::{Backend, Connection, ConnectionError};
+use crate::wire::tap;
+
+/// Exit status for a command line that is wrong; the one clap uses.
+const USAGE: u8 = 2;
+
+/// What the engine waits for while no front end is connected, the control socket's commands besides; a signal while one is.
+const SIGNAL: u64 = 0;
+const LISTENER: u64 = 1;
+
+/// Why the engine could not start or go on.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// A socket path.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The wire.
+    #[error("Cannot open the wire")]
+    Wire(#[from] tap::OpenError),
+    /// A front end.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The host refused something else.
+    #[error("Cannot {what}")]
+    Host {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn host<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> EngineError {
+    move |source| EngineError::Host { what, source: source.into() }
+}
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    start_log(args.verbose);
+    let config = match Config::try_from(args) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, USAGE),
+    };
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Prints an error with its causes, once.
+fn fail(error: &dyn Error, status: u8) -> ExitCode {
+    eprint!("tsnic: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::from(status)
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("TSNIC_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+}
+
+/// Serves front ends until a signal comes or, with `once`, the first of them has left.
+///
+/// # Errors
+/// When it cannot start, or not go on.
+pub fn run(config: &Config) -> Result<(), EngineError> {
+    // Before any thread is started, so that every one of them leaves the signals to this one.
+    let signals = block_signals().map_err(host("watch for signals"))?;
+    let wire = config.wire.open(config.seed)?;
+    let (control_end, worker_end) = seam().map_err(host("make the control seam"))?;
+    // A clone that stays readable here while no worker is there to serve it.
+    let commands = worker_end.event().try_clone().map_err(host("make the control seam"))?;
+    let backend = Backend::new(vec![Pair::new(0, wire, worker_end, config.limits)]).map_err(host("make a timer"))?;
+    let backend = Arc::new(backend);
+    let _control = control_end;
+    let socket = ListeningSocket::bind(&config.socket)?;
+    info!(socket = %config.socket.display(), wire = %config.wire, seed = config.seed, "Ready");
+    let (signal_fd, listener_fd) = (signals.as_fd().as_raw_fd(), socket.listener().as_raw_fd());
+    let idle = Watch::new(&[signal_fd, listener_fd, commands.as_raw_fd()]).map_err(host("watch for events"))?;
+    loop {
+        match idle.wait()? {
+            SIGNAL => break,
+            LISTENER => {}
+            _ => {
+                backend.serve_alone();
+                continue;
+            }
+        }
+        let front = match socket.listener().accept() {
+            Ok((front, _)) => front,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {
+                continue;
+            }
+            Err(error) => return Err(host("accept a front end")(error)),
+        };
+        let connection = Connection::start(&backend, front)?;
+        let busy = Watch::new(&[signal_fd, connection.ended().as_raw_fd()]).map_err(host("watch for events"))?;
+        let woken_by = busy.wait()?;
+        let result = connection.finish();
+        if woken_by == SIGNAL {
+            break;
+        }
+        match result {
+            Err(error) if config.once => return Err(error.into()),
+            Err(error) => warn!("{error}"),
+            Ok(()) => {}
+        }
+        if config.once {
+            break;
+        }
+    }
+    info!("Ended");
+    Ok(())
+}
+
+fn block_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Waits for any of a few descriptors.
+struct Watch {
+    epoll: Epoll,
+}
+
+impl Watch {
+    fn new(fds: &[RawFd]) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        for (number, fd) in fds.iter().enumerate() {
+            epoll.ctl(ControlOperation::Add, *fd, EpollEvent::new(EventSet::IN, number as u64))?;
+        }
+        Ok(Self { epoll })
+    }
+
+    /// The number of one that is readable or hung up: the lowest.
+    fn wait(&self) -> Result<u64, EngineError> {
+        let mut events = [EpollEvent::default(); 4];
+        loop {
+            match self.epoll.wait(-1, &mut events) {
+                Ok(ready) => {
+                    if let Some(lowest) = events[..ready].iter().map(EpollEvent::data).min() {
+                        return Ok(lowest);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(host("wait for events")(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the data path counts. Each is documented, and each is counted somewhere: a test sees to both.
+
+use std::collections::BTreeMap;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Counters of one queue pair, from the start of the process.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// By name, as the control socket shows them.
+            #[must_use]
+            pub fn by_name(&self) -> BTreeMap<String, u64> {
+                BTreeMap::from([$((stringify!($name).to_owned(), self.$name),)+])
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames put into the guest's memory.
+    rx_frames,
+    /// Their bytes, without header.
+    rx_bytes,
+    /// Used entries they took: more than `rx_frames` when buffers were merged.
+    rx_completions,
+    /// Frames lost because the guest had posted too few buffers.
+    rx_no_buffers,
+    /// Frames lost because no buffers of the ring could ever hold them.
+    rx_too_big,
+    /// Frames lost because the receive queue was not running, or broken.
+    rx_not_running,
+    /// Frames lost because their open checksum was outside of them.
+    rx_malformed,
+    /// Receive interrupts raised.
+    rx_interrupts,
+    /// Frames taken from the guest.
+    tx_frames,
+    /// Their bytes, without header.
+    tx_bytes,
+    /// Transmit interrupts raised.
+    tx_interrupts,
+    /// Transmit chains that were no proper frame, and dropped.
+    tx_malformed,
+    /// Frames the wire did not take.
+    tx_wire_errors,
+    /// Times a queue was found broken and left alone until its reset.
+    queues_broken,
+    /// Queue areas accepted.
+    handovers,
+    /// Queue areas refused.
+    handovers_refused,
+    /// Queue areas forgotten because a queue was reset, the front end left, or their memory went away.
+    areas_forgotten,
+    /// Arms processed.
+    arms,
+    /// Rendezvous acknowledged.
+    acks,
+    /// Front ends that have connected.
+    connections,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_in_the_documentation() {
+        let text = include_str!("../../../docs/counters.md");
+        for name in Counters::default().by_name().keys() {
+            assert!(text.contains(&format!("`{name}`")), "{name} is not in docs/counters.md");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A queue pair: everything about it that outlives a session.
+
+use std::collections::VecDeque;
+
+use tracing::{debug, info, warn};
+use tsnic_abi::Counter;
+use vm_memory::GuestMemoryMmap;
+
+use super::area::Refusal;
+use super::counters::Counters;
+use super::features::Features;
+use super::index::Index;
+use super::memory::GuestView;
+use super::ring::{Ring, RingConfig, RingError, RingState};
+use super::session::Session;
+use crate::clock::Instant;
+use crate::control::protocol::Status;
+use crate::control::seam::WorkerEnd;
+use crate::irq::adversary::Adversary;
+use crate::irq::moderation::Limits;
+use crate::irq::queue::RxIrq;
+use crate::irq::run;
+use crate::wire::{Frame, Wire};
+
+/// The receive queue of a pair.
+pub const RX: usize = 0;
+/// The transmit queue of a pair.
+pub const TX: usize = 1;
+
+/// A queue as the VMM has set it up, enabled and started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSetup {
+    /// Where it is.
+    pub config: RingConfig,
+    /// Available entries that were taken before it was started.
+    pub next_avail: Index,
+}
+
+/// The interrupt lines of a pair.
+pub trait Lines {
+    /// Raises the line of [`RX`] or [`TX`].
+    fn raise(&self, queue: usize);
+}
+
+/// When the pair wants to be served next, if nothing else happens before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Next {
+    /// When something happens.
+    #[default]
+    Event,
+    /// At this time.
+    At(Instant),
+    /// At once: a budget was used up.
+    AtOnce,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    running: Option<Running>,
+    /// Where it was when it was stopped.
+    stopped: Option<(RingConfig, RingState)>,
+}
+
+#[derive(Debug)]
+struct Running {
+    config: RingConfig,
+    state: RingState,
+    broken: bool,
+}
+
+/// A queue area in use.
+#[derive(Debug)]
+pub(super) struct AreaState {
+    /// Guest physical address.
+    pub address: u64,
+    /// Generation of its hand-over.
+    pub generation: u32,
+    /// Number of the next transmit completion.
+    pub tx_completed: Counter,
+    /// What its `want` cell holds.
+    pub want: u32,
+    /// Interrupt state of the receive queue.
+    pub irq: RxIrq,
+}
+
+/// One queue pair.
+pub struct Pair {
+    pub(super) number: u16,
+    pub(super) features: Features,
+    pub(super) limits: Limits,
+    pub(super) queues: [Queue; 2],
+    pub(super) area: Option<AreaState>,
+    pub(super) adversary: Adversary,
+    pub(super) control: WorkerEnd,
+    pub(super) commands_wait: bool,
+    pub(super) wire: Box<dyn Wire>,
+    pub(super) wire_cut: bool,
+    pub(super) wire_policy: run::Wire,
+    /// Frames read from the wire and not yet published.
+    pub(super) held: VecDeque<Frame>,
+    /// The last of them is a request.
+    pub(super) held_request: bool,
+    pub(super) counters: Counters,
+    refusal_logged: bool,
+    /// Scratch space.
+    pub(super) rx_frame: Frame,
+    /// Scratch space.
+    pub(super) tx_frame: Vec<u8>,
+}
+
+impl Pair {
+    /// A pair whose queues do not run yet.
+    #[must_use]
+    pub fn new(number: u16, wire: Box<dyn Wire>, control: WorkerEnd, limits: Limits) -> Self {
+        Self {
+            number,
+            features: Features::default(),
+            limits,
+            queues: [Queue::default(), Queue::default()],
+            area: None,
+            adversary: Adversary::default(),
+            control,
+            commands_wait: false,
+            wire,
+            wire_cut: false,
+            wire_policy: run::Wire::Open,
+            held: VecDeque::new(),
+            held_request: false,
+            counters: Counters::default(),
+            refusal_logged: false,
+            rx_frame: Frame::default(),
+            tx_frame: Vec::new(),
+        }
+    }
+
+    /// The wire.
+    #[must_use]
+    pub fn wire(&self) -> &dyn Wire {
+        &*self.wire
+    }
+
+    /// The data path's end of the control seam.
+    #[must_use]
+    pub const fn control(&self) -> &WorkerEnd {
+        &self.control
+    }
+
+    /// The wire's event has been seen.
+    pub fn wire_readable(&mut self) {
+        self.wire.readable();
+    }
+
+    /// The control seam's event has been seen.
+    pub const fn commands_wait(&mut self) {
+        self.commands_wait = true;
+    }
+
+    /// A front end has connected.
+    pub const fn connected(&mut self) {
+        self.counters.connections += 1;
+    }
+
+    /// The front end is gone, without a word or after stopping both queues: nothing of the guest is kept.
+    pub fn disconnected(&mut self) {
+        self.queues = [Queue::default(), Queue::default()];
+        self.forget_area("the front end left");
+    }
+
+    /// Takes over the negotiated features.
+    pub fn set_features(&mut self, features: Features) {
+        self.features = features;
+        if let Err(error) = self.wire.allow_open_checksums(features.guest_csum()) {
+            // It goes on delivering complete checksums, which is always right.
+            debug!(%error, "The wire cannot change whether checksums may be open");
+        }
+    }
+
+    /// Stops a queue. Nothing touches it, or the area, until [`Self::service`] is told that both run again.
+    pub fn stop(&mut self, queue: usize) {
+        let queue = &mut self.queues[queue];
+        if let Some(running) = queue.running.take() {
+            queue.stopped = (!running.broken).then_some((running.config, running.state));
+        }
+    }
+
+    /// Available entries taken by a queue that runs: what it has to be told to start from after a stop.
+    #[must_use]
+    pub fn next_avail(&self, queue: usize) -> Option<Index> {
+        self.queues[queue].running.as_ref().map(|running| running.state.next_avail)
+    }
+
+    /// Does everything that is to be done now. `setups` are the queues that are started and enabled.
+    pub fn service(&mut self, memory: &GuestMemoryMmap, setups: [Option<QueueSetup>; 2], lines: &dyn Lines) -> Next {
+        let view = GuestView::new(memory);
+        let [rx, tx] = [RX, TX].map(|queue| setups[queue].and_then(|setup| self.open(&view, queue, setup)));
+        Session::new(self, view, lines, rx, tx).run()
+    }
+
+    /// Opens a session of one ring, starting the ring first when it does not run yet.
+    fn open<'m>(&mut self, view: &GuestView<'m>, queue: usize, setup: QueueSetup) -> Option<Ring<'m>> {
+        let opened = match &self.queues[queue].running {
+            Some(running) if running.config == setup.config => {
+                if running.broken {
+                    return None;
+                }
+                Ring::open(view, running.config, running.state)
+            }
+            _ => self.start(view, queue, setup),
+        };
+        opened.inspect_err(|error| self.broken(queue, error)).ok()
+    }
+
+    fn start<'m>(&mut self, view: &GuestView<'m>, queue: usize, setup: QueueSetup) -> Result<Ring<'m>, RingError> {
+        // A set-up that changed under a running queue is a stop nobody told of.
+        let restarted = self.queues[queue].running.take().is_some();
+        let stopped = self.queues[queue].stopped.take().filter(|_| !restarted);
+        let config = setup.config;
+        let state = RingState::starting_at(setup.next_avail, Index(0));
+        self.queues[queue].running = Some(Running { config, state, broken: false });
+        let ring = Ring::start(view, config, setup.next_avail)?;
+        let resumed = stopped.is_some_and(|(stopped_config, stopped)| {
+            let now = ring.state();
+            stopped_config == config && stopped.next_avail == now.next_avail && stopped.next_used == now.next_used
+        });
+        // The hand-over itself moved the transmit queue on from 0, so 0 there means a reset even if the queue was stopped
+        // at 0, which it may have been after 65,536 chains. Forgetting is the safe error of the two.
+        if !resumed || (queue == TX && setup.next_avail == Index(0)) {
+            self.forget_area("a queue was reset");
+            self.refusal_logged = false;
+            if queue == RX {
+                self.discard_stale_frames();
+            }
+        }
+        debug!(pair = self.number, queue, next_avail = %setup.next_avail, resumed, "Queue started");
+        Ok(ring)
+    }
+
+    /// Frames that came in while nobody was there to take them never came in.
+    fn discard_stale_frames(&mut self) {
+        if self.wire.waits() {
+            while let Ok(true) = self.wire.receive(Instant::now(), &mut self.rx_frame) {
+                self.counters.rx_not_running += 1;
+            }
+        }
+    }
+
+    /// Keeps what has to outlive a session.
+    pub(super) fn keep(&mut self, queue: usize, state: RingState) {
+        if let Some(running) = &mut self.queues[queue].running {
+            running.state = state;
+        }
+    }
+
+    /// Leaves a queue alone until its reset.
+    pub(super) fn broken(&mut self, queue: usize, error: &RingError) {
+        if let Some(running) = &mut self.queues[queue].running {
+            running.broken = true;
+        }
+        self.counters.queues_broken += 1;
+        let name = if queue == RX { "receive" } else { "transmit" };
+        warn!(
+            pair = self.number,
+            error = error as &dyn std::error::Error,
+            "The guest has broken its {name} queue, which is left alone until its reset"
+        );
+    }
+
+    /// A hand-over was refused. Said once for each start of the queue.
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        self.counters.handovers_refused += 1;
+        if !std::mem::replace(&mut self.refusal_logged, true) {
+            let cause = std::error::Error::source(refusal);
+            warn!(pair = self.number, error = refusal as &dyn std::error::Error, cause, "Queue area refused");
+        }
+        self.forget_area("the driver posted another one");
+    }
+
+    /// Stops using the area, if there is one.
+    pub(super) fn forget_area(&mut self, why: &'static str) {
+        if let Some(area) = self.area.take() {
+            self.counters.areas_forgotten += 1;
+            info!(pair = self.number, generation = area.generation, why, "Queue area forgotten");
+        }
+    }
+
+    /// The state of the device.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        status(&self.queues, self.area.as_ref(), &self.counters)
+    }
+}
+
+/// The state of the device, from the parts of a [`Pair`] that make it up.
+pub(super) fn status(queues: &[Queue; 2], area: Option<&AreaState>, counters: &Counters) -> Status {
+    let mut status = Status {
+        running: queues.iter().all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
+        counters: counters.by_name(),
+        ..Status::default()
+    };
+    if let Some(area) = area {
+        let (irq, ledger) = (area.irq.interrupts(), area.irq.ledger());
+        status.area = Some(area.generation);
+        status.produced = irq.produced().0;
+        status.signaled = irq.signaled().0;
+        status.ci = irq.ci().0;
+        status.armed = irq.armed();
+        status.fired = irq.fired().0;
+        status.counters.extend([
+            ("lost".to_owned(), ledger.lost()),
+            ("rescued".to_owned(), ledger.rescued()),
+            ("loss_candidates".to_owned(), ledger.candidates()),
+            ("ci_errors".to_owned(), irq.ci_errors()),
+        ]);
+    }
+    status
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Unix sockets that appear when they are wanted and are gone afterwards.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a socket path cannot be used.
+#[derive(Debug, Error)]
+pub enum SocketError {
+    /// Somebody listens there.
+    #[error("Socket {} is in use: another program listens on it", .path.display())]
+    Busy {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something that is no socket is there.
+    #[error("{} exists and is not a socket", .path.display())]
+    NoSocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The host refused.
+    #[error("Cannot listen on socket {}", .path.display())]
+    Listen {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A listening Unix socket whose file is removed when it is dropped.
+#[derive(Debug)]
+pub struct ListeningSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl ListeningSocket {
+    /// Listens on `path`, non-blocking. A socket file that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// When somebody listens there, something else is there, or the host refuses.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let refused = |source| SocketError::Listen { path: path.into(), source };
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                UnixListener::bind(path)
+            }
+            listener => listener,
+        }
+        .map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        Ok(Self { listener, path: path.into(), identity: identity(path) })
+    }
+
+    /// The listener.
+    #[must_use]
+    pub const fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
+impl Drop for ListeningSocket {
+    fn drop(&mut self) {
+        // Not when somebody has put another file in its place.
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    let refused = |source| SocketError::Listen { path: path.into(), source };
+    if !fs::metadata(path).map_err(refused)?.file_type().is_socket() {
+        return Err(SocketError::NoSocket { path: path.into() });
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(refused),
+        Err(error) => Err(refused(error)),
+        Ok(_) => Err(SocketError::Busy { path: path.into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_somebody_listens_on_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let first = ListeningSocket::bind(&path).unwrap();
+        assert!(matches!(ListeningSocket::bind(&path), Err(SocketError::Busy { .. })));
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(first);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_other_files_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(ListeningSocket::bind(&path).unwrap());
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(ListeningSocket::bind(&path), Err(SocketError::NoSocket { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        let nowhere = directory.path().join("no/s");
+        assert!(matches!(ListeningSocket::bind(&nowhere), Err(SocketError::Listen { .. })));
+    }
+
+    #[test]
+    fn a_socket_that_was_replaced_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let first = ListeningSocket::bind(&path).unwrap();
+        fs::rename(&path, directory.path().join("moved")).unwrap();
+        let _second = ListeningSocket::bind(&path).unwrap();
+        drop(first);
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the daemon calls.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use parking_lot::FairMutex;
+use tracing::{error, warn};
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
+use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringT as _};
+use virtio_queue::QueueT as _;
+use vm_memory::{GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
+
+use super::vring::Vring;
+use crate::clock::Instant;
+use crate::net::features::Features;
+use crate::net::index::{Index, MAX_RING_SIZE, RingSize};
+use crate::net::pair::{Lines, Next, Pair, QueueSetup, RX, TX};
+use crate::net::ring::RingConfig;
+
+type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+
+const QUEUES_PER_PAIR: usize = 2;
+
+/// What wakes a worker besides kicks. The daemon keeps numbers up to the number of queues to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+enum Wake {
+    Timer = 0x100,
+    Wire = 0x101,
+    Control = 0x102,
+}
+
+/// The device as the daemon sees it: queue pairs, each served by a worker of its own.
+///
+/// A worker holds its pair's lock while it is awake. The lock is fair, so that a front end that stops a queue gets its turn
+/// however busy the worker is; and no worker sleeps while it holds it, because a front end that waits for a queue to stop
+/// freezes its guest.
+pub struct Backend {
+    memory: Memory,
+    features: Mutex<Features>,
+    connected: AtomicBool,
+    pairs: Vec<Worker>,
+    exit_fds: Mutex<Vec<RawFd>>,
+}
+
+struct Worker {
+    timer: TimerFd,
+    served: FairMutex<Served>,
+}
+
+struct Served {
+    pair: Pair,
+    /// When the timer fires.
+    armed: Option<Instant>,
+    /// An impossible queue size has been complained of.
+    size_logged: bool,
+}
+
+impl Backend {
+    /// A device with these queue pairs, to which no front end is connected.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn new(pairs: Vec<Pair>) -> io::Result<Self> {
+        let pairs = pairs
+            .into_iter()
+            .map(|pair| {
+                let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+                Ok(Worker { timer, served: FairMutex::new(Served { pair, armed: None, size_logged: false }) })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            memory: GuestMemoryAtomic::new(GuestMemoryMmap::new()),
+            features: Mutex::default(),
+            connected: AtomicBool::new(false),
+            pairs,
+            exit_fds: Mutex::default(),
+        })
+    }
+
+    /// The memory table, which the daemon replaces as the front end says.
+    pub(super) fn memory(&self) -> Memory {
+        self.memory.clone()
+    }
+
+    /// A front end is there: has the daemon's workers woken by timers, wires and the control socket.
+    ///
+    /// # Errors
+    /// When an event cannot be watched.
+    pub(super) fn connect(&self, daemon: &VhostUserDaemon<Arc<Self>>) -> io::Result<()> {
+        let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        for (worker, handler) in self.pairs.iter().zip(daemon.get_epoll_handlers()) {
+            let mut served = worker.served.lock();
+            handler.register_listener(worker.timer.as_fd().as_raw_fd(), EventSet::IN, Wake::Timer as u64)?;
+            handler.register_listener(served.pair.control().event().as_raw_fd(), EventSet::IN, Wake::Control as u64)?;
+            if let Some(event) = served.pair.wire().event() {
+                handler.register_listener(event.as_raw_fd(), edge, Wake::Wire as u64)?;
+            }
+            served.pair.connected();
+        }
+        self.connected.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The front end is gone: lets go of its memory. No worker touches a ring afterwards.
+    pub(super) fn disconnect(&self) {
+        self.connected.store(false, Ordering::Release);
+        for worker in &self.pairs {
+            worker.served.lock().pair.disconnected();
+        }
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).replace(GuestMemoryMmap::new());
+        self.serve_alone();
+    }
+
+    /// The daemon and its workers have ended. The daemon (vhost-user-backend 0.24) keeps the descriptor of each worker's exit
+    /// event without ever closing it; a test watches that this stays so.
+    pub(super) fn close_exit_events(&self) {
+        for fd in self.exit_fds.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if let Err(error) = nix::unistd::close(fd) {
+                error!(%error, "A worker's exit event was closed by somebody else");
+            }
+        }
+    }
+
+    /// Serves the control socket while no front end is connected, and there are no workers.
+    pub fn serve_alone(&self) {
+        for worker in &self.pairs {
+            let mut served = worker.served.lock();
+            served.pair.commands_wait();
+            served.pair.service(&GuestMemoryMmap::new(), [None; QUEUES_PER_PAIR], &NoLines);
+        }
+    }
+
+    fn pair_of(&self, queue: u32) -> Option<(&Worker, usize)> {
+        let queue = queue as usize;
+        Some((self.pairs.get(queue / QUEUES_PER_PAIR)?, queue % QUEUES_PER_PAIR))
+    }
+}
+
+impl VhostUserBackend for Backend {
+    type Bitmap = ();
+    type Vring = Vring<Memory>;
+
+    fn num_queues(&self) -> usize {
+        self.pairs.len() * QUEUES_PER_PAIR
+    }
+
+    fn max_queue_size(&self) -> usize {
+        MAX_RING_SIZE.into()
+    }
+
+    fn features(&self) -> u64 {
+        Features::OFFERED.0
+    }
+
+    fn acked_features(&self, features: u64) {
+        let features = Features(features);
+        *self.features.lock().unwrap_or_else(PoisonError::into_inner) = features;
+        for worker in &self.pairs {
+            worker.served.lock().pair.set_features(features);
+        }
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        // Not CONFIG: a VMM keeps the configuration of a network device itself, and QEMU warns when it is offered.
+        VhostUserProtocolFeatures::REPLY_ACK
+    }
+
+    fn set_event_idx(&self, _enabled: bool) {
+        // Among the features.
+    }
+
+    fn update_memory(&self, _memory: Memory) -> io::Result<()> {
+        // The new table is in place already. A session that began before is over when its lock can be had.
+        for worker in &self.pairs {
+            drop(worker.served.lock());
+        }
+        Ok(())
+    }
+
+    fn queues_per_thread(&self) -> Vec<u64> {
+        (0..self.pairs.len()).map(|pair| 0b11 << (QUEUES_PER_PAIR * pair)).collect()
+    }
+
+    fn exit_event(&self, _thread_index: usize) -> Option<(EventConsumer, EventNotifier)> {
+        let event = new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC)
+            .inspect_err(|error| error!(%error, "No exit event: this front end's worker will not end"))
+            .ok()?;
+        self.exit_fds.lock().unwrap_or_else(PoisonError::into_inner).push(event.0.as_raw_fd());
+        Some(event)
+    }
+
+    fn stop_vring(&self, queue: u32) -> io::Result<()> {
+        if let Some((worker, queue)) = self.pair_of(queue) {
+            worker.served.lock().pair.stop(queue);
+        }
+        Ok(())
+    }
+
+    fn reset_device(&self) {
+        for worker in &self.pairs {
+            worker.served.lock().pair.disconnected();
+        }
+    }
+
+    /// Never fails: the daemon would end the worker without a word.
+    fn handle_event(&self, event: u16, _set: EventSet, vrings: &[Self::Vring], thread_id: usize) -> io::Result<()> {
+        let Some(worker) = self.pairs.get(thread_id) else { return Ok(()) };
+        let served = &mut *worker.served.lock();
+        if event == Wake::Timer as u16 {
+            // EAGAIN: it was set anew since.
+            let _ = worker.timer.wait();
+            served.armed = None;
+        } else if event == Wake::Wire as u16 {
+            served.pair.wire_readable();
+        } else if event == Wake::Control as u16 {
+            served.pair.commands_wait();
+        }
+        let features = *self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected = self.connected.load(Ordering::Acquire);
+        let [rx, tx] = [RX, TX].map(|queue| {
+            let vring = vrings.get(queue).filter(|_| connected)?;
+            queue_setup(vring, features, &mut served.size_logged)
+        });
+        let memory = self.memory.memory();
+        let next = served.pair.service(&memory, [rx, tx], &CallLines(vrings));
+        for (queue, vring) in vrings.iter().enumerate().take(QUEUES_PER_PAIR) {
+            if let Some(Index(next_avail)) = served.pair.next_avail(queue)
+                && vring.queue_next_avail() != next_avail
+            {
+                vring.set_queue_next_avail(next_avail);
+            }
+        }
+        worker.set_timer(&mut served.armed, next);
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn set_timer(&self, armed: &mut Option<Instant>, next: Next) {
+        let at = match next {
+            // A timer that fires for nothing does no harm.
+            Next::Event => return,
+            Next::AtOnce => Instant::from_ns(1),
+            Next::At(at) => Instant::from_ns(at.as_ns().max(1)),
+        };
+        if *armed == Some(at) {
+            return;
+        }
+        *armed = Some(at);
+        let expiration = Expiration::OneShot(TimeSpec::from_duration(Duration::from_nanos(at.as_ns())));
+        if let Err(error) = self.timer.set(expiration, TimerSetTimeFlags::TFD_TIMER_ABSTIME) {
+            error!(%error, %at, "The worker's timer cannot be set");
+        }
+    }
+}
+
+/// A queue that is started and enabled.
+fn queue_setup(vring: &Vring<Memory>, features: Features, size_logged: &mut bool) -> Option<QueueSetup> {
+    let state = vring.get_ref();
+    let queue = state.get_queue();
+    if !queue.ready() || !state.is_enabled() {
+        return None;
+    }
+    let Some(size) = RingSize::new(queue.size()) else {
+        if !std::mem::replace(size_logged, true) {
+            warn!(size = queue.size(), max = MAX_RING_SIZE, "The front end set an impossible queue size");
+        }
+        return None;
+    };
+    let config = RingConfig {
+        size,
+        descriptors: queue.desc_table(),
+        available: queue.avail_ring(),
+        used: queue.used_ring(),
+        event_idx: features.event_idx(),
+        indirect: features.indirect(),
+    };
+    Some(QueueSetup { config, next_avail: Index(queue.next_avail()) })
+}
+
+/// The call eventfds.
+struct CallLines<'a>(&'a [Vring<Memory>]);
+
+impl Lines for CallLines<'_> {
+    fn raise(&self, queue: usize) {
+        // A full counter is an interrupt that has been raised 2^64 times and not been looked at once.
+        let _ = self.0[queue].signal_used_queue();
+    }
+}
+
+/// No guest is there to be interrupted.
+struct NoLines;
+
+impl Lines for NoLines {
+    fn raise(&self, _queue: usize) {}
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One front end, from its connection to its leaving.
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+
+use thiserror::Error;
+use tracing::{debug, info};
+use vhost::vhost_user::{Error as VhostError, Listener};
+use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::backend::Backend;
+use super::relay::Relay;
+
+/// Why a front end could not be served, or not to the end.
+#[derive(Debug, Error)]
+pub enum ConnectionError {
+    /// The host refused something.
+    #[error("Cannot {what}")]
+    Host {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The daemon.
+    #[error("Cannot serve the front end: {0}")]
+    Daemon(DaemonError),
+    /// The front end said something that cannot be served.
+    #[error("The front end broke the vhost-user protocol: {0}")]
+    Protocol(VhostError),
+}
+
+fn host(what: &'static str) -> impl FnOnce(io::Error) -> ConnectionError {
+    move |source| ConnectionError::Host { what, source }
+}
+
+/// A front end that is being served.
+pub struct Connection {
+    backend: Arc<Backend>,
+    daemon: Option<VhostUserDaemon<Arc<Backend>>>,
+    relay: Option<Relay>,
+    ended: Arc<EventFd>,
+}
+
+impl Connection {
+    /// Starts to serve a front end.
+    ///
+    /// # Errors
+    /// When a thread, a descriptor or a temporary directory cannot be had.
+    pub fn start(backend: &Arc<Backend>, front: UnixStream) -> Result<Self, ConnectionError> {
+        let ended = EventFd::new(EFD_NONBLOCK).map_err(host("make an eventfd"))?;
+        let mut connection = Self { backend: Arc::clone(backend), daemon: None, relay: None, ended: Arc::new(ended) };
+        let daemon = VhostUserDaemon::new("vhost-user".into(), Arc::clone(backend), backend.memory())
+            .map_err(ConnectionError::Daemon)?;
+        let daemon = connection.daemon.insert(daemon);
+        backend.connect(daemon).map_err(host("watch for events"))?;
+        let (back, listener) = private_pair().map_err(host("make a private socket"))?;
+        daemon.start(&mut Listener::from(listener)).map_err(ConnectionError::Daemon)?;
+        connection.relay = Some(Relay::start(front, back, &connection.ended).map_err(host("start the relay"))?);
+        info!("Front end connected");
+        Ok(connection)
+    }
+
+    /// Readable when the front end is gone.
+    #[must_use]
+    pub fn ended(&self) -> &EventFd {
+        &self.ended
+    }
+
+    /// Ends the connection, if it has not ended.
+    ///
+    /// # Errors
+    /// When it ended because of something the front end said.
+    pub fn finish(mut self) -> Result<(), ConnectionError> {
+        drop(self.relay.take());
+        let result = match self.daemon.as_mut().map(VhostUserDaemon::wait) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(DaemonError::HandleRequest(error))) => match error {
+                // How a front end that leaves looks from here.
+                VhostError::Disconnected | VhostError::PartialMessage | VhostError::SocketBroken(_) => Ok(()),
+                VhostError::SocketError(_) | VhostError::SocketRetry(_) => Ok(()),
+                error => Err(ConnectionError::Protocol(error)),
+            },
+            Some(Err(error)) => Err(ConnectionError::Daemon(error)),
+        };
+        debug!("Front end gone");
+        result
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        drop(self.relay.take());
+        // Ends the workers and waits for them.
+        drop(self.daemon.take());
+        self.backend.disconnect();
+        self.backend.close_exit_events();
+        info!("Front end disconnected");
+    }
+}
+
+/// A socket that is connected already, and the listener that has it in its queue: the daemon can only accept. Its path is in
+/// a directory of our own and gone before this returns.
+fn private_pair() -> io::Result<(UnixStream, UnixListener)> {
+    let directory = tempfile::Builder::new().prefix("tsnic-").tempdir()?;
+    let path = directory.path().join("daemon");
+    let listener = UnixListener::bind(&path)?;
+    let stream = UnixStream::connect(&path)?;
+    Ok((stream, listener))
+}
