@@ -2,7 +2,7 @@
 //! Puts the parts together and waits: for front ends, for signals, for the control socket.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ fn start_log(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("TSNIC_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal()).init();
 }
 
 /// Serves front ends until a signal comes or, with `once`, the first of them has left.
