@@ -16,6 +16,28 @@ pub(super) const LOOK: Duration = Duration::from_micros(30);
 /// The guest is let go when its handler has not run by then. Less than the guest's own bound.
 const HANDLED_WITHIN: Duration = Duration::from_millis(200);
 
+/// How long an interrupt that is still under way, for earlier traffic, may keep a blow waiting: its handler could be taken
+/// for that of the blow's own. Often nobody will ever handle it (the ring was empty when it came), so the wait is short.
+const DRAIN: Duration = Duration::from_millis(1);
+
+/// Waits, before a blow, for earlier interrupts to reach their handler.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    until: Option<Instant>,
+}
+
+impl Drain {
+    /// True when the blow may be struck. Else look again soon.
+    pub(super) fn is_done(&mut self, now: Instant, area: &AreaView, actions: &mut Actions) -> bool {
+        let handled = area.progress.irq_seen == area.irq.interrupts().fired();
+        let done = handled || now >= *self.until.get_or_insert(now.plus(DRAIN));
+        if !done {
+            actions.look_again(now, LOOK);
+        }
+        done
+    }
+}
+
 /// How a blow came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Landed {

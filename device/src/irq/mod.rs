@@ -8,6 +8,8 @@ pub mod adversary;
 mod blow;
 pub mod interrupts;
 pub mod loss;
+#[cfg(test)]
+mod model;
 pub mod moderation;
 pub mod queue;
 mod random;

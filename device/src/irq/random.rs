@@ -45,6 +45,7 @@ pub(super) struct Random {
     due: Instant,
     waiting_since: Option<Instant>,
     lost_since: Option<Instant>,
+    no_buffers_since: Option<Instant>,
     /// The publish that is asked for.
     pending: Option<Pending>,
 }
@@ -98,6 +99,7 @@ impl Random {
             due: now,
             waiting_since: None,
             lost_since: None,
+            no_buffers_since: None,
             pending: None,
         })
     }
@@ -145,6 +147,10 @@ impl Random {
         if now < self.due {
             actions.wake_at(self.due);
             return Ok(false);
+        }
+        if self.no_buffers_since.is_some_and(|since| now.since(since) >= PATIENCE) {
+            let sent = self.report.sent;
+            return Err(format!("The guest had posted no receive buffers for {PATIENCE:?}, after {sent} packets"));
         }
         let lost = self.lost_since.is_some_and(|since| now.since(since) >= SETTLE);
         let free = if self.settling { area.irq.is_idle(&area.progress) } else { standing == Standing::Clear };
@@ -219,6 +225,7 @@ impl Random {
         self.serial = self.serial.wrapping_add(1);
         self.waiting_since = None;
         self.lost_since = None;
+        self.no_buffers_since = None;
         let mut gap = Duration::ZERO;
         if !pending.extra {
             self.report.sent += 1;
@@ -231,7 +238,7 @@ impl Random {
     /// The guest had no buffers: tried again until it has waited too long.
     pub(super) fn publish_failed(&mut self, now: Instant) {
         self.pending = None;
-        self.waiting_since.get_or_insert(now);
+        self.no_buffers_since.get_or_insert(now);
         self.due = now.plus(Duration::from_millis(1));
     }
 }

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tsnic_abi::point;
 
-use super::blow::{Blow, LOOK, Landed};
+use super::blow::{Blow, Drain, LOOK, Landed};
 use super::loss::Standing;
 use super::run::{
     Actions, AreaView, Finished, Generated, Here, Observation, Publish, Published, StartError, Ticker, Wire,
@@ -27,12 +27,9 @@ const ROUNDS_MAX: u32 = 100_000;
 const STARTER_AGAIN: Duration = Duration::from_millis(20);
 /// Starters of a round.
 const STARTERS_MAX: u32 = 100;
-/// How long an interrupt that is still under way, for earlier traffic, may keep a blow waiting: it could be taken for the
-/// blow's own. Often nobody will ever handle it (the ring was empty when it came), so the wait is short.
-const DRAIN: Duration = Duration::from_millis(1);
 /// Bound of every wait for the guest that has no tighter one.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A queue that does not become idle because a packet of earlier traffic is lost is sent another one this often.
+/// A queue that does not become idle because of a packet nobody finds is sent another one this often.
 const NUDGE: Duration = Duration::from_millis(100);
 /// So many inconclusive rounds in a row end the run.
 const IN_A_ROW_MAX: u32 = 10;
@@ -58,7 +55,7 @@ enum State {
     /// Waiting for the queue to be idle.
     Settle { deadline: Instant, nudge_at: Instant },
     /// Waiting for the guest to come to the rendezvous, armed.
-    Meet { starters: u32, starter_at: Instant, drain_until: Option<Instant> },
+    Meet { starters: u32, starter_at: Instant, drain: Drain },
     /// A blow is under way.
     Blow(Blow),
     /// Missing: left alone until `due`.
@@ -197,14 +194,15 @@ impl Strike {
     fn settling(&mut self, now: Instant, area: &AreaView, actions: &mut Actions) -> Then {
         let State::Settle { deadline, nudge_at } = &mut self.state else { return Then::Again };
         if area.irq.is_idle(&area.progress) {
-            self.state = State::Meet { starters: 0, starter_at: now, drain_until: None };
+            self.state = State::Meet { starters: 0, starter_at: now, drain: Drain::default() };
             return Then::Again;
         }
         if now >= *deadline {
             let state = format!("{}; {}", area.irq, area.progress);
             return self.inconclusive(format!("The queue was not idle within {PATIENCE:?}: {state}"), now);
         }
-        if now >= *nudge_at && area.irq.standing(&area.progress) == Standing::Lost {
+        // Lost, or signaled by an interrupt that never comes: either way only another packet's interrupt helps.
+        if now >= *nudge_at && area.irq.standing(&area.progress) != Standing::Clear {
             *nudge_at = now.plus(NUDGE);
             self.publish(Generated::Next, actions);
         }
@@ -213,7 +211,7 @@ impl Strike {
     }
 
     fn meet(&mut self, now: Instant, area: &AreaView, meeting: Option<Here>, actions: &mut Actions) -> Then {
-        let State::Meet { starters, starter_at, drain_until } = &mut self.state else { return Then::Again };
+        let State::Meet { starters, starter_at, drain } = &mut self.state else { return Then::Again };
         let irq = area.irq.interrupts();
         if let Some(here) = meeting {
             // A poll that the interrupt itself started comes unarmed: nothing can be struck then.
@@ -223,17 +221,15 @@ impl Strike {
                 actions.look_again(now, LOOK);
                 return Then::Wait;
             }
-            let drained = area.progress.irq_seen == irq.fired();
-            if !drained && now < *drain_until.get_or_insert(now.plus(DRAIN)) {
+            if !drain.is_done(now, area, actions) {
                 actions.want = point::BEFORE_COMPLETE;
-                actions.look_again(now, LOOK);
                 return Then::Wait;
             }
             self.state = State::Blow(Blow::aim(here, area, PATIENCE));
             self.publish(Generated::Struck, actions);
             return Then::Wait;
         }
-        *drain_until = None;
+        *drain = Drain::default();
         if now >= *starter_at {
             if *starters == STARTERS_MAX {
                 let waited = STARTER_AGAIN * STARTERS_MAX;

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tsnic_abi::{Counter, point};
 
-use super::blow::{Blow, Landed};
+use super::blow::{Blow, Drain, Landed};
 use super::run::{
     Actions, AreaView, Finished, HELD_FRAMES_MAX, HeldFrames, Here, Observation, Publish, Published, StartError, Wire,
 };
@@ -53,7 +53,7 @@ enum State {
     /// Frames pass.
     Flow,
     /// A rendezvous is wanted and frames are held.
-    Hold { held_since: Option<Instant>, point_since: Option<Instant> },
+    Hold { held_since: Option<Instant>, point_since: Option<Instant>, drain: Drain },
     /// A blow is under way.
     Blow(Blow),
     /// The struck request is missing; frames pass.
@@ -144,7 +144,7 @@ impl Watch {
                 let delivered = self.after.is_some_and(|end| area.irq.interrupts().covered(end));
                 if delivered && self.stopping.is_none() {
                     self.after = None;
-                    self.state = State::Hold { held_since: None, point_since: None };
+                    self.state = State::Hold { held_since: None, point_since: None, drain: Drain::default() };
                     return Then::Again;
                 }
                 Then::Wait
@@ -195,7 +195,7 @@ impl Watch {
         meeting: Option<Here>,
         actions: &mut Actions,
     ) -> Then {
-        let State::Hold { held_since, point_since } = &mut self.state else { return Then::Again };
+        let State::Hold { held_since, point_since, drain } = &mut self.state else { return Then::Again };
         if self.stopping.is_some() {
             self.state = State::Flow;
             return Then::Again;
@@ -210,6 +210,9 @@ impl Watch {
         if let Some(here) = at_point {
             let since = *point_since.get_or_insert(now);
             if held.request {
+                if !drain.is_done(now, area, actions) {
+                    return Then::Wait;
+                }
                 self.state = State::Blow(Blow::aim(here, area, ARM_WITHIN));
                 actions.want = 0;
                 actions.wire = Wire::Shut;
@@ -234,7 +237,7 @@ impl Watch {
             // Not armed: the interrupt itself started this poll.
             actions.ack = Some(here.here);
         }
-        *point_since = None;
+        (*point_since, *drain) = (None, Drain::default());
         let full = held.count >= HELD_FRAMES_MAX;
         if let Some(since) = *held_since {
             let until = since.plus(HELD_MAX);
