@@ -1,4 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The VM harness.
+//! The VM harness: provisions a real Linux guest, boots it on the tsnic device, runs scenarios and judges them.
+//!
+//! Arguments ([`cli`]) become a validated [`config`]; [`lab::Lab`] prepares everything and boots guests; a scenario talks to guest and
+//! device through the [`vm::Vm`] handle.
 
+pub mod boot;
+pub mod build;
+pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod initramfs;
+pub mod interrupt;
+pub mod isolate;
+pub mod lab;
+pub mod process;
+pub mod progress;
+pub mod provision;
+pub mod qemu;
+pub mod report;
 pub mod rpc;
+pub mod scenario;
+pub mod verdict;
+pub mod vm;

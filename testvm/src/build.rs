@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Builds what a run needs from the checkout: the device, the agent, and the driver for one kernel.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs, io};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::process;
+use crate::provision::Kernel;
+
+/// What can go wrong.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A build failed.
+    #[error("{what} cannot be built")]
+    Build {
+        /// What was built.
+        what: &'static str,
+        /// Why not; has the compiler's last words.
+        #[source]
+        source: process::Error,
+    },
+    /// A build succeeded and its product is not there.
+    #[error("{path} was not built")]
+    NoProduct {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A file cannot be read or written.
+    #[error("{path} cannot be used")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The guest's modules of this project, for one kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverModules {
+    /// The driver.
+    pub driver: PathBuf,
+    /// The livepatch with the `napi_schedule_prep` of Linux 4.10.
+    pub livepatch: PathBuf,
+    /// The rendezvous.
+    pub rendezvous: PathBuf,
+}
+
+/// A cold build of everything takes one to three minutes on two cores.
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds from one checkout into one target directory.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    /// The checkout.
+    pub source: &'a Path,
+    /// Cargo's target directory.
+    pub target: &'a Path,
+    /// Where driver builds are kept, one directory a kernel.
+    pub cache: &'a Path,
+}
+
+impl Builder<'_> {
+    /// The device's program, in release mode.
+    ///
+    /// # Errors
+    /// Cargo fails.
+    pub fn device(&self, tick: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
+        self.cargo("The device", self.target, &["-p", "tsnic"], None, tick)?;
+        product(self.target.join("release/tsnic"))
+    }
+
+    /// The guest agent: static, for it is alone in the guest.
+    ///
+    /// # Errors
+    /// Cargo fails.
+    pub fn agent(&self, tick: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
+        // A directory of its own: other flags would make cargo build everything anew in the shared one, each time.
+        let target = self.target.join("agent");
+        let flags = "-C target-feature=+crt-static -C strip=symbols";
+        self.cargo("The guest agent", &target, &["-p", "guest-agent", "--target", AGENT_TARGET], Some(flags), tick)?;
+        product(target.join(AGENT_TARGET).join("release/guest-agent"))
+    }
+
+    /// The driver and the test modules for `kernel`. The second value tells whether they were there already.
+    ///
+    /// # Errors
+    /// kbuild or cargo fails.
+    pub fn driver(&self, kernel: &Kernel, tick: &mut dyn FnMut(&str)) -> Result<(DriverModules, bool), Error> {
+        let out = self.cache.join("drivers").join(&kernel.release);
+        let modules = DriverModules {
+            driver: out.join("tsnic.ko"),
+            livepatch: out.join("tsnic_livepatch.ko"),
+            rendezvous: out.join("tsnic_rendezvous.ko"),
+        };
+        let all = [&modules.driver, &modules.livepatch, &modules.rendezvous];
+        let stamp_file = out.join("inputs.json");
+        let inputs = self.driver_inputs(kernel)?;
+        let built_from = fs::read(&stamp_file).ok().and_then(|text| serde_json::from_slice::<Inputs>(&text).ok());
+        if built_from.as_ref() == Some(&inputs) && all.iter().all(|path| path.is_file()) {
+            return Ok((modules, true));
+        }
+        let _ = fs::remove_file(&stamp_file);
+        fs::create_dir_all(&out).map_err(|source| Error::Io { path: out.clone(), source })?;
+        let mut command = Command::new(self.source.join("guest-driver/kbuild/build"));
+        command.args([&kernel.build, &out]).current_dir(self.source);
+        process::run("guest-driver/kbuild/build", &mut command, BUILD_LIMIT, tick)
+            .map_err(|source| Error::Build { what: "The driver", source })?;
+        for path in all {
+            product(path.clone())?;
+        }
+        let text = serde_json::to_vec(&inputs).unwrap_or_default();
+        fs::write(&stamp_file, text).map_err(|source| Error::Io { path: stamp_file, source })?;
+        Ok((modules, false))
+    }
+
+    fn cargo(
+        &self,
+        what: &'static str,
+        target: &Path,
+        args: &[&str],
+        flags: Option<&str>,
+        tick: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(["build", "--release", "--locked", "--color", "never"]).args(args).current_dir(self.source);
+        command.env("CARGO_TARGET_DIR", target);
+        // What a `cargo run` or `cargo test` around this process has set is about another package.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+            command.env_remove(name);
+        }
+        if let Some(flags) = flags {
+            command.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", flags);
+        }
+        process::run("cargo build", &mut command, BUILD_LIMIT, tick)
+            .map(drop)
+            .map_err(|source| Error::Build { what, source })
+    }
+
+    /// Everything a driver build depends on. A new compiler changes the toolchain's directory or its modification time.
+    fn driver_inputs(&self, kernel: &Kernel) -> Result<Inputs, Error> {
+        let mut files = BTreeMap::new();
+        for part in ["Cargo.toml", "Cargo.lock", "device/abi", "guest-driver"] {
+            hash_files(&self.source.join(part), &mut files)?;
+        }
+        hash_files(&kernel.build.join("Module.symvers"), &mut files)?;
+        hash_files(&kernel.build.join(".config"), &mut files)?;
+        let toolchain = ["RUSTUP_TOOLCHAIN", "RUSTC"].iter().map(|name| env::var(name).unwrap_or_default()).collect();
+        Ok(Inputs { release: kernel.release.clone(), build: kernel.build.clone(), toolchain, files })
+    }
+}
+
+/// What a driver was built from: two builds with equal inputs are the same.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Inputs {
+    release: String,
+    build: PathBuf,
+    toolchain: Vec<String>,
+    files: BTreeMap<PathBuf, u64>,
+}
+
+/// A hash of each file in `path`, which may be a file itself. A file that is not there has none.
+fn hash_files(path: &Path, into: &mut BTreeMap<PathBuf, u64>) -> Result<(), Error> {
+    let failed = |source| Error::Io { path: path.to_owned(), source };
+    if path.is_dir() {
+        for entry in fs::read_dir(path).map_err(failed)? {
+            hash_files(&entry.map_err(failed)?.path(), into)?;
+        }
+        return Ok(());
+    }
+    match fs::read(path) {
+        Ok(content) => {
+            // Not against an adversary: the cache and the checkout belong to the same user.
+            let mut hasher = DefaultHasher::new();
+            content.hash(&mut hasher);
+            into.insert(path.to_owned(), hasher.finish());
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn product(path: PathBuf) -> Result<PathBuf, Error> {
+    if path.is_file() { Ok(path) } else { Err(Error::NoProduct { path }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A checkout whose driver build writes its modules and counts its runs.
+    fn checkout(dir: &Path, script: &str) -> Kernel {
+        let build = dir.join("guest-driver/kbuild/build");
+        fs::create_dir_all(build.parent().expect("a parent")).expect("a directory");
+        fs::write(&build, format!("#!/bin/sh\necho run >>\"$2/runs\"\n{script}\n")).expect("a script");
+        fs::set_permissions(&build, fs::Permissions::from_mode(0o755)).expect("executable");
+        fs::create_dir_all(dir.join("kdir")).expect("a directory");
+        Kernel {
+            release: "6.1".into(),
+            origin: String::new(),
+            image: dir.join("bzImage"),
+            build: dir.join("kdir"),
+            modules: None,
+        }
+    }
+
+    const MAKES_ALL: &str = "touch \"$2/tsnic.ko\" \"$2/tsnic_livepatch.ko\" \"$2/tsnic_rendezvous.ko\"";
+
+    fn builder(dir: &Path) -> Builder<'_> {
+        Builder { source: dir, target: dir, cache: dir }
+    }
+
+    #[test]
+    fn a_driver_is_built_again_only_when_an_input_has_changed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kernel = checkout(dir.path(), MAKES_ALL);
+        let build = || builder(dir.path()).driver(&kernel, &mut |_| ()).expect("modules").1;
+        assert!(!build());
+        assert!(build(), "built twice from the same");
+        fs::write(dir.path().join("guest-driver/new.rs"), "").expect("a file");
+        assert!(!build(), "a new file is an input");
+        fs::write(kernel.build.join("Module.symvers"), "0x1").expect("a file");
+        assert!(!build(), "the kernel's symbols are an input");
+        fs::remove_file(dir.path().join("drivers/6.1/tsnic.ko")).expect("gone");
+        assert!(!build(), "a missing product is built");
+        let runs = fs::read_to_string(dir.path().join("drivers/6.1/runs")).expect("runs");
+        assert_eq!(runs.lines().count(), 4);
+    }
+
+    #[test]
+    fn a_build_without_its_product_is_an_error() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kernel = checkout(dir.path(), "touch \"$2/tsnic.ko\"");
+        let error = builder(dir.path()).driver(&kernel, &mut |_| ()).expect_err("half");
+        assert!(error.to_string().contains("tsnic_livepatch.ko was not built"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_build_shows_its_last_words_and_is_not_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kernel = checkout(dir.path(), &format!("{MAKES_ALL}\necho 'no such compiler' >&2; exit 1"));
+        for _ in 0..2 {
+            let Err(Error::Build { source, .. }) = builder(dir.path()).driver(&kernel, &mut |_| ()) else {
+                panic!("success?")
+            };
+            assert!(source.to_string().contains("no such compiler"), "{source}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The command line, and its way into a validated [`Config`].
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use thiserror::Error;
+
+use crate::config::{AccelChoice, Config, Interrupts, KernelChoice, Machine, Series};
+
+/// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 pass, 1 fail, 2 usage, 69 no verdict (the run could not be judged), 130 interrupted"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Reproduce the NAPI race, and show that the fix holds
+    Repro(ReproArgs),
+    /// Only boot the guest, to see that everything it needs works
+    Boot(BootArgs),
+    /// Only fetch the kernel and build everything, so that a later run can be offline
+    Fetch(MachineArgs),
+}
+
+/// Arguments of `testvm repro`.
+#[derive(Debug, Args)]
+pub struct ReproArgs {
+    /// 10 rounds a cell, 2 vCPUs only, 200 RPCs
+    #[arg(long)]
+    pub quick: bool,
+    /// Rounds a cell
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: Option<u32>,
+    /// Write the machine-readable report here
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Seed of every random choice
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// The guest's surroundings.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Arguments of `testvm boot`.
+#[derive(Debug, Args)]
+pub struct BootArgs {
+    /// Virtual CPUs
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub vcpus: u8,
+    /// Keep the guest running until Ctrl-C
+    #[arg(long)]
+    pub hold: bool,
+    /// The guest's surroundings.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Arguments about the guest's surroundings, common to all commands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Guest")]
+pub struct MachineArgs {
+    /// Which Debian cloud kernel
+    #[arg(long, value_enum, default_value = "stable")]
+    pub kernel_series: Series,
+    /// Look for a newer kernel than the one in the cache
+    #[arg(long)]
+    pub refresh: bool,
+    /// Your own kernel image (bzImage); needs --kernel-build
+    #[arg(long, value_name = "FILE", requires = "kernel_build", conflicts_with = "kernel_series")]
+    pub kernel: Option<PathBuf>,
+    /// Your own kernel's build or headers directory; needs --kernel
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub kernel_build: Option<PathBuf>,
+    /// QEMU to use [default: qemu-system-x86_64 on the PATH]
+    #[arg(long, value_name = "FILE")]
+    pub qemu: Option<PathBuf>,
+    /// Who runs the guest's instructions
+    #[arg(long, value_enum, default_value = "auto")]
+    pub accel: AccelChoice,
+    /// Interrupt by a shared line.
+    #[arg(long, help = "Use a shared INTx line instead of MSI-X (for QEMU before 8)")]
+    pub intx: bool,
+    /// Leave the logs of the run behind, and say where
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Arguments that contradict the environment or one another.
+#[derive(Debug, Error)]
+pub enum UsageError {
+    /// No place for downloads and builds.
+    #[error("No cache directory: set TSNIC_CACHE, XDG_CACHE_HOME or HOME")]
+    NoCache,
+    /// A path that cannot be made absolute.
+    #[error("Path {path} cannot be resolved")]
+    Path {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl TryFrom<MachineArgs> for Machine {
+    type Error = UsageError;
+
+    fn try_from(args: MachineArgs) -> Result<Self, UsageError> {
+        let kernel = match (args.kernel, args.kernel_build) {
+            (Some(image), Some(build)) => KernelChoice::Own { image: absolute(&image)?, build: absolute(&build)? },
+            _ => KernelChoice::Debian(args.kernel_series),
+        };
+        let source = source_dir();
+        let target = match env::var_os("CARGO_TARGET_DIR").filter(|v| !v.is_empty()) {
+            Some(dir) => absolute(Path::new(&dir))?,
+            None => source.join("target"),
+        };
+        Ok(Self {
+            kernel,
+            // A bare name is looked up on the PATH, anything else is a file.
+            qemu: args.qemu.map(|q| if q.components().count() > 1 { absolute(&q) } else { Ok(q) }).transpose()?,
+            accel: args.accel,
+            interrupts: if args.intx { Interrupts::Intx } else { Interrupts::Msix },
+            refresh: args.refresh,
+            keep: args.keep,
+            cache: cache_dir(|name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
+                .ok_or(UsageError::NoCache)
+                .and_then(|dir| absolute(&dir))?,
+            source,
+            target,
+        })
+    }
+}
+
+impl TryFrom<ReproArgs> for Config {
+    type Error = UsageError;
+
+    fn try_from(args: ReproArgs) -> Result<Self, UsageError> {
+        Ok(Self {
+            quick: args.quick,
+            rounds: args.rounds,
+            json: args.json.as_deref().map(absolute).transpose()?,
+            seed: args.seed,
+            machine: args.machine.try_into()?,
+        })
+    }
+}
+
+/// The checkout this binary was built from: the device, driver and agent are built from the same one.
+fn source_dir() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}
+
+fn cache_dir(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    var("TSNIC_CACHE")
+        .or_else(|| var("XDG_CACHE_HOME").map(|dir| dir.join("tsnic")))
+        .or_else(|| var("HOME").map(|dir| dir.join(".cache/tsnic")))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, UsageError> {
+    std::path::absolute(path).map_err(|source| UsageError::Path { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["testvm"], args].concat())
+    }
+
+    fn repro(args: &[&str]) -> Config {
+        match parse(&[&["repro"], args].concat()).expect("valid arguments").command {
+            Command::Repro(args) => args.try_into().expect("a configuration"),
+            other => panic!("not repro: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_the_full_run_on_the_stable_kernel() {
+        let config = repro(&[]);
+        assert!(!config.quick);
+        assert_eq!(config.machine.kernel, KernelChoice::Debian(Series::Stable));
+        assert_eq!(config.machine.accel, AccelChoice::Auto);
+        assert_eq!(config.machine.interrupts, Interrupts::Msix);
+    }
+
+    #[test]
+    fn an_own_kernel_needs_both_its_image_and_its_build_directory() {
+        for half in [&["--kernel", "/k"][..], &["--kernel-build", "/b"]] {
+            let err = parse(&[&["repro"], half].concat()).expect_err("half a kernel");
+            assert_eq!(err.exit_code(), 2);
+        }
+        let config = repro(&["--kernel", "/k", "--kernel-build", "/b"]);
+        assert_eq!(config.machine.kernel, KernelChoice::Own { image: "/k".into(), build: "/b".into() });
+    }
+
+    #[test]
+    fn an_own_kernel_excludes_a_series() {
+        assert!(parse(&["repro", "--kernel", "/k", "--kernel-build", "/b", "--kernel-series", "backports"]).is_err());
+    }
+
+    #[test]
+    fn usage_errors_have_exit_code_2() {
+        for bad in
+            [&["repro", "--accel", "magic"][..], &["repro", "--rounds", "0"], &["repo"], &["boot", "--vcpus", "0"]]
+        {
+            assert_eq!(parse(bad).expect_err("nonsense").exit_code(), 2, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_cache_is_looked_for_in_three_places() {
+        let only = |name: &'static str| move |asked: &str| (asked == name).then(|| PathBuf::from("/x"));
+        assert_eq!(cache_dir(only("TSNIC_CACHE")), Some("/x".into()));
+        assert_eq!(cache_dir(only("XDG_CACHE_HOME")), Some("/x/tsnic".into()));
+        assert_eq!(cache_dir(only("HOME")), Some("/x/.cache/tsnic".into()));
+        assert_eq!(cache_dir(|_| None), None);
+    }
+
+    #[test]
+    fn relative_paths_become_absolute() {
+        assert!(repro(&["--json", "out.json"]).json.expect("a path").is_absolute());
+    }
+}

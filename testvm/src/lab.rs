@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Everything a scenario needs, prepared once: kernel, device, driver, guest's files, QEMU, namespaces. Then guests are booted in it.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use std::{fs, io};
+
+use thiserror::Error;
+
+use crate::build::{self, Builder};
+use crate::cache;
+use crate::config::{KernelChoice, Machine};
+use crate::initramfs::{self, Initramfs};
+use crate::isolate::{self, RunDir};
+use crate::process;
+use crate::progress::{Progress, Stage};
+use crate::provision::{self, Debian, Kernel};
+use crate::qemu::{self, Qemu};
+use crate::vm::{self, Parts, Vm, VmConfig};
+
+/// What can go wrong before or while a guest is booted. None of these is a verdict.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The cache.
+    #[error("The cache cannot be used")]
+    Cache(#[from] cache::Error),
+    /// The kernel.
+    #[error("There is no kernel for the guest")]
+    Kernel(#[from] provision::Error),
+    /// A build.
+    #[error("The checkout cannot be built")]
+    Build(#[from] build::Error),
+    /// The guest's files.
+    #[error("The guest's files cannot be put together")]
+    Initramfs(#[from] initramfs::Error),
+    /// QEMU.
+    #[error("There is no usable QEMU")]
+    Qemu(#[from] qemu::Error),
+    /// The namespaces.
+    #[error("The run cannot be isolated")]
+    Isolate(#[from] isolate::Error),
+    /// The guest.
+    #[error("The guest does not come up")]
+    Vm(#[from] vm::Error),
+    /// The directory of the logs.
+    #[error("Log directory {path} cannot be made")]
+    Logs {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine is not the one this is made for.
+    #[error("The guest is x86-64, and so must this machine be; it is {0}")]
+    Architecture(&'static str),
+    /// Orphaned processes could not be adopted.
+    #[error("This process cannot become the parent of its children's orphans")]
+    Orphans(#[source] io::Error),
+}
+
+/// A prepared machine room. Make it on the main thread, before there are others.
+#[derive(Debug)]
+pub struct Lab {
+    /// The guest's kernel.
+    pub kernel: Kernel,
+    /// QEMU and its accelerator.
+    pub qemu: Qemu,
+    /// The guest's files: paths of the modules in the guest.
+    pub initramfs: Initramfs,
+    machine: Machine,
+    device: PathBuf,
+    run: RunDir,
+    logs: PathBuf,
+    guests: u8,
+}
+
+/// What was fetched and built: the part of a preparation that needs the network when the cache is cold.
+#[derive(Debug)]
+pub struct Built {
+    kernel: Kernel,
+    device: PathBuf,
+    agent: PathBuf,
+    driver: build::DriverModules,
+    _lock: cache::Lock,
+}
+
+impl Built {
+    /// Fetch the kernel and build everything that is not in the cache. With `refresh` a newer kernel is looked for.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn prepare(machine: &Machine, refresh: bool, progress: &mut Progress) -> Result<Self, Error> {
+        if !cfg!(target_arch = "x86_64") {
+            return Err(Error::Architecture(std::env::consts::ARCH));
+        }
+        process::adopt_orphans().map_err(Error::Orphans)?;
+        let builder = Builder { source: &machine.source, target: &machine.target, cache: &machine.cache };
+
+        let mut stage = progress.stage(Stage::Kernel);
+        let lock = cache::lock(&machine.cache, &mut |line| stage.note(line))?;
+        let kernel = match &machine.kernel {
+            KernelChoice::Own { image, build } => {
+                let kernel = Kernel::own(image, build)?;
+                stage.done(format!("{} (your own)", kernel.release));
+                kernel
+            }
+            KernelChoice::Debian(series) => {
+                let debian = Debian::new(&machine.cache);
+                let (kernel, cached) = debian.kernel(*series, refresh, &mut |line| stage.note(line))?;
+                stage.done(format!("{}{}", kernel.origin, if cached { ", cached" } else { ", fetched" }));
+                kernel
+            }
+        };
+        let mut stage = progress.stage(Stage::Device);
+        let device = builder.device(&mut |line| stage.note(line))?;
+        stage.done("tsnic");
+        let mut stage = progress.stage(Stage::Agent);
+        let agent = builder.agent(&mut |line| stage.note(line))?;
+        stage.done("guest-agent, static");
+        let mut stage = progress.stage(Stage::Driver);
+        let (driver, cached) = builder.driver(&kernel, &mut |line| stage.note(line))?;
+        stage.done(format!("for {}{}", kernel.release, if cached { ", cached" } else { "" }));
+        Ok(Self { kernel, device, agent, driver, _lock: lock })
+    }
+}
+
+impl Lab {
+    /// Prepare everything and move this process into namespaces of its own.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn prepare(machine: &Machine, progress: &mut Progress) -> Result<Self, Error> {
+        let mut stage = progress.stage(Stage::Qemu);
+        let own = machine.qemu.as_deref();
+        let qemu = Qemu::find(own, machine.accel, machine.interrupts, &machine.cache, &mut |line| stage.note(line))?;
+        stage.done(format!("QEMU {}, {} ({})", qemu.version, qemu.accel, qemu.accel_reason));
+
+        let built = Built::prepare(machine, machine.refresh, progress)?;
+
+        let stage = progress.stage(Stage::Isolate);
+        let mount_point = machine.cache.join("run");
+        let run = RunDir::enter(&mount_point)?;
+        let logs = if machine.keep { kept_logs(&machine.cache)? } else { mount_point.clone() };
+        stage.done("own network and mounts");
+
+        let stage = progress.stage(Stage::Initramfs);
+        let initramfs = Initramfs::write(&mount_point.join("initramfs"), &built.kernel, &built.agent, &built.driver)?;
+        stage.done("");
+        let Built { kernel, device, .. } = built;
+        Ok(Self { kernel, qemu, initramfs, machine: machine.clone(), device, run, logs, guests: 0 })
+    }
+
+    /// Boot a guest. Call it on a thread that outlives the guest.
+    ///
+    /// # Errors
+    /// See [`vm::Error`].
+    pub fn boot(&mut self, config: &VmConfig, progress: &mut Progress) -> Result<Vm, Error> {
+        let parts = Parts {
+            qemu: &self.qemu,
+            device: &self.device,
+            kernel: &self.kernel.image,
+            initramfs: &self.initramfs,
+            run: &self.run,
+            logs: &self.logs,
+            index: self.guests,
+            interrupts: self.machine.interrupts,
+        };
+        self.guests += 1;
+        let mut stage = progress.stage(Stage::Boot { vcpus: config.vcpus });
+        let vm = Vm::boot(&parts, config, &mut || stage.note(""))?;
+        stage.done(format!("Linux {}, clock source {}", vm.ready().kernel, vm.ready().clocksource));
+        Ok(vm)
+    }
+
+    /// Where the logs of the guests are; they outlive the run only with `--keep`.
+    #[must_use]
+    pub fn logs(&self) -> Option<&Path> {
+        self.machine.keep.then_some(&self.logs)
+    }
+}
+
+/// A new directory for logs that stay.
+fn kept_logs(cache: &Path) -> Result<PathBuf, Error> {
+    let seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
+    let path = cache.join("logs").join(format!("{seconds}-{}", std::process::id()));
+    fs::create_dir_all(&path).map_err(|source| Error::Logs { path: path.clone(), source })?;
+    Ok(path)
+}

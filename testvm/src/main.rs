@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `testvm`: arguments, configuration, engine, exit code.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use testvm::cli::{Cli, Command};
+use testvm::config::{Config, Machine};
+use testvm::lab::Built;
+use testvm::progress::Progress;
+use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
+use testvm::{boot, interrupt, scenario};
+
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match configure(cli) {
+        Ok(engine) => conclude(interrupt::install().context("Signals cannot be handled").and_then(|()| engine())),
+        Err(error) => {
+            eprintln!("error: {:#}", anyhow::Error::from(error));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+type Engine = Box<dyn FnOnce() -> anyhow::Result<Verdict>>;
+
+fn configure(cli: Cli) -> Result<Engine, testvm::cli::UsageError> {
+    Ok(match cli.command {
+        Command::Repro(args) => {
+            let config = Config::try_from(args)?;
+            Box::new(move || scenario::repro(&config))
+        }
+        Command::Boot(args) => {
+            let (vcpus, hold) = (args.vcpus, args.hold);
+            let machine = Machine::try_from(args.machine)?;
+            Box::new(move || boot::run(&machine, vcpus, hold))
+        }
+        Command::Fetch(args) => {
+            let machine = Machine::try_from(args)?;
+            Box::new(move || {
+                Built::prepare(&machine, machine.refresh, &mut Progress::new())?;
+                Ok(Verdict::Pass)
+            })
+        }
+    })
+}
+
+/// The one place where an error is shown, with all its causes.
+fn conclude(outcome: anyhow::Result<Verdict>) -> ExitCode {
+    match outcome {
+        Ok(verdict) => verdict.into(),
+        Err(_) if interrupt::requested() => {
+            eprintln!("Interrupted; everything that was started is gone");
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            eprintln!("No verdict: the run could not be judged");
+            ExitCode::from(EXIT_NO_VERDICT)
+        }
+    }
+}

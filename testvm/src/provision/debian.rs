@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Debian's cloud kernels: found by package name, fetched once, unpacked in the cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::apt::Apt;
+use super::packages::{self, KernelPackages, Package};
+use super::{Error, Kernel, headers, io_error, sources};
+use crate::config::Series;
+use crate::process;
+
+/// The Debian release of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// For example `bookworm`.
+    pub codename: String,
+}
+
+impl Release {
+    /// From the text of `/etc/os-release`.
+    ///
+    /// # Errors
+    /// It is not Debian's, or has no code name.
+    pub fn parse(os_release: &str) -> Result<Self, Error> {
+        let value = |key: &str| {
+            let line = os_release.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+            line.map(|v| v.trim().trim_matches('"').to_owned()).filter(|v| !v.is_empty())
+        };
+        match (value("ID").as_deref(), value("VERSION_CODENAME")) {
+            (Some("debian"), Some(codename)) => Ok(Self { codename }),
+            _ => Err(Error::NotDebian { name: value("PRETTY_NAME").unwrap_or_else(|| "an unknown system".to_owned()) }),
+        }
+    }
+}
+
+/// Provisioning from Debian's archive into a cache directory. The caller holds the cache's lock.
+#[derive(Debug)]
+pub struct Debian {
+    cache: PathBuf,
+    etc_apt: PathBuf,
+    os_release: PathBuf,
+}
+
+/// What the cache knows of a series: the kernel that was newest when it was fetched. Paths are relative to the cache.
+#[derive(Debug, Serialize, Deserialize)]
+struct Fetched {
+    release: String,
+    origin: String,
+    root: PathBuf,
+}
+
+const UNPACK_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+impl Debian {
+    /// Provision into `cache` for this machine.
+    #[must_use]
+    pub fn new(cache: &Path) -> Self {
+        Self { cache: cache.to_owned(), etc_apt: "/etc/apt".into(), os_release: "/etc/os-release".into() }
+    }
+
+    /// The kernel of `series`: from the cache when it is there, unless `refresh` asks for the newest. The second value tells
+    /// whether it came from the cache.
+    ///
+    /// # Errors
+    /// It cannot be found, fetched or unpacked. The cache is as before then.
+    pub fn kernel(&self, series: Series, refresh: bool, tick: &mut dyn FnMut(&str)) -> Result<(Kernel, bool), Error> {
+        let os_release = fs::read_to_string(&self.os_release).map_err(io_error(&self.os_release))?;
+        let release = Release::parse(&os_release)?;
+        let name = match series {
+            Series::Stable => release.codename.clone(),
+            Series::Backports => format!("{}-backports", release.codename),
+        };
+        let kernels = self.cache.join("kernels");
+        let note = kernels.join(format!("{name}.json"));
+        if !refresh && let Some(kernel) = self.cached(&note)? {
+            return Ok((kernel, true));
+        }
+        fs::create_dir_all(&kernels).map_err(io_error(&kernels))?;
+
+        let backports = series == Series::Backports;
+        let configured = sources::read_all(&self.etc_apt).map_err(io_error(&self.etc_apt))?;
+        let selected = sources::select(&configured, &release.codename, backports);
+        if !selected.iter().any(|s| s.suite == release.codename) {
+            return Err(Error::NoSources { codename: release.codename, dir: self.etc_apt.clone() });
+        }
+        let apt_dir = self.cache.join("apt").join(&name);
+        let apt = Apt::new(&apt_dir, &sources::render(&selected), backports.then(|| name.clone()))?;
+        apt.update(tick)?;
+        let packages = packages::resolve(|package| apt.show(package, tick))?;
+        let root = PathBuf::from("kernels").join(format!("{}_{}", packages.release, packages.image.version));
+        if !self.cache.join(&root).is_dir() {
+            self.fetch(&apt, &packages, &self.cache.join(&root), tick)?;
+        }
+        let origin = format!("{} {} ({name})", packages.image.name, packages.image.version);
+        let fetched = Fetched { release: packages.release, origin, root };
+        let text = serde_json::to_vec_pretty(&fetched).map_err(|e| io_error(&note)(e.into()))?;
+        replace(&note, &text)?;
+        // The lists are some 60 MB, and of no use until the next refresh, which gets new ones.
+        let _ = fs::remove_dir_all(&apt_dir);
+        self.located(&fetched).map(|kernel| (kernel, false))
+    }
+
+    fn cached(&self, note: &Path) -> Result<Option<Kernel>, Error> {
+        let Ok(text) = fs::read(note) else { return Ok(None) };
+        let Ok(fetched) = serde_json::from_slice::<Fetched>(&text) else { return Ok(None) };
+        if !self.cache.join(&fetched.root).is_dir() {
+            return Ok(None);
+        }
+        self.located(&fetched).map(Some)
+    }
+
+    fn located(&self, fetched: &Fetched) -> Result<Kernel, Error> {
+        let root = self.cache.join(&fetched.root);
+        let release = &fetched.release;
+        let build = root.join(format!("usr/src/linux-headers-{release}"));
+        headers::relocate(&build, &root)?;
+        let image = root.join(format!("boot/vmlinuz-{release}"));
+        if !image.is_file() {
+            return Err(Error::NoImage { path: image });
+        }
+        // Newer packages have their modules below /usr.
+        let modules =
+            ["lib/modules", "usr/lib/modules"].iter().map(|dir| root.join(dir).join(release)).find(|d| d.is_dir());
+        Ok(Kernel { release: release.clone(), origin: fetched.origin.clone(), image, build, modules })
+    }
+
+    /// Download and unpack next to `root`, then put it there in one step: whatever ends this early leaves no half of a kernel.
+    fn fetch(
+        &self,
+        apt: &Apt,
+        packages: &KernelPackages,
+        root: &Path,
+        tick: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        let partial = self.cache.join("kernels/partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(io_error(&partial))?;
+        }
+        let (debs, unpacked) = (partial.join("debs"), partial.join("root"));
+        for dir in [&debs, &unpacked] {
+            fs::create_dir_all(dir).map_err(io_error(dir))?;
+        }
+        let all: Vec<&Package> = packages.headers.iter().chain([&packages.image]).collect();
+        apt.download(all.iter().copied(), &debs, tick)?;
+        for entry in fs::read_dir(&debs).map_err(io_error(&debs))? {
+            let deb = entry.map_err(io_error(&debs))?.path();
+            tick(&format!("unpacking {}", deb.file_name().unwrap_or_default().to_string_lossy()));
+            let mut command = Command::new("dpkg-deb");
+            command.arg("-x").args([&deb, &unpacked]);
+            process::run("dpkg-deb", &mut command, UNPACK_LIMIT, tick).map_err(Error::Unpack)?;
+        }
+        fs::rename(&unpacked, root).map_err(io_error(root))?;
+        fs::remove_dir_all(&partial).map_err(io_error(&partial))
+    }
+}
+
+/// Write a file so that it is there whole or not at all.
+fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let new = path.with_extension("new");
+    fs::write(&new, content).map_err(io_error(&new))?;
+    fs::rename(&new, path).map_err(io_error(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_is_read_from_os_release() {
+        let text = "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_CODENAME=trixie\nID=debian\n";
+        assert_eq!(Release::parse(text).expect("Debian").codename, "trixie");
+        let ubuntu = Release::parse("PRETTY_NAME=\"Ubuntu 24.04\"\nID=ubuntu\nVERSION_CODENAME=noble\n");
+        assert!(ubuntu.expect_err("not Debian").to_string().contains("Ubuntu 24.04"));
+    }
+
+    /// A machine with a fetched kernel and nothing that could fetch another one.
+    fn offline(dir: &Path) -> Debian {
+        let release = "6.1.0-56-cloud-amd64";
+        let root = dir.join("kernels/k");
+        for (path, text) in [
+            (root.join(format!("usr/src/linux-headers-{release}/Makefile")), "include /usr/src/common/Makefile\n"),
+            (root.join(format!("boot/vmlinuz-{release}")), ""),
+            (root.join(format!("lib/modules/{release}/modules.order")), ""),
+            (dir.join("os-release"), "ID=debian\nVERSION_CODENAME=bookworm\n"),
+        ] {
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            fs::write(path, text).expect("a file");
+        }
+        let fetched = Fetched { release: release.into(), origin: "test".into(), root: "kernels/k".into() };
+        fs::write(dir.join("kernels/bookworm.json"), serde_json::to_vec(&fetched).expect("text")).expect("a file");
+        Debian { cache: dir.to_owned(), etc_apt: dir.join("no-apt"), os_release: dir.join("os-release") }
+    }
+
+    #[test]
+    fn a_warm_cache_needs_neither_apt_nor_a_network() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (kernel, cached) = offline(dir.path()).kernel(Series::Stable, false, &mut |_| ()).expect("a kernel");
+        assert!(cached);
+        assert_eq!(kernel.release, "6.1.0-56-cloud-amd64");
+        assert!(kernel.modules.is_some());
+        let makefile = fs::read_to_string(kernel.build.join("Makefile")).expect("a Makefile");
+        assert_eq!(makefile, format!("include {}/kernels/k/usr/src/common/Makefile\n", dir.path().display()));
+    }
+
+    #[test]
+    fn no_source_of_the_release_is_said_with_both_ways_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let error = offline(dir.path()).kernel(Series::Backports, false, &mut |_| ()).expect_err("no sources");
+        let text = error.to_string();
+        assert!(text.contains("bookworm main") && text.contains("--kernel"), "{text}");
+    }
+
+    #[test]
+    fn a_note_without_its_kernel_does_not_count() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let machine = offline(dir.path());
+        fs::remove_dir_all(dir.path().join("kernels/k")).expect("gone");
+        assert!(matches!(machine.kernel(Series::Stable, false, &mut |_| ()), Err(Error::NoSources { .. })));
+    }
+}

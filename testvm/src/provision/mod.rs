@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The guest's kernel: Debian's newest cloud kernel, fetched without root into a cache, or the user's own.
+
+mod apt;
+mod control;
+mod debian;
+mod headers;
+mod packages;
+mod sources;
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::process;
+
+pub use debian::{Debian, Release};
+pub use packages::Error as PackageError;
+
+/// What can go wrong before there is a kernel.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A file or directory.
+    #[error("{path} cannot be used")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine does not run Debian.
+    #[error(
+        "This machine runs {name}, not a Debian release with a cloud kernel: give a kernel with --kernel FILE --kernel-build DIR"
+    )]
+    NotDebian {
+        /// What it runs.
+        name: String,
+    },
+    /// The machine's sources have no entry of use.
+    #[error(
+        "No package source of this machine is Debian's archive for {codename} main ({dir}/sources.list, {dir}/sources.list.d): \
+         add one, or give a kernel with --kernel FILE --kernel-build DIR"
+    )]
+    NoSources {
+        /// The release.
+        codename: String,
+        /// Where was looked.
+        dir: PathBuf,
+    },
+    /// apt or one of its helpers failed.
+    #[error("The package manager failed")]
+    Apt(#[source] process::Error),
+    /// A package could not be unpacked.
+    #[error("A package cannot be unpacked")]
+    Unpack(#[source] process::Error),
+    /// The packages do not fit together.
+    #[error("No kernel can be made of the archive's packages")]
+    Packages(#[from] PackageError),
+    /// The headers are not as expected.
+    #[error("{path} is no directory to build kernel modules in: {what}")]
+    NoBuildDir {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        what: String,
+    },
+    /// The image is not there.
+    #[error("Kernel image {path} does not exist")]
+    NoImage {
+        /// Where it should be.
+        path: PathBuf,
+    },
+}
+
+/// `map_err` helper: the error of an operation on `path`.
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}
+
+/// A kernel that can be booted and built modules for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// `uname -r`.
+    pub release: String,
+    /// Where it comes from, for the report: package and version, or a path.
+    pub origin: String,
+    /// Bootable image.
+    pub image: PathBuf,
+    /// Directory to build modules in.
+    pub build: PathBuf,
+    /// Its own modules, when they are there.
+    pub modules: Option<PathBuf>,
+}
+
+impl Kernel {
+    /// The user's own kernel.
+    ///
+    /// # Errors
+    /// The image or the build directory is not what it should be.
+    pub fn own(image: &Path, build: &Path) -> Result<Self, Error> {
+        if !image.is_file() {
+            return Err(Error::NoImage { path: image.to_owned() });
+        }
+        let release_file = build.join("include/config/kernel.release");
+        let release = fs::read_to_string(&release_file).map_err(|error| Error::NoBuildDir {
+            path: build.to_owned(),
+            what: format!(
+                "include/config/kernel.release: {error}; build the kernel, or at least `make modules_prepare`"
+            ),
+        })?;
+        let release = release.trim().to_owned();
+        let installed = Path::new("/lib/modules").join(&release);
+        // A built tree has its modules in itself; a kernel that is installed has them in the usual place.
+        let modules = [build.to_owned(), installed].into_iter().find(|dir| dir.join("modules.order").is_file());
+        Ok(Self {
+            origin: image.display().to_string(),
+            release,
+            image: image.to_owned(),
+            build: build.to_owned(),
+            modules,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_of_an_own_kernel_is_read_from_its_build_directory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let image = dir.path().join("bzImage");
+        let no_image = Kernel::own(&image, dir.path()).expect_err("no image");
+        assert!(matches!(no_image, Error::NoImage { .. }));
+        fs::write(&image, "").expect("a file");
+        let no_headers = Kernel::own(&image, dir.path()).expect_err("no headers");
+        assert!(no_headers.to_string().contains("kernel.release"), "{no_headers}");
+        fs::create_dir_all(dir.path().join("include/config")).expect("a directory");
+        fs::write(dir.path().join("include/config/kernel.release"), "6.9.0-test\n").expect("a file");
+        let kernel = Kernel::own(&image, dir.path()).expect("a kernel");
+        assert_eq!((kernel.release.as_str(), kernel.modules), ("6.9.0-test", None));
+        fs::write(dir.path().join("modules.order"), "").expect("a file");
+        let kernel = Kernel::own(&image, dir.path()).expect("a kernel");
+        assert_eq!(kernel.modules.as_deref(), Some(dir.path()));
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Whether KVM really runs a guest.
+//!
+//! `/dev/kvm` may open, create a virtual CPU and still hang every guest, on nested hosts for instance. So a guest of nine bytes
+//! is run: it starts at the reset vector, writes to QEMU's debug-exit port, and that is all.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::process::{self, Tail};
+
+/// What the probe found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The guest ran.
+    Works,
+    /// It did not, and this was seen.
+    Broken(String),
+}
+
+/// A guest that works needs some 50 ms.
+const LIMIT: Duration = Duration::from_secs(3);
+
+const EXIT_PORT: u16 = 0xf4;
+const EXIT_VALUE: u8 = 0x10;
+/// What isa-debug-exit makes of the value.
+const EXIT_STATUS: i32 = ((EXIT_VALUE as i32) << 1) | 1;
+
+/// Firmware of 64 KiB whose last 16 bytes are the reset vector.
+fn firmware() -> Vec<u8> {
+    let [port_low, port_high] = EXIT_PORT.to_le_bytes();
+    let code = [
+        0xba, port_low, port_high, // mov dx, EXIT_PORT
+        0xb0, EXIT_VALUE, // mov al, EXIT_VALUE
+        0xee,       // out dx, al
+        0xf4,       // hlt
+        0xeb, 0xfd, // jmp to the hlt
+    ];
+    let mut image = vec![0; 64 * 1024];
+    let reset = image.len() - 16;
+    image[reset..reset + code.len()].copy_from_slice(&code);
+    image
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Key {
+    boot_id: String,
+    qemu: std::path::PathBuf,
+    modified: Option<std::time::SystemTime>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    key: Key,
+    outcome: Outcome,
+}
+
+/// Probe, or take the result of an earlier probe of the same QEMU since the machine was booted.
+pub fn kvm(qemu: &Path, cache: &Path, tick: &mut dyn FnMut(&str)) -> Result<Outcome, Error> {
+    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        return Ok(Outcome::Broken(format!("/dev/kvm: {error}")));
+    }
+    let kept_in = cache.join("kvm-probe.json");
+    let key = Key {
+        boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+        qemu: qemu.to_owned(),
+        modified: fs::metadata(qemu).and_then(|m| m.modified()).ok(),
+    };
+    if let Some(kept) = fs::read(&kept_in).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok())
+        && kept.key == key
+    {
+        return Ok(kept.outcome);
+    }
+    let outcome = run(qemu, cache, LIMIT, tick)?;
+    let kept = Kept { key, outcome };
+    // A result that cannot be kept only costs the next run a probe.
+    if let Ok(text) = serde_json::to_vec(&kept) {
+        let _ = fs::write(&kept_in, text);
+    }
+    Ok(kept.outcome)
+}
+
+fn run(qemu: &Path, scratch: &Path, limit: Duration, tick: &mut dyn FnMut(&str)) -> Result<Outcome, Error> {
+    let image = scratch.join("kvm-probe.bin");
+    let io = |source| Error::Io { path: image.clone(), source };
+    fs::create_dir_all(scratch).map_err(io)?;
+    fs::write(&image, firmware()).map_err(io)?;
+    let device = format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1");
+    let mut command = Command::new(qemu);
+    command
+        .args(["-accel", "kvm", "-machine", "pc", "-cpu", "host", "-m", "16", "-nodefaults", "-no-user-config"])
+        .args(["-display", "none", "-no-reboot", "-device", &device, "-bios"])
+        .arg(&image);
+    match process::run("the KVM probe", &mut command, limit, tick) {
+        Ok(_) => Ok(Outcome::Broken("the probe guest ended without a result".to_owned())),
+        Err(process::Error::Failed { status, .. }) if status.code() == Some(EXIT_STATUS) => Ok(Outcome::Works),
+        Err(process::Error::TimedOut { limit, .. }) => {
+            Ok(Outcome::Broken(format!("/dev/kvm is there, but a guest of nine bytes hangs ({limit:?})")))
+        }
+        Err(process::Error::Failed { status, tail: Tail(lines), .. }) => {
+            let said = lines.last().map_or_else(|| status.to_string(), Clone::clone);
+            Ok(Outcome::Broken(said))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A QEMU that is a shell script.
+    fn fake(dir: &Path, script: &str) -> std::path::PathBuf {
+        let path = dir.join("qemu");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        path
+    }
+
+    fn probe(script: &str, limit: Duration) -> Outcome {
+        let dir = tempfile::tempdir().expect("a directory");
+        run(&fake(dir.path(), script), dir.path(), limit, &mut |_| ()).expect("an outcome")
+    }
+
+    #[test]
+    fn only_the_guest_s_own_exit_status_counts_as_working() {
+        assert_eq!(probe("exit 33", LIMIT), Outcome::Works);
+        assert!(matches!(probe("exit 0", LIMIT), Outcome::Broken(_)));
+        assert!(matches!(probe("exit 1", LIMIT), Outcome::Broken(_)));
+    }
+
+    #[test]
+    fn a_guest_that_hangs_is_broken_within_the_limit() {
+        let started = std::time::Instant::now();
+        let Outcome::Broken(reason) = probe("sleep 60", Duration::from_millis(200)) else { panic!("works?") };
+        assert!(reason.contains("hangs"), "{reason}");
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_qemu_says_is_the_reason() {
+        let reason = "Could not access KVM kernel module: Permission denied";
+        assert_eq!(probe(&format!("echo '{reason}' >&2; exit 1"), LIMIT), Outcome::Broken(reason.to_owned()));
+    }
+
+    #[test]
+    fn the_reset_vector_is_16_bytes_before_the_end() {
+        let image = firmware();
+        assert_eq!(image.len(), 0x1_0000);
+        assert_eq!(image[0xfff0..0xfff6], [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee]);
+        assert!(image[..0xfff0].iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn the_probe_guest_runs_under_a_real_qemu() {
+        let Ok(qemu) = super::super::locate(None) else {
+            eprintln!("SKIPPED: no QEMU on the PATH");
+            return;
+        };
+        let dir = tempfile::tempdir().expect("a directory");
+        // The same bytes under TCG: shows that a KVM that works would pass.
+        let script = format!(
+            "exec {} $(echo \"$*\" | sed 's/-accel kvm/-accel tcg/; s/-cpu host/-cpu qemu64/')",
+            qemu.display()
+        );
+        let outcome =
+            run(&fake(dir.path(), &script), dir.path(), Duration::from_secs(20), &mut |_| ()).expect("an outcome");
+        assert_eq!(outcome, Outcome::Works);
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! JSON objects, one a line, over a Unix socket: how testvm talks to the agent and to the device.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::process::{TICK, readable};
+
+/// What can go wrong on such a connection.
+#[derive(Debug, Error)]
+pub enum LineError {
+    /// The other side has closed it.
+    #[error("The connection was closed")]
+    Closed,
+    /// Nothing came in time.
+    #[error("No answer within {0:?}")]
+    Silent(Duration),
+    /// A line is not what it should be.
+    #[error("Unintelligible line {line:?}")]
+    Nonsense {
+        /// The line.
+        line: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The operating system's error.
+    #[error("The connection failed")]
+    Io(#[from] io::Error),
+}
+
+/// A line longer than this is no message of ours: a report of 100,000 rounds has some 10 MB.
+const LONGEST: usize = 256 << 20;
+
+/// One side of a connection.
+#[derive(Debug)]
+pub struct Lines {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    searched: usize,
+}
+
+impl Lines {
+    /// Speak over `stream`.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream, buffer: Vec::new(), searched: 0 }
+    }
+
+    /// Send one message.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), LineError> {
+        let mut line = serde_json::to_vec(message).map_err(io::Error::from)?;
+        line.push(b'\n');
+        self.stream.write_all(&line).map_err(LineError::Io)
+    }
+
+    /// Receive one message within `limit`. While waiting, `look` is called every [`TICK`]; its error ends the wait.
+    ///
+    /// # Errors
+    /// What `look` says, or a [`LineError`].
+    pub fn receive<T: DeserializeOwned, E: From<LineError>>(
+        &mut self,
+        limit: Duration,
+        look: &mut dyn FnMut() -> Result<(), E>,
+    ) -> Result<T, E> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(line) = self.line() {
+                if line.trim().is_empty() {
+                    continue;
+                }
+                return serde_json::from_str(&line).map_err(|source| LineError::Nonsense { line, source }.into());
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(LineError::Silent(limit).into());
+            }
+            if !readable(&self.stream, TICK.min(deadline - now)).map_err(LineError::Io)? {
+                look()?;
+                continue;
+            }
+            let mut chunk = [0; 16 * 1024];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(LineError::Closed.into()),
+                Ok(n) if self.buffer.len() + n <= LONGEST => self.buffer.extend_from_slice(&chunk[..n]),
+                Ok(_) => return Err(LineError::Io(io::Error::other("a line has no end")).into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(LineError::Closed.into()),
+                Err(error) => return Err(LineError::Io(error).into()),
+            }
+        }
+    }
+
+    /// The next whole line, if there is one.
+    fn line(&mut self) -> Option<String> {
+        let Some(end) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let rest = self.buffer.split_off(self.searched + end + 1);
+        let line = std::mem::replace(&mut self.buffer, rest);
+        self.searched = 0;
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guest_agent::protocol::Reply;
+
+    fn receive(lines: &mut Lines, limit: Duration) -> Result<Reply, LineError> {
+        lines.receive(limit, &mut || Ok(()))
+    }
+
+    #[test]
+    fn messages_that_come_in_pieces_and_together_are_told_apart() {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        let mut lines = Lines::new(near);
+        far.write_all(b"\r\n{\"reply\":\"count\",\"count\":7}\r\n{\"reply\":\"do").expect("writing");
+        assert_eq!(receive(&mut lines, Duration::from_secs(1)).expect("a message"), Reply::Count { count: 7 });
+        assert!(matches!(receive(&mut lines, Duration::from_millis(20)), Err(LineError::Silent(_))));
+        far.write_all(b"ne\"}\n").expect("writing");
+        assert_eq!(receive(&mut lines, Duration::from_secs(1)).expect("a message"), Reply::Done);
+    }
+
+    #[test]
+    fn the_end_of_the_connection_and_nonsense_are_errors_of_their_own() {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        let mut lines = Lines::new(near);
+        far.write_all(b"Segmentation fault\n").expect("writing");
+        let error = receive(&mut lines, Duration::from_secs(1)).expect_err("nonsense");
+        assert!(error.to_string().contains("Segmentation fault"), "{error}");
+        drop(far);
+        assert!(matches!(receive(&mut lines, Duration::from_secs(1)), Err(LineError::Closed)));
+    }
+
+    #[test]
+    fn what_is_seen_while_waiting_ends_the_wait() {
+        #[derive(Debug)]
+        enum Seen {
+            Line(LineError),
+            Dead,
+        }
+        impl From<LineError> for Seen {
+            fn from(error: LineError) -> Self {
+                Self::Line(error)
+            }
+        }
+        let (near, _far) = UnixStream::pair().expect("a pair");
+        let waited: Result<Reply, Seen> = Lines::new(near).receive(Duration::from_secs(60), &mut || Err(Seen::Dead));
+        match waited {
+            Err(Seen::Dead) => {}
+            Err(Seen::Line(error)) => panic!("{error}"),
+            Ok(reply) => panic!("{reply:?}"),
+        }
+    }
+}

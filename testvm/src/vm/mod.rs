@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A running guest with its device: boot it, talk to both, end it.
+
+mod console;
+mod error;
+mod family;
+mod lines;
+
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use guest_agent::protocol as agent;
+use tsnic::control::protocol as device;
+
+use crate::config::Interrupts;
+use crate::initramfs::Initramfs;
+use crate::interrupt;
+use crate::isolate::{Link, RunDir, SocketDir};
+use crate::process::{Child, TICK, Tail, readable};
+use crate::qemu::{MachineSpec, Qemu};
+
+use console::Console;
+pub use error::Error;
+use family::{Family, Logs, Waiting};
+pub use lines::{LineError, Lines};
+
+/// What a guest is made of.
+#[derive(Clone, Debug)]
+pub struct VmConfig {
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// More kernel parameters.
+    pub kernel_args: Vec<String>,
+    /// More arguments of the device.
+    pub device_args: Vec<String>,
+}
+
+impl Default for VmConfig {
+    fn default() -> Self {
+        Self { vcpus: 2, memory_mib: 256, kernel_args: Vec::new(), device_args: Vec::new() }
+    }
+}
+
+/// What a boot needs besides its [`VmConfig`]; [`crate::lab::Lab`] has it all.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// QEMU.
+    pub qemu: &'a Qemu,
+    /// The device's program.
+    pub device: &'a Path,
+    /// Kernel image.
+    pub kernel: &'a Path,
+    /// The guest's files.
+    pub initramfs: &'a Initramfs,
+    /// The run directory.
+    pub run: &'a RunDir,
+    /// Where logs go; a directory that exists.
+    pub logs: &'a Path,
+    /// Number of this guest in the run.
+    pub index: u8,
+    /// How the device interrupts.
+    pub interrupts: Interrupts,
+}
+
+/// What the agent said when it came up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// `uname -r`.
+    pub kernel: String,
+    /// Online CPUs.
+    pub cpus: usize,
+    /// Clock source.
+    pub clocksource: String,
+}
+
+/// A running guest. Dropping it kills QEMU and the device and sees them dead.
+#[derive(Debug)]
+pub struct Vm {
+    family: Family,
+    agent: Lines,
+    control: Lines,
+    link: Link,
+    ready: Ready,
+    boot_time: Duration,
+    interrupts: Interrupts,
+    _sockets: SocketDir,
+}
+
+const AGENT: &str = "The guest agent";
+const DEVICE: &str = "The device";
+const QEMU: &str = "QEMU";
+
+const NIC_SOCKET: &str = "nic";
+const CONTROL_SOCKET: &str = "control";
+const AGENT_SOCKET: &str = "agent";
+
+/// Under TCG on a busy machine a boot takes a few seconds; one that takes this long hangs.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// For everything an agent or device does at once.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// For a program to make its sockets.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// For the guest to power off.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
+/// Lines of a log shown with an error.
+const TAIL: usize = 25;
+
+impl Vm {
+    /// Start the device and QEMU, wait for the agent, and load the kernel's own virtio modules where they are modules. Call it on a
+    /// thread that outlives the guest (see [`Child::spawn`]). `tick` is called while waiting.
+    ///
+    /// # Errors
+    /// Anything that keeps the agent from answering; the last lines of the guest's console are in the message.
+    pub fn boot(parts: &Parts<'_>, config: &VmConfig, tick: &mut dyn FnMut()) -> Result<Self, Error> {
+        let started = Instant::now();
+        let link = Link::nth(parts.index);
+        link.create(parts.run)?;
+        let sockets = parts.run.subdirectory(&format!("vm{}", parts.index))?;
+        let logs = Logs { dir: parts.logs.to_owned(), index: parts.index };
+
+        let mut backend = start_device(parts.device, &config.device_args, &link, &sockets, &logs)?;
+        let control = connect_control(&sockets, &mut backend, &logs, tick)?;
+        let agent_socket = sockets.socket(AGENT_SOCKET);
+        let listener =
+            UnixListener::bind(&agent_socket).map_err(|source| Error::Io { path: agent_socket.clone(), source })?;
+        let console = Console::new(logs.path("console"));
+        let spec = MachineSpec {
+            version: parts.qemu.version,
+            accel: parts.qemu.accel,
+            vcpus: config.vcpus,
+            memory_mib: config.memory_mib,
+            kernel: parts.kernel,
+            initrd: &parts.initramfs.path,
+            kernel_args: &config.kernel_args,
+            console: console.path(),
+            agent_socket: AGENT_SOCKET,
+            device_socket: NIC_SOCKET,
+            guest_mac: link.guest_mac,
+            interrupts: parts.interrupts,
+        };
+        let mut command = Command::new(&parts.qemu.path);
+        command.args(spec.arguments()).current_dir(sockets.path());
+        logs.redirect(&mut command, "qemu")?;
+        let qemu = Child::spawn(QEMU, &mut command)?;
+        let mut family = Family { qemu, backend, console, logs };
+        let agent = accept(&listener, &agent_socket, &mut family, tick)?;
+        let mut vm = Self {
+            family,
+            agent: Lines::new(agent),
+            control: Lines::new(control),
+            link,
+            ready: Ready { kernel: String::new(), cpus: 0, clocksource: String::new() },
+            boot_time: Duration::ZERO,
+            interrupts: parts.interrupts,
+            _sockets: sockets,
+        };
+        vm.ready = match vm.hear_agent("the guest boots", BOOT_LIMIT, tick)? {
+            agent::Reply::Ready { kernel, cpus, clocksource } => Ready { kernel, cpus, clocksource },
+            other => return Err(unexpected(AGENT, "the guest boots", &other)),
+        };
+        vm.boot_time = started.elapsed();
+        for path in &parts.initramfs.transport {
+            vm.command(&agent::Request::InsertModule { path: path.clone(), params: String::new() })?;
+        }
+        Ok(vm)
+    }
+
+    /// What the agent said when it came up.
+    #[must_use]
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// From nothing to the agent's first word.
+    #[must_use]
+    pub fn boot_time(&self) -> Duration {
+        self.boot_time
+    }
+
+    /// Who is who on the wire between host and guest.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Name of the receive queue's interrupt in the guest's /proc/interrupts.
+    #[must_use]
+    pub fn rx_irq(&self) -> &'static str {
+        match self.interrupts {
+            Interrupts::Msix => "virtio0-rx",
+            Interrupts::Intx => "virtio0",
+        }
+    }
+
+    /// Ask the agent; [`agent::Reply::Error`] becomes [`Error::Refused`].
+    ///
+    /// # Errors
+    /// It refuses, is silent for 20 s, or something has died.
+    pub fn ask(&mut self, request: &agent::Request) -> Result<agent::Reply, Error> {
+        self.ask_within(request, ANSWER_LIMIT)
+    }
+
+    /// [`Self::ask`] with a time limit of its own.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_within(&mut self, request: &agent::Request, limit: Duration) -> Result<agent::Reply, Error> {
+        let doing = describe(request);
+        self.agent.send(request).map_err(|source| self.family.diagnose(AGENT, &doing, source))?;
+        match self.hear_agent(&doing, limit, &mut || ())? {
+            agent::Reply::Error { message } => Err(Error::Refused { who: AGENT, doing, message }),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Ask the agent to do something that has no result.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], or there is another answer.
+    pub fn command(&mut self, request: &agent::Request) -> Result<(), Error> {
+        match self.ask(request)? {
+            agent::Reply::Done => Ok(()),
+            other => Err(unexpected(AGENT, &describe(request), &other)),
+        }
+    }
+
+    /// Ask the agent for a text.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], or there is another answer.
+    pub fn text(&mut self, request: &agent::Request) -> Result<String, Error> {
+        match self.ask(request)? {
+            agent::Reply::Text { text } => Ok(text),
+            other => Err(unexpected(AGENT, &describe(request), &other)),
+        }
+    }
+
+    /// Ask the agent for a count.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], or there is another answer.
+    pub fn count(&mut self, request: &agent::Request) -> Result<u64, Error> {
+        match self.ask(request)? {
+            agent::Reply::Count { count } => Ok(count),
+            other => Err(unexpected(AGENT, &describe(request), &other)),
+        }
+    }
+
+    /// Ask the device something it answers at once.
+    ///
+    /// # Errors
+    /// It refuses, is silent for 20 s, or something has died.
+    pub fn device(&mut self, request: &device::Request) -> Result<device::Reply, Error> {
+        self.device_run(request, ANSWER_LIMIT, &mut |_, _| ())
+    }
+
+    /// Ask the device for a run: `progress(done, total)` is called as it goes on, and no two lines may be further apart than
+    /// `patience`. [`device::Reply::Error`] becomes [`Error::Refused`].
+    ///
+    /// # Errors
+    /// It refuses, is silent for too long, or something has died.
+    pub fn device_run(
+        &mut self,
+        request: &device::Request,
+        patience: Duration,
+        progress: &mut dyn FnMut(u32, u32),
+    ) -> Result<device::Reply, Error> {
+        let doing = describe(request);
+        self.control.send(request).map_err(|source| self.family.diagnose(DEVICE, &doing, source))?;
+        loop {
+            match self.hear_device(&doing, patience)? {
+                device::Reply::Progress { done, total } => progress(done, total),
+                device::Reply::Error { message } => return Err(Error::Refused { who: DEVICE, doing, message }),
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    /// The state of the device.
+    ///
+    /// # Errors
+    /// As [`Self::device`].
+    pub fn device_status(&mut self) -> Result<device::Status, Error> {
+        match self.device(&device::Request::Status)? {
+            device::Reply::Status(status) => Ok(status),
+            other => Err(unexpected(DEVICE, "status", &other)),
+        }
+    }
+
+    /// Memory the device keeps for itself, KiB: its resident anonymous pages, which guest memory (shared) is not part of.
+    ///
+    /// # Errors
+    /// The device has died.
+    pub fn device_memory_kib(&self) -> Result<u64, Error> {
+        let path = PathBuf::from(format!("/proc/{}/status", self.family.backend.pid()));
+        let text = fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        private_kib(&text).ok_or_else(|| Error::Io { path, source: std::io::ErrorKind::InvalidData.into() })
+    }
+
+    /// Process id of the device.
+    #[must_use]
+    pub fn device_pid(&self) -> u32 {
+        self.family.backend.pid()
+    }
+
+    /// Process id of QEMU; its threads are the vCPUs'.
+    #[must_use]
+    pub fn qemu_pid(&self) -> u32 {
+        self.family.qemu.pid()
+    }
+
+    /// The last lines of the guest's console.
+    #[must_use]
+    pub fn console(&self) -> Tail {
+        self.family.console.tail(TAIL)
+    }
+
+    /// An error when the guest or the device has died, or the user wants to stop: for loops that wait on something else.
+    ///
+    /// # Errors
+    /// See above; `doing` goes into the message.
+    pub fn check(&mut self, doing: &str) -> Result<(), Error> {
+        self.family.check(doing)
+    }
+
+    /// Power the guest off, in order, and end the device.
+    ///
+    /// # Errors
+    /// The guest does not power off; everything is dead nevertheless.
+    pub fn power_off(mut self) -> Result<(), Error> {
+        let doing = "power off";
+        self.agent.send(&agent::Request::PowerOff).map_err(|source| self.family.diagnose(AGENT, doing, source))?;
+        let ended = self.family.qemu.wait(POWER_OFF_LIMIT)?;
+        self.family.qemu.kill()?;
+        self.family.backend.kill()?;
+        match ended {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(self.family.qemu_ended(doing, status)),
+            None => {
+                let console = self.console();
+                Err(Error::Silent { who: "The guest", doing: doing.to_owned(), limit: POWER_OFF_LIMIT, console })
+            }
+        }
+    }
+
+    fn hear_agent(&mut self, doing: &str, limit: Duration, tick: &mut dyn FnMut()) -> Result<agent::Reply, Error> {
+        let received = self.agent.receive(limit, &mut || {
+            tick();
+            self.family.check(doing).map_err(Waiting::Died)
+        });
+        received.map_err(|waiting| self.family.explain(AGENT, doing, waiting))
+    }
+
+    fn hear_device(&mut self, doing: &str, limit: Duration) -> Result<device::Reply, Error> {
+        let received = self.control.receive(limit, &mut || self.family.check(doing).map_err(Waiting::Died));
+        received.map_err(|waiting| self.family.explain(DEVICE, doing, waiting))
+    }
+}
+
+fn start_device(
+    program: &Path,
+    more: &[String],
+    link: &Link,
+    sockets: &SocketDir,
+    logs: &Logs,
+) -> Result<Child, Error> {
+    let mut command = Command::new(program);
+    command
+        .args(["--socket", NIC_SOCKET, "--control", CONTROL_SOCKET, "--wire", &format!("tap:{}", link.tap)])
+        .args(more)
+        .current_dir(sockets.path());
+    logs.redirect(&mut command, "device")?;
+    Ok(Child::spawn(DEVICE, &mut command)?)
+}
+
+/// Connect to the device's control socket, which it makes some time after its start.
+fn connect_control(
+    sockets: &SocketDir,
+    backend: &mut Child,
+    logs: &Logs,
+    tick: &mut dyn FnMut(),
+) -> Result<UnixStream, Error> {
+    let doing = || "its start".to_owned();
+    let path = sockets.socket(CONTROL_SOCKET);
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        let error = match UnixStream::connect(&path) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        if let Some(status) = backend.ended()? {
+            return Err(Error::Ended { who: DEVICE, doing: doing(), status, tail: logs.tail("device") });
+        }
+        interrupt::check().map_err(|source| Error::Interrupted { doing: doing(), source })?;
+        if Instant::now() >= deadline {
+            return Err(Error::Io { path: sockets.path().join(CONTROL_SOCKET), source: error });
+        }
+        tick();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Wait until QEMU has connected the agent's serial port.
+fn accept(
+    listener: &UnixListener,
+    path: &Path,
+    family: &mut Family,
+    tick: &mut dyn FnMut(),
+) -> Result<UnixStream, Error> {
+    let doing = "QEMU starts";
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let deadline = Instant::now() + START_LIMIT;
+    while !readable(listener, TICK).map_err(io)? {
+        family.check(doing)?;
+        if Instant::now() >= deadline {
+            let console = family.console.tail(TAIL);
+            return Err(Error::Silent { who: QEMU, doing: doing.to_owned(), limit: START_LIMIT, console });
+        }
+        tick();
+    }
+    let (stream, _) = listener.accept().map_err(io)?;
+    Ok(stream)
+}
+
+/// A request as text, for messages.
+fn describe(request: &impl serde::Serialize) -> String {
+    serde_json::to_string(request).unwrap_or_else(|error| error.to_string())
+}
+
+fn unexpected(who: &'static str, doing: &str, reply: &impl serde::Serialize) -> Error {
+    Error::Unexpected { who, doing: doing.to_owned(), reply: describe(reply) }
+}
+
+/// Resident memory of a process without what it shares, from its /proc/PID/status.
+fn private_kib(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_memory_is_the_anonymous_part() {
+        let status =
+            "Name:\ttsnic\nVmRSS:\t  270000 kB\nRssAnon:\t    3120 kB\nRssFile:\t    4000 kB\nRssShmem:\t  262880 kB\n";
+        assert_eq!(private_kib(status), Some(3120));
+        assert_eq!(private_kib("Name: x\n"), None);
+    }
+
+    #[test]
+    fn requests_are_described_as_they_are_sent() {
+        assert_eq!(describe(&device::Request::Status), r#"{"request":"status"}"#);
+    }
+}
