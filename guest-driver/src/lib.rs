@@ -1,3 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The tsnic guest driver.
+//! The tsnic guest driver: a NAPI network driver for stock Linux kernels, and the driver half of docs/interface.md.
+//!
+//! Everything the driver decides is in the modules below, in safe Rust, over the traits [`irq::Napi`], [`rx::RxPort`] and
+//! [`tx::TxPort`]; it is tested on the host against a fake of the kernel and the device. For the kernel
+//! (target `x86_64-unknown-none`) `bridge` implements the traits on C glue; it has all of the driver's `unsafe`.
+//! `kbuild/build` makes the modules.
+//!
+//! | context | what runs there | what it owns |
+//! |---|---|---|
+//! | hard interrupt | [`irq::receive_interrupt`] | nothing |
+//! | softirq or NAPI thread | [`rx::Rx::poll`] | [`rx::Rx`], for it owns `SCHED` |
+//! | softirq (transmission, transmit NAPI) or process (link changes) | [`tx::Tx`] | [`tx::Tx`], by the transmit queue's lock |
+//! | any | [`shared::Shared`] | nothing; atomics |
 #![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(target_os = "none"), forbid(unsafe_code))]
+
+pub mod area;
+#[cfg(target_os = "none")]
+mod bridge;
+pub mod handover;
+pub mod header;
+pub mod irq;
+pub mod mode;
+pub mod rx;
+pub mod shared;
+pub mod stamp;
+pub mod stats;
+pub mod tx;

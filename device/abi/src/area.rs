@@ -216,6 +216,7 @@ pub mod offset {
 
 /// Byte offset of the record of completion `number` in the record array that starts at `base` ([`offset::RX`] or
 /// [`offset::TX`]) and has `records` entries ([`RX_RECORDS`], [`TX_RECORDS`]).
+#[inline]
 #[must_use]
 pub const fn completion_offset(base: usize, records: u16, number: Counter) -> usize {
     base + size_of::<Completion>() * (number.0 as usize & (records as usize - 1))

@@ -11,24 +11,28 @@ pub struct Counter(pub u32);
 
 impl Counter {
     /// How far `self` is ahead of `earlier`, modulo 2^32.
+    #[inline]
     #[must_use]
     pub const fn since(self, earlier: Self) -> u32 {
         self.0.wrapping_sub(earlier.0)
     }
 
     /// True when `self` is strictly ahead of `other`.
+    #[inline]
     #[must_use]
     pub const fn is_after(self, other: Self) -> bool {
         self.since(other).cast_signed() > 0
     }
 
     /// The later of the two.
+    #[inline]
     #[must_use]
     pub const fn latest(self, other: Self) -> Self {
         if other.is_after(self) { other } else { self }
     }
 
     /// `self` advanced by `n`.
+    #[inline]
     #[must_use]
     pub const fn plus(self, n: u32) -> Self {
         Self(self.0.wrapping_add(n))
@@ -41,6 +45,7 @@ impl Counter {
     /// use tsnic_abi::Counter;
     /// assert_eq!(Counter(0x1_fffe).widen(0x0001), Counter(0x2_0001));
     /// ```
+    #[inline]
     #[must_use]
     pub const fn widen(self, index: u16) -> Self {
         self.plus(index.wrapping_sub(self.0 as u16) as u32)

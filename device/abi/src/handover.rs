@@ -77,6 +77,7 @@ impl core::error::Error for HandoverError {}
 
 impl Handover {
     /// A header for `pair` with everything fixed by this version filled in.
+    #[inline]
     #[must_use]
     pub fn new(pair: u16, generation: u32, rx_ci: Counter, tx_ci: Counter, arm: Counter) -> Self {
         Self {

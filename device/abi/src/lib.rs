@@ -8,6 +8,9 @@
 //! Every cell is little-endian, naturally aligned, and written by one side only; cells of different writers never
 //! share a cache line. Neither side reads back what the other can write and trusts it: a value is copied once, the
 //! copy is checked, the copy is used.
+//!
+//! Functions that the driver calls are `#[inline]`: its object is built without link-time optimisation, so a kernel module
+//! can have no call into this crate.
 #![no_std]
 
 mod area;

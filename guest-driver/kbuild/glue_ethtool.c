@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* linux/ethtool.h */
+#include <linux/ethtool.h>
+#include <linux/net_tstamp.h>
+#include <linux/version.h>
+
+#include "tsnic.h"
+
+static int get_sset_count(struct net_device *dev, int set)
+{
+	return set == ETH_SS_STATS ? tsnic_stat_count() : -EOPNOTSUPP;
+}
+
+static void get_strings(struct net_device *dev, u32 set, u8 *data)
+{
+	unsigned int i;
+
+	if (set == ETH_SS_STATS)
+		for (i = 0; i < tsnic_stat_count(); i++)
+			tsnic_stat_name(i, data + i * ETH_GSTRING_LEN);
+}
+
+static void get_ethtool_stats(struct net_device *dev, struct ethtool_stats *stats, u64 *data)
+{
+	unsigned int i;
+
+	for (i = 0; i < tsnic_stat_count(); i++)
+		data[i] = tsnic_stat_value(glue_of_dev(dev), i);
+}
+
+static void get_drvinfo(struct net_device *dev, struct ethtool_drvinfo *info)
+{
+	strscpy(info->driver, KBUILD_MODNAME, sizeof(info->driver));
+	strscpy(info->bus_info, dev_name(dev->dev.parent), sizeof(info->bus_info));
+}
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+static int get_ts_info(struct net_device *dev, struct kernel_ethtool_ts_info *info)
+#else
+static int get_ts_info(struct net_device *dev, struct ethtool_ts_info *info)
+#endif
+{
+	bool tx = false;
+
+	info->so_timestamping = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+	info->phc_index = -1;
+	info->tx_types = BIT(HWTSTAMP_TX_OFF);
+	info->rx_filters = BIT(HWTSTAMP_FILTER_NONE);
+	if (tsnic_stamp_able(glue_of_dev(dev), &tx)) {
+		info->so_timestamping |= SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE;
+		info->rx_filters |= BIT(HWTSTAMP_FILTER_ALL);
+	}
+	if (tx) {
+		info->so_timestamping |= SOF_TIMESTAMPING_TX_HARDWARE;
+		info->tx_types |= BIT(HWTSTAMP_TX_ON);
+	}
+	return 0;
+}
+
+const struct ethtool_ops glue_ethtool_ops = {
+	.get_drvinfo = get_drvinfo,
+	.get_link = ethtool_op_get_link,
+	.get_sset_count = get_sset_count,
+	.get_strings = get_strings,
+	.get_ethtool_stats = get_ethtool_stats,
+	.get_ts_info = get_ts_info,
+};

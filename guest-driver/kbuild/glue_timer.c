@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* linux/timer.h, linux/workqueue.h: what runs later. */
+#include <linux/jiffies.h>
+#include <linux/timer.h>
+#include <linux/version.h>
+#include <linux/workqueue.h>
+
+#include "tsnic.h"
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
+#define timer_container_of from_timer
+#endif
+
+static void refill(struct timer_list *timer)
+{
+	struct tsnic *nic = timer_container_of(nic, timer, refill);
+
+	tsnic_refill(nic);
+}
+
+static void config(struct work_struct *work)
+{
+	struct tsnic *nic = container_of(work, struct tsnic, config);
+
+	tsnic_config(nic, nic->vdev);
+}
+
+void glue_later_init(struct tsnic *nic)
+{
+	timer_setup(&nic->refill, refill, 0);
+	INIT_WORK(&nic->config, config);
+}
+
+void glue_refill_in(struct tsnic *nic, unsigned int ms)
+{
+	mod_timer(&nic->refill, jiffies + msecs_to_jiffies(ms));
+}
+
+void glue_refill_cancel(struct tsnic *nic)
+{
+	timer_delete_sync(&nic->refill);
+}
+
+/* After this no configuration work runs or will be queued. May sleep. */
+void glue_config_off(struct tsnic *nic)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&nic->config_lock, flags);
+	nic->config_off = true;
+	spin_unlock_irqrestore(&nic->config_lock, flags);
+	cancel_work_sync(&nic->config);
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Rendezvous: brings a poll of tsnic's receive queue to a stand at the entry of napi_complete_done(), when the device asks
+ * for it, until the device lets it go on (docs/interface.md, "Rendezvous"). An ftrace hook, so the driver under test
+ * is the driver that runs without it.
+ *
+ * The poll that is held owns NAPI_STATE_SCHED, so its interface, area and queue stay; taking the link down or removing the
+ * device waits for it, at most bound_ms. This module uses symbols of tsnic, so tsnic cannot be unloaded before it.
+ */
+#include <linux/atomic.h>
+#include <linux/ftrace.h>
+#include <linux/ktime.h>
+#include <linux/module.h>
+#include <linux/netdevice.h>
+#include <linux/timekeeping.h>
+
+#include "tsnic.h"
+
+static unsigned int bound_ms = 500;
+module_param(bound_ms, uint, 0644);
+MODULE_PARM_DESC(bound_ms, "longest stand at a rendezvous, milliseconds");
+
+static atomic_t met = ATOMIC_INIT(0);
+static atomic_t gave_up = ATOMIC_INIT(0);
+static atomic_t meetings = ATOMIC_INIT(0);
+
+static int counter_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%u\n", (unsigned int)atomic_read(kp->arg));
+}
+
+static const struct kernel_param_ops counter_ops = { .get = counter_get };
+module_param_cb(met, &counter_ops, &met, 0444);
+MODULE_PARM_DESC(met, "rendezvous that the device ended");
+module_param_cb(gave_up, &counter_ops, &gave_up, 0444);
+MODULE_PARM_DESC(gave_up, "rendezvous that ended at bound_ms");
+
+static void notrace meet(struct napi_struct *napi, const struct tsnic_meeting *m)
+{
+	u32 here = atomic_inc_return(&meetings);
+	u64 end = ktime_get_mono_fast_ns() + (u64)READ_ONCE(bound_ms) * NSEC_PER_MSEC;
+
+	WRITE_ONCE(*m->point, m->before_complete);
+	/* The device that sees `here` sees `point`. */
+	smp_store_release(m->here, here);
+	tsnic_meeting_kick(napi);
+	/* Acquire: what the device published before the ack is visible to what the poll does next. */
+	while (smp_load_acquire(m->ack) != here) {
+		if (ktime_get_mono_fast_ns() >= end) {
+			atomic_inc(&gave_up);
+			return;
+		}
+		cpu_relax();
+	}
+	atomic_inc(&met);
+}
+
+/* Softirq or the NAPI kernel thread, bottom halves off, hard interrupts as the poll has them: on. */
+static void notrace before_complete(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+				    struct ftrace_regs *fregs)
+{
+	struct pt_regs *regs = ftrace_get_regs(fregs);
+	struct napi_struct *napi;
+	struct tsnic_meeting m;
+
+	if (!regs)
+		return;
+	napi = (struct napi_struct *)regs_get_kernel_argument(regs, 0);
+	/* While a busy poller or netpoll is in, napi_complete_done() releases nothing; the window is the last poll. */
+	if (READ_ONCE(napi->state) & (NAPIF_STATE_IN_BUSY_POLL | NAPIF_STATE_NPSVC))
+		return;
+	if (tsnic_meeting(napi, &m) && READ_ONCE(*m.want) == m.before_complete)
+		meet(napi, &m);
+}
+
+static struct ftrace_ops hook = {
+	.func = before_complete,
+	.flags = FTRACE_OPS_FL_SAVE_REGS,
+};
+
+static int __init rendezvous_init(void)
+{
+	char function[] = "napi_complete_done";
+	int err = ftrace_set_filter(&hook, function, strlen(function), 1);
+
+	if (err)
+		return err;
+	return register_ftrace_function(&hook);
+}
+
+static void __exit rendezvous_exit(void)
+{
+	/* Returns when no call of the hook is running any more. */
+	unregister_ftrace_function(&hook);
+	ftrace_free_filter(&hook);
+}
+
+module_init(rendezvous_init);
+module_exit(rendezvous_exit);
+MODULE_DESCRIPTION("tsnic test: rendezvous at napi_complete_done()");
+MODULE_AUTHOR("The tsnic authors");
+MODULE_LICENSE("GPL");

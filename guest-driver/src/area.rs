@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The queue area as the driver sees it: cells to read and to write, nothing else.
+//!
+//! What the device can write is read once, into a value; what the driver writes is never read back.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use tsnic_abi::{AREA_SIZE, Counter, MAGIC, RX_RECORDS, TX_RECORDS, VERSION, completion_offset, offset, record_flags};
+
+/// Number of 32-bit cells in an area.
+pub const CELLS: usize = AREA_SIZE as usize / 4;
+
+/// The memory of one queue area. Atomic, because the device writes it whenever it likes.
+#[derive(Clone, Copy, Debug)]
+pub struct Area<'a> {
+    cells: &'a [AtomicU32; CELLS],
+}
+
+/// What the device says of itself when it takes an area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Generation of the hand-over that was accepted.
+    pub generation: u32,
+    /// [`tsnic_abi::caps`].
+    pub capabilities: u32,
+}
+
+/// What an interrupt handler run tells the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandlerRun {
+    /// Number of the run: `irqs`.
+    pub runs: u32,
+    /// Runs so far that found `NAPI_STATE_SCHED` owned: `irqs_owned`.
+    pub runs_owned: u32,
+    /// What the latest of these read as `fired`: `irq_owned`.
+    pub latest_owned: u32,
+    /// What this run read as `fired`: `irq_seen`.
+    pub fired: u32,
+}
+
+impl<'a> Area<'a> {
+    /// The area in this memory.
+    #[must_use]
+    pub const fn new(cells: &'a [AtomicU32; CELLS]) -> Self {
+        Self { cells }
+    }
+
+    /// The cell at a byte offset. Offsets are [`offset`]'s constants or a record's, so they are in range; a wrong one
+    /// comes round to the start rather than bring panic code into the kernel.
+    pub(crate) fn cell(self, offset: usize) -> &'a AtomicU32 {
+        &self.cells[offset / 4 % CELLS]
+    }
+
+    fn get(self, offset: usize, order: Ordering) -> u32 {
+        u32::from_le(self.cell(offset).load(order))
+    }
+
+    fn set(self, offset: usize, value: u32, order: Ordering) {
+        self.cell(offset).store(value.to_le(), order);
+    }
+
+    /// The device's identity, if it is one and of this version. Call it when the hand-over chain is back.
+    #[must_use]
+    pub fn identity(self) -> Option<Identity> {
+        let magic = self.get(offset::MAGIC, Ordering::Acquire);
+        // Version and pair share a cell.
+        let version = self.get(offset::VERSION, Ordering::Relaxed) as u16;
+        (magic == MAGIC && version == VERSION).then(|| Identity {
+            generation: self.get(offset::GENERATION, Ordering::Relaxed),
+            capabilities: self.get(offset::CAPABILITIES, Ordering::Relaxed),
+        })
+    }
+
+    /// Wipes out what concerns an earlier device: its identity, its wishes, and which of its interrupts were handled.
+    /// Before the area is posted; no device is then meant to use it.
+    pub fn clear(self) {
+        use offset::{FIRED, GENERATION, IRQ_OWNED, IRQ_SEEN, MAGIC, WANT};
+        for cell in [MAGIC, GENERATION, FIRED, WANT, IRQ_SEEN, IRQ_OWNED] {
+            self.set(cell, 0, Ordering::Relaxed);
+        }
+    }
+
+    /// Number of the latest interrupt.
+    #[must_use]
+    pub fn fired(self) -> u32 {
+        self.get(offset::FIRED, Ordering::Acquire)
+    }
+
+    /// Says how many completions the driver has consumed.
+    pub fn set_ci(self, ci: Counter) {
+        self.set(offset::CI, ci.0, Ordering::Relaxed);
+    }
+
+    /// Arms. The device that sees `number` sees every [`Area::set_ci`] before it. The receive queue must be kicked next.
+    pub fn arm(self, number: Counter) {
+        self.set(offset::ARM, number.0, Ordering::Release);
+    }
+
+    /// A poll begins: its number, and the phase.
+    pub fn poll_begins(self, polls: u32) {
+        self.set(offset::POLLS, polls, Ordering::Relaxed);
+        self.set(offset::PHASE, tsnic_abi::phase::POLL, Ordering::Release);
+    }
+
+    /// The poll looks at the ring no more.
+    pub fn poll_ends(self) {
+        self.set(offset::PHASE, tsnic_abi::phase::IDLE, Ordering::Release);
+    }
+
+    /// An interrupt handler run is over. `irq_owned` is written before `irq_seen`.
+    pub fn interrupt_handled(self, run: HandlerRun) {
+        self.set(offset::IRQS, run.runs, Ordering::Relaxed);
+        self.set(offset::IRQS_OWNED, run.runs_owned, Ordering::Relaxed);
+        self.set(offset::IRQ_OWNED, run.latest_owned, Ordering::Relaxed);
+        self.set(offset::IRQ_SEEN, run.fired, Ordering::Release);
+    }
+
+    /// The timestamp of receive completion `number`, device clock, ns.
+    #[must_use]
+    pub fn rx_timestamp(self, number: Counter) -> Option<u64> {
+        self.timestamp(completion_offset(offset::RX, RX_RECORDS, number), number)
+    }
+
+    /// The timestamp of transmit completion `number`, device clock, ns.
+    #[must_use]
+    pub fn tx_timestamp(self, number: Counter) -> Option<u64> {
+        self.timestamp(completion_offset(offset::TX, TX_RECORDS, number), number)
+    }
+
+    /// None when the record at `at` is not completion `number`'s, or has no valid time. The used index that announced the
+    /// completion was read before (acquire), so the record is complete.
+    fn timestamp(self, at: usize, number: Counter) -> Option<u64> {
+        let low = self.get(at, Ordering::Relaxed);
+        let high = self.get(at + 4, Ordering::Relaxed);
+        let found = self.get(at + 8, Ordering::Relaxed);
+        let flags = self.get(at + 12, Ordering::Relaxed);
+        (found == number.0 && flags & record_flags::TIMESTAMP != 0).then(|| u64::from(high) << 32 | u64::from(low))
+    }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the kernel calls, through the tables in the C glue. `kbuild/tsnic.h` declares these functions for it.
+
+use core::ffi::{c_char, c_int, c_uint};
+use core::ptr::NonNull;
+use core::slice;
+use core::sync::atomic::AtomicU32;
+
+use tsnic_abi::{offset, point};
+
+use super::nic::{self, MODE, State};
+use super::skb::Skb;
+use super::sys::{self, Meeting, NapiRef, NicRef, QueueRef, Totals, VirtioRef, net_device, sk_buff};
+use crate::irq::{self, Napi};
+use crate::mode::ModeError;
+use crate::rx;
+use crate::stamp::{StampConfig, StampError};
+use crate::stats::{NAME_LEN, Stat};
+
+const EBUSY: c_int = 16;
+const EINVAL: c_int = 22;
+const ERANGE: c_int = 34;
+const EOPNOTSUPP: c_int = 95;
+
+/// `NETDEV_TX_OK`
+const NETDEV_TX_OK: c_int = 0;
+
+/// Bytes of [`State`].
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_state_size() -> usize {
+    size_of::<State>()
+}
+
+/// `virtio_driver.probe`. Process context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_probe(vdev: VirtioRef<'_>) -> c_int {
+    nic::probe(vdev).map_or_else(|errno| -errno, |()| 0)
+}
+
+/// `virtio_driver.remove`. Process context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_remove(vdev: VirtioRef<'_>) {
+    // SAFETY: The core calls this once, after a probe that succeeded.
+    unsafe { nic::remove(sys::glue_nic_of_vdev(vdev)) }
+}
+
+/// The configuration may have changed. Process context (a work item).
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_config(nic: NicRef<'_>, vdev: VirtioRef<'_>) {
+    nic::state(nic).shared.stats.add(Stat::ConfigChanges, 1);
+    nic::link(nic, vdev);
+}
+
+/// The receive queue's callback. Hard interrupt context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_rx_interrupt(vq: QueueRef<'_>) {
+    // SAFETY: The queue is this driver's.
+    let nic = unsafe { sys::glue_nic_of_vq(vq) };
+    irq::receive_interrupt(&nic::state(nic).shared, MODE.mode(), &sys::glue_rx_napi(nic));
+}
+
+/// The transmit queue's callback. Hard interrupt context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_tx_interrupt(vq: QueueRef<'_>) {
+    // SAFETY: The queue is this driver's.
+    let nic = unsafe { sys::glue_nic_of_vq(vq) };
+    nic::state(nic).shared.stats.add(Stat::TxIrqs, 1);
+    let napi = sys::glue_tx_napi(nic);
+    if napi.schedule_prep() {
+        napi.schedule();
+    }
+}
+
+/// The receive NAPI's poll. Softirq or NAPI thread.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
+    // SAFETY: Whoever has the context polled owns `SCHED`, until `napi_complete_done()` returns true, after which `Rx::poll` uses
+    // neither its state nor the ring. (Netpoll, which does not own it, comes with budget 0, with which nothing is done.)
+    unsafe { nic::with_rx(sys::glue_nic_of_rx_napi(napi), |shared, rx, port| rx.poll(shared, port, budget)) }
+}
+
+/// The transmit NAPI's poll. Softirq or NAPI thread.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_tx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
+    // SAFETY: Called without the lock, with its own budget.
+    unsafe {
+        let nic = sys::glue_nic_of_tx_napi(napi);
+        nic::lock_tx(nic, budget, |shared, tx, port| tx.poll(shared, port, budget))
+    }
+}
+
+/// The refill timer. Softirq context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_refill(nic: NicRef<'_>) {
+    rx::refill_timer(&nic::state(nic).shared, || sys::glue_napi_schedule(sys::glue_rx_napi(nic)));
+}
+
+/// `ndo_open`. Process context, RTNL.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_open(dev: NonNull<net_device>) -> c_int {
+    MODE.up();
+    // SAFETY: An interface of this driver, which is down: its receive NAPI is disabled, and RTNL keeps others from enabling it.
+    unsafe {
+        let nic = sys::glue_nic_of_dev(dev);
+        nic::with_rx(nic, |shared, rx, port| rx.open(shared, port));
+        let napi = sys::glue_rx_napi(nic);
+        sys::napi_enable(napi);
+        // Interrupts that came while it was disabled are lost; and the first completion arms.
+        sys::glue_napi_schedule_bh(napi);
+    }
+    0
+}
+
+/// `ndo_stop`. Process context, RTNL. The device need not be alive.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_stop(dev: NonNull<net_device>) -> c_int {
+    // SAFETY: An interface of this driver, which is up.
+    unsafe {
+        let nic = sys::glue_nic_of_dev(dev);
+        // First: a poll may start the timer.
+        sys::napi_disable(sys::glue_rx_napi(nic));
+        sys::glue_refill_cancel(nic);
+    }
+    MODE.down();
+    0
+}
+
+/// `ndo_start_xmit`. Bottom halves off, under the transmit queue's lock.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_xmit(skb: NonNull<sk_buff>, dev: NonNull<net_device>) -> c_int {
+    // SAFETY: The stack holds the lock and gives the skb away.
+    unsafe {
+        let nic = sys::glue_nic_of_dev(dev);
+        if let Some(skb) = Skb::from_raw(skb.as_ptr().cast()) {
+            nic::with_tx(nic, 0, |shared, tx, port| tx.transmit(shared, port, skb, sys::glue_xmit_more()));
+        }
+    }
+    NETDEV_TX_OK
+}
+
+/// Numbers for `ndo_get_stats64`. Any context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_totals(nic: NicRef<'_>, totals: &mut Totals) {
+    let stats = &nic::state(nic).shared.stats;
+    *totals = Totals {
+        rx_packets: stats.get(Stat::RxPackets),
+        rx_bytes: stats.get(Stat::RxBytes),
+        rx_dropped: stats.rx_dropped(),
+        tx_packets: stats.get(Stat::TxPackets),
+        tx_bytes: stats.get(Stat::TxBytes),
+        tx_dropped: stats.get(Stat::TxDropped),
+    };
+}
+
+/// `SIOCSHWTSTAMP`. Process context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_stamp_set(nic: NicRef<'_>, tx_type: &mut c_int, rx_filter: &mut c_int) -> c_int {
+    let shared = &nic::state(nic).shared;
+    match shared.stamping.set(StampConfig { tx_type: *tx_type, rx_filter: *rx_filter }, shared.able()) {
+        Ok(config) => {
+            *tx_type = config.tx_type;
+            *rx_filter = config.rx_filter;
+            0
+        }
+        Err(StampError::Unsupported) => -EOPNOTSUPP,
+        Err(StampError::Range) => -ERANGE,
+    }
+}
+
+/// `SIOCGHWTSTAMP`. Process context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_stamp_get(nic: NicRef<'_>, tx_type: &mut c_int, rx_filter: &mut c_int) {
+    let config = nic::state(nic).shared.stamping.config();
+    *tx_type = config.tx_type;
+    *rx_filter = config.rx_filter;
+}
+
+/// `get_ts_info`: received frames can be timestamped; `tx`: sent ones too. Must not sleep.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_stamp_able(nic: NicRef<'_>, tx: &mut bool) -> bool {
+    let able = nic::state(nic).shared.able();
+    *tx = able.tx;
+    able.rx
+}
+
+/// Number of counters.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_stat_count() -> c_uint {
+    Stat::ALL.len() as c_uint
+}
+
+/// The name of a counter.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_stat_name(index: c_uint, name: &mut [u8; NAME_LEN]) {
+    if let Some(known) = Stat::NAMES.get(index as usize) {
+        *name = *known;
+    }
+}
+
+/// The value of a counter.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_stat_value(nic: NicRef<'_>, index: c_uint) -> u64 {
+    Stat::ALL.get(index as usize).map_or(0, |&stat| nic::state(nic).shared.stats.get(stat))
+}
+
+/// The module parameter `irq_mode` is written. Process context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_irq_mode_set(value: NonNull<u8>, length: usize) -> c_int {
+    // SAFETY: The glue gives a string and its length.
+    let text = unsafe { slice::from_raw_parts(value.as_ptr(), length) };
+    match MODE.set(text) {
+        Ok(()) => 0,
+        Err(ModeError::Unknown) => -EINVAL,
+        Err(ModeError::Busy) => -EBUSY,
+    }
+}
+
+/// The module parameter `irq_mode` is read: a string for ever.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_irq_mode_get() -> *const c_char {
+    MODE.mode().name().as_ptr()
+}
+
+/// The rendezvous cells of the receive queue; false without an area. In the queue's poll.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_meeting_cells(nic: NicRef<'_>, meeting: &mut Meeting) -> bool {
+    let Some(area) = nic::state(nic).shared.area() else { return false };
+    let cell = |offset| AtomicU32::as_ptr(area.cell(offset));
+    *meeting = Meeting {
+        want: cell(offset::WANT),
+        here: cell(offset::HERE),
+        point: cell(offset::HERE_POINT),
+        ack: cell(offset::ACK),
+        before_complete: point::BEFORE_COMPLETE,
+    };
+    true
+}

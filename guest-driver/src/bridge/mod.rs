@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The bridge to the kernel: all of the driver's `unsafe`, and nothing that decides.
+//!
+//! `sys` declares the C side, `nic` is the interface as a whole, `skb` an owned packet, `napi`, `rx` and `tx` implement the
+//! driver's traits, `entry` is what the kernel calls.
+
+mod entry;
+mod napi;
+mod nic;
+mod rx;
+mod skb;
+mod sys;
+mod tx;
+
+/// Nothing in the driver panics (`kbuild/build` looks for it in the object); the language wants a handler all the same.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! An interface from probe to removal.
+
+use core::cell::UnsafeCell;
+use core::ffi::{c_int, c_uint};
+use core::ptr::{self, NonNull};
+
+use tsnic_abi::{AREA_SIZE, Handover};
+
+use super::rx::RxKernel;
+use super::skb::Skb;
+use super::sys::{self, NicRef, VirtioRef};
+use super::tx::TxKernel;
+use crate::area::{Area, CELLS};
+use crate::header;
+use crate::mode::ModeSwitch;
+use crate::rx::Rx;
+use crate::shared::{Features, Shared};
+use crate::tx::Tx;
+
+/// The mode of all interfaces.
+pub static MODE: ModeSwitch = ModeSwitch::new();
+
+/// Feature bits (virtio 1.x, sections 5.1.3 and 6).
+mod feature {
+    pub const CSUM: u32 = 0;
+    pub const GUEST_CSUM: u32 = 1;
+    pub const MTU: u32 = 3;
+    pub const MAC: u32 = 5;
+    pub const MRG_RXBUF: u32 = 15;
+    pub const STATUS: u32 = 16;
+    pub const VERSION_1: u32 = 32;
+    pub const ACCESS_PLATFORM: u32 = 33;
+}
+
+/// `VIRTIO_NET_S_LINK_UP`
+const STATUS_LINK_UP: u16 = 1;
+
+const ETHERNET_MTU: u32 = 1500;
+/// What fits into a frame of merged buffers.
+const MERGED_MTU: u32 = 65_535 - 18;
+
+const ENODEV: c_int = 19;
+const ENOMEM: c_int = 12;
+
+/// The Rust half's state of one interface, in the memory that `glue_state()` gives.
+pub struct State {
+    /// For all contexts.
+    pub shared: Shared<'static>,
+    rx: UnsafeCell<Rx>,
+    tx: UnsafeCell<Tx>,
+}
+
+const _: () = assert!(align_of::<State>() <= 64);
+
+/// The state of an interface that has been through [`probe`]'s first step.
+pub fn state(nic: NicRef<'_>) -> &State {
+    // SAFETY: `probe` writes it before anything can call the driver; it stays until the interface is freed.
+    unsafe { &*sys::glue_state(nic).cast() }
+}
+
+/// The receive queue and its state.
+///
+/// # Safety
+/// The caller owns `SCHED` of the receive NAPI, or the NAPI is disabled and the caller holds RTNL; for as long as it uses the result.
+pub unsafe fn with_rx<R>(nic: NicRef<'_>, f: impl FnOnce(&Shared<'static>, &mut Rx, &mut RxKernel<'_>) -> R) -> R {
+    let state = state(nic);
+    // SAFETY: By the caller's promise nobody else is here, so neither the state nor the port has another user.
+    let (rx, mut port) = unsafe { (&mut *state.rx.get(), RxKernel::new(nic)) };
+    f(&state.shared, rx, &mut port)
+}
+
+/// The transmit queue and its state.
+///
+/// # Safety
+/// The caller holds the transmit queue's lock, bottom halves off, while `f` runs. `budget` is 0, or that of the transmit NAPI's
+/// poll in which the caller is.
+pub unsafe fn with_tx<R>(
+    nic: NicRef<'_>,
+    budget: c_int,
+    f: impl FnOnce(&Shared<'static>, &mut Tx, &mut TxKernel<'_>) -> R,
+) -> R {
+    let state = state(nic);
+    // SAFETY: The lock keeps everybody else out.
+    let (tx, mut port) = unsafe { (&mut *state.tx.get(), TxKernel::new(nic, budget)) };
+    f(&state.shared, tx, &mut port)
+}
+
+/// The same, taking the lock. Process or softirq context.
+///
+/// # Safety
+/// The caller does not hold the lock. `budget` as in [`with_tx`].
+pub unsafe fn lock_tx<R>(
+    nic: NicRef<'_>,
+    budget: c_int,
+    f: impl FnOnce(&Shared<'static>, &mut Tx, &mut TxKernel<'_>) -> R,
+) -> R {
+    sys::glue_tx_lock_bh(nic);
+    // SAFETY: Locked in the line above, unlocked in the line below.
+    unsafe {
+        let result = with_tx(nic, budget, f);
+        sys::glue_tx_unlock_bh(nic);
+        result
+    }
+}
+
+/// Brings a device up as an interface. Process context.
+///
+/// # Errors
+/// An errno, positive.
+pub fn probe(vdev: VirtioRef<'_>) -> Result<(), c_int> {
+    let has = |bit| sys::glue_has_feature(vdev, bit);
+    if !has(feature::VERSION_1) {
+        let text = c"Device is a legacy one (no VIRTIO_F_VERSION_1); with QEMU, set disable-legacy=on";
+        // SAFETY: A C string.
+        unsafe { sys::glue_error(vdev, text.as_ptr()) };
+        return Err(ENODEV);
+    }
+    let nic = NonNull::new(sys::glue_nic_alloc(vdev, AREA_SIZE, size_of::<Handover>() as c_uint)).ok_or(ENOMEM)?;
+    // SAFETY: Freed by `release` only, which ends all use.
+    let nic = unsafe { NicRef::from_raw(nic) };
+    let features = Features { guest_csum: has(feature::GUEST_CSUM), merged_buffers: has(feature::MRG_RXBUF) };
+    let cells = NonNull::new(sys::glue_area(nic)).map(NonNull::cast::<[core::sync::atomic::AtomicU32; CELLS]>);
+    // With an IOMMU in between the device could not go on using the area after it has returned the chain.
+    let area = cells.filter(|_| !has(feature::ACCESS_PLATFORM)).map(|cells| {
+        // SAFETY: `AREA_SIZE` bytes, page-aligned, freed with the interface, after the state that this goes into. Rust looks at them only
+        // as atomics; so does meeting.c.
+        Area::new(unsafe { cells.as_ref() })
+    });
+    let state =
+        State { shared: Shared::new(features, area), rx: UnsafeCell::new(Rx::new()), tx: UnsafeCell::new(Tx::new()) };
+    // SAFETY: The memory is for this, and nobody knows of it yet.
+    unsafe { ptr::write(sys::glue_state(nic).cast(), state) };
+    sys::glue_later_init(nic);
+    // Before the queues: an interrupt that a bad device raises too early finds NAPIs that nobody can schedule.
+    sys::glue_napi_add(nic);
+    let err = sys::glue_find_vqs(nic);
+    if err != 0 {
+        // SAFETY: Never enabled, never used.
+        unsafe { release(nic) };
+        return Err(-err);
+    }
+    let mut mac = [0; 6];
+    if has(feature::MAC) {
+        // SAFETY: 6 bytes; negotiated.
+        unsafe { sys::glue_read_mac(nic, mac.as_mut_ptr()) };
+    }
+    let max_mtu = if features.merged_buffers { MERGED_MTU } else { ETHERNET_MTU };
+    let (mtu, max_mtu) = match has(feature::MTU).then(|| u32::from(sys::glue_read_mtu(nic))) {
+        Some(device) if device >= 68 && device <= max_mtu => (device, device),
+        _ => (ETHERNET_MTU, max_mtu),
+    };
+    // SAFETY: 6 bytes; all zero is no valid address, and brings a random one.
+    unsafe {
+        sys::glue_netdev_setup(
+            nic,
+            mac.as_ptr(),
+            has(feature::CSUM),
+            features.guest_csum,
+            mtu,
+            max_mtu,
+            header::LEN as u16,
+        );
+    }
+    // SAFETY: Just added, so disabled. Enabled until removal: hand-overs come back while the interface is down, too.
+    unsafe { sys::napi_enable(sys::glue_tx_napi(nic)) };
+    let err = sys::glue_netdev_register(nic);
+    if err != 0 {
+        sys::glue_reset(nic);
+        // SAFETY: Enabled above; and nothing is in the rings.
+        unsafe {
+            sys::napi_disable(sys::glue_tx_napi(nic));
+            sys::glue_del_vqs(nic);
+            release(nic);
+        }
+        return Err(-err);
+    }
+    link(nic, vdev);
+    Ok(())
+}
+
+/// Looks at the link's state and acts on it. Process context.
+pub fn link(nic: NicRef<'_>, vdev: VirtioRef<'_>) {
+    let up = !sys::glue_has_feature(vdev, feature::STATUS) || sys::glue_read_status(nic) & STATUS_LINK_UP != 0;
+    sys::glue_carrier(nic, up);
+    // SAFETY: The lock is not held here.
+    unsafe { lock_tx(nic, 0, |shared, tx, port| tx.link(shared, port, up)) }
+}
+
+/// Takes the interface down for good. Process context; the device may be dead.
+///
+/// # Safety
+/// The interface went through [`probe`], and is not used again.
+pub unsafe fn remove(nic: NicRef<'_>) {
+    sys::glue_config_off(nic);
+    sys::glue_netdev_unregister(nic);
+    // SAFETY: Enabled since probe; nobody transmits any more.
+    unsafe { sys::napi_disable(sys::glue_tx_napi(nic)) };
+    sys::glue_reset(nic);
+    // SAFETY: The device is reset, both NAPIs are disabled and nobody transmits: the queues are ours. Tokens are skbs that the rings
+    // owned, but for the hand-over, whose memory is the interface's.
+    unsafe {
+        let (rx, tx) = (sys::glue_rx_vq(nic), sys::glue_tx_vq(nic));
+        while let Some(skb) = Skb::from_raw(sys::virtqueue_detach_unused_buf(rx)) {
+            drop(skb);
+        }
+        while let Some(token) = NonNull::new(sys::virtqueue_detach_unused_buf(tx)) {
+            if !sys::glue_is_handover(nic, token.as_ptr()) {
+                drop(Skb::from_raw(token.as_ptr()));
+            }
+        }
+        sys::glue_del_vqs(nic);
+        release(nic);
+    }
+}
+
+/// The last step back from [`probe`]'s first. (The state has nothing to drop.)
+///
+/// # Safety
+/// The queues are deleted or were never there; the NAPIs are disabled; nobody uses the interface again.
+unsafe fn release(nic: NicRef<'_>) {
+    const { assert!(!core::mem::needs_drop::<State>()) }
+    // SAFETY: The caller's promise.
+    unsafe {
+        sys::glue_napi_del(nic);
+        sys::glue_nic_free(nic);
+    }
+}

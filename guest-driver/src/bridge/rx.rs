@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The receive queue, on the kernel.
+
+use core::ffi::{c_uint, c_void};
+use core::ptr;
+
+use super::skb::Skb;
+use super::sys::{self, NicRef, QueueRef, sk_buff};
+use crate::header::{self, Checksum};
+use crate::rx::{BUFFER_LEN, Notes, RxPort};
+
+/// The receive queue in the hands of its one user.
+///
+/// # Invariants
+/// No other value of this type for the same interface is in use: its user owns `SCHED` of the receive NAPI, or the NAPI is
+/// disabled.
+pub struct RxKernel<'a> {
+    nic: NicRef<'a>,
+    vq: QueueRef<'a>,
+}
+
+/// A frame that is being put together: its first buffer, to whose fragment list the others go.
+pub struct Frame {
+    head: Skb,
+    /// The last of the others, or NULL. Owned by `head`.
+    tail: *mut sk_buff,
+}
+
+impl<'a> RxKernel<'a> {
+    /// # Safety
+    /// The type's invariant, for as long as the value lives; after `glue_find_vqs()`.
+    pub unsafe fn new(nic: NicRef<'a>) -> Self {
+        // SAFETY: The caller's promise.
+        Self { nic, vq: unsafe { sys::glue_rx_vq(nic) } }
+    }
+}
+
+impl RxPort for RxKernel<'_> {
+    type Buffer = Skb;
+    type Frame = Frame;
+
+    fn pop(&mut self) -> Option<(Skb, u32)> {
+        let mut length: c_uint = 0;
+        // SAFETY: The only user, by the invariant.
+        let token = unsafe { sys::virtqueue_get_buf(self.vq, &raw mut length) };
+        // SAFETY: Only `push` puts tokens into this ring, each an skb that the ring then owns and has just given back.
+        unsafe { Skb::from_raw(token) }.map(|skb| (skb, length))
+    }
+
+    fn room(&self) -> u32 {
+        // SAFETY: The only user, by the invariant.
+        unsafe { sys::glue_num_free(self.vq) }
+    }
+
+    fn allocate(&mut self) -> Option<Skb> {
+        let skb = sys::glue_skb_alloc(self.nic, BUFFER_LEN as c_uint);
+        // SAFETY: New, so nobody else's.
+        unsafe { Skb::from_raw(skb.cast::<c_void>()) }
+    }
+
+    fn push(&mut self, buffer: Skb) -> bool {
+        // SAFETY: The only user; every `Skb` of this type was made by `allocate`, so it has `BUFFER_LEN` bytes.
+        let pushed = unsafe { sys::glue_add_in(self.vq, buffer.handle(), BUFFER_LEN as c_uint) } == 0;
+        if pushed {
+            // The ring's now.
+            let _ = buffer.into_handle();
+        }
+        pushed
+    }
+
+    fn kick(&mut self) {
+        // SAFETY: The only user, by the invariant. (False: the queue is broken, and nothing is to be done about it.)
+        let _ = unsafe { sys::virtqueue_kick(self.vq) };
+    }
+
+    fn notify(&mut self) {
+        let _ = sys::virtqueue_notify(self.vq);
+    }
+
+    fn header(&self, buffer: &Skb) -> [u8; header::LEN] {
+        // SAFETY: A buffer has `BUFFER_LEN` bytes.
+        unsafe { buffer.first() }
+    }
+
+    fn frame(&mut self, buffer: Skb, length: usize) -> Frame {
+        // SAFETY: The trait's contract: `length` is at most `BUFFER_LEN`, which the buffer has, and at least the header's.
+        unsafe { sys::glue_skb_fill(buffer.handle(), length as c_uint, header::LEN as c_uint) }
+        Frame { head: buffer, tail: ptr::null_mut() }
+    }
+
+    fn append(&mut self, frame: &mut Frame, buffer: Skb, length: usize) {
+        let part = buffer.into_handle();
+        // SAFETY: `length` is at most `BUFFER_LEN`, which the buffer has. The head owns the part from here on.
+        unsafe {
+            sys::glue_skb_fill(part, length as c_uint, 0);
+            sys::glue_skb_chain(frame.head.handle(), &raw mut frame.tail, part);
+        }
+    }
+
+    fn deliver(&mut self, frame: Frame, notes: Notes) -> bool {
+        let skb = frame.head.handle();
+        match notes.checksum {
+            Checksum::Unknown => {}
+            Checksum::Valid => sys::glue_skb_csum_valid(skb),
+            Checksum::Partial(at) => {
+                if !sys::glue_skb_csum_partial(skb, at.start, at.offset) {
+                    return false;
+                }
+            }
+        }
+        if let Some(ns) = notes.timestamp_ns {
+            sys::glue_skb_hwtstamp(skb, ns);
+        }
+        // SAFETY: `Rx::receive` lets no frame through whose first buffer is shorter than an Ethernet header. The invariant makes us
+        // the receive NAPI's poll, and the skb is given up.
+        unsafe {
+            sys::glue_skb_type(self.nic, skb);
+            sys::glue_gro_receive(sys::glue_rx_napi(self.nic), frame.head.into_handle());
+        }
+        true
+    }
+
+    fn disable_callbacks(&mut self) {
+        // SAFETY: The only user, by the invariant.
+        unsafe { sys::virtqueue_disable_cb(self.vq) }
+    }
+
+    fn enable_callbacks(&mut self) -> u32 {
+        // SAFETY: The only user, by the invariant.
+        unsafe { sys::virtqueue_enable_cb_prepare(self.vq) }
+    }
+
+    fn used_since(&self, mark: u32) -> bool {
+        // SAFETY: Reads one index, which a poll that has begun meanwhile may be moving; either answer is right then.
+        unsafe { sys::virtqueue_poll(self.vq, mark) }
+    }
+
+    fn complete(&mut self, work: i32) -> bool {
+        // SAFETY: `Rx::poll` calls it last, and touches the ring no more.
+        unsafe { sys::napi_complete_done(sys::glue_rx_napi(self.nic), work) }
+    }
+
+    fn schedule(&mut self) {
+        sys::glue_napi_schedule(sys::glue_rx_napi(self.nic));
+    }
+
+    fn refill_in(&mut self, ms: u32) {
+        sys::glue_refill_in(self.nic, ms);
+    }
+
+    fn fail_refill(&self) -> bool {
+        sys::glue_fail_refill()
+    }
+}

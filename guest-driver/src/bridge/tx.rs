@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The transmit queue, on the kernel.
+
+use core::ffi::{c_int, c_uint};
+use core::ptr;
+
+use tsnic_abi::Handover;
+
+use super::skb::Skb;
+use super::sys::{self, NicRef, QueueRef};
+use crate::header::{self, Partial};
+use crate::tx::{Sent, TxPort, Wish};
+
+/// The transmit queue in the hands of its one user.
+///
+/// # Invariants
+/// The transmit queue's lock is held, bottom halves off; or nothing can transmit and the transmit NAPI is disabled.
+pub struct TxKernel<'a> {
+    nic: NicRef<'a>,
+    vq: QueueRef<'a>,
+    /// The transmit NAPI's budget, 0 outside of its poll.
+    budget: c_int,
+}
+
+impl<'a> TxKernel<'a> {
+    /// # Safety
+    /// The type's invariant, for as long as the value lives; after `glue_find_vqs()`; `budget` as in the type.
+    pub unsafe fn new(nic: NicRef<'a>, budget: c_int) -> Self {
+        // SAFETY: The caller's promise.
+        Self { nic, vq: unsafe { sys::glue_tx_vq(nic) }, budget }
+    }
+}
+
+impl TxPort for TxKernel<'_> {
+    type Frame = Skb;
+
+    fn pop(&mut self) -> Option<Sent<Skb>> {
+        let mut length: c_uint = 0;
+        // SAFETY: The only user, by the invariant.
+        let token = unsafe { sys::virtqueue_get_buf(self.vq, &raw mut length) };
+        if !token.is_null() && sys::glue_is_handover(self.nic, token) {
+            return Some(Sent::Handover(length));
+        }
+        // SAFETY: Every other token is an skb that `push` put in, which the ring then owned and has just given back.
+        unsafe { Skb::from_raw(token) }.map(Sent::Frame)
+    }
+
+    fn ring_sizes(&self) -> (u32, u32) {
+        // SAFETY: There is a transmit queue, so there is a receive queue.
+        let rx = unsafe { sys::glue_rx_vq(self.nic) };
+        (sys::virtqueue_get_vring_size(rx), sys::virtqueue_get_vring_size(self.vq))
+    }
+
+    fn room(&self) -> u32 {
+        // SAFETY: The only user, by the invariant.
+        unsafe { sys::glue_num_free(self.vq) }
+    }
+
+    fn largest(&self) -> u32 {
+        // Header, linear part, fragments; the hand-over takes two.
+        sys::glue_max_skb_frags + 2 + 2
+    }
+
+    fn wish(&self, frame: &Skb) -> Wish {
+        let mut wish = sys::TxWish::default();
+        sys::glue_skb_wish(frame.handle(), &mut wish);
+        Wish {
+            checksum: wish.csum.then_some(Partial { start: wish.csum_start, offset: wish.csum_offset }),
+            timestamp: wish.hwtstamp,
+        }
+    }
+
+    fn length(&self, frame: &Skb) -> u32 {
+        sys::glue_skb_len(frame.handle())
+    }
+
+    fn will_timestamp(&self, frame: &mut Skb) {
+        sys::glue_skb_stamp_soon(frame.handle());
+    }
+
+    fn leaving(&self, frame: &mut Skb) {
+        sys::glue_skb_stamp_soft(frame.handle());
+    }
+
+    fn push(&mut self, frame: Skb, header: [u8; header::LEN]) -> bool {
+        // SAFETY: The only user; the header has the length given.
+        let added = unsafe { sys::glue_add_out(self.nic, frame.handle(), header.as_ptr(), header::LEN as c_uint) } == 0;
+        if added {
+            // The ring's now.
+            let _ = frame.into_handle();
+        }
+        added
+    }
+
+    fn push_handover(&mut self, header: &Handover) -> bool {
+        let bytes = ptr::from_ref(header).cast();
+        // SAFETY: The only user; `HandoverState` posts one chain at a time; the interface was made with room for a `Handover`.
+        unsafe { sys::glue_add_handover(self.nic, bytes, size_of::<Handover>() as c_uint) == 0 }
+    }
+
+    fn awaits_timestamp(&self, frame: &Skb) -> bool {
+        sys::glue_skb_stamp_due(frame.handle())
+    }
+
+    fn timestamp(&mut self, frame: &Skb, ns: u64) {
+        sys::glue_skb_stamped(frame.handle(), ns);
+    }
+
+    fn free(&mut self, frame: Skb) {
+        // SAFETY: Owned, and given up; the budget is the poll's.
+        unsafe { sys::glue_skb_consume(frame.into_handle(), self.budget) }
+    }
+
+    fn kick(&mut self) {
+        // SAFETY: The only user, by the invariant. (False: the queue is broken, and nothing is to be done about it.)
+        let _ = unsafe { sys::virtqueue_kick(self.vq) };
+    }
+
+    fn stop_queue(&mut self) {
+        sys::glue_queue_stop(self.nic);
+    }
+
+    fn wake_queue(&mut self) {
+        sys::glue_queue_wake(self.nic);
+    }
+
+    fn queue_stopped(&self) -> bool {
+        sys::glue_queue_stopped(self.nic)
+    }
+
+    fn disable_callbacks(&mut self) {
+        // SAFETY: The only user, by the invariant.
+        unsafe { sys::virtqueue_disable_cb(self.vq) }
+    }
+
+    fn enable_callbacks(&mut self) -> u32 {
+        // SAFETY: The only user, by the invariant.
+        unsafe { sys::virtqueue_enable_cb_prepare(self.vq) }
+    }
+
+    fn enable_callbacks_delayed(&mut self) -> bool {
+        // SAFETY: The only user, by the invariant.
+        unsafe { sys::virtqueue_enable_cb_delayed(self.vq) }
+    }
+
+    fn used_since(&self, mark: u32) -> bool {
+        // SAFETY: The only user, by the invariant.
+        unsafe { sys::virtqueue_poll(self.vq, mark) }
+    }
+
+    fn complete(&mut self) -> bool {
+        // SAFETY: `Tx::poll` calls it only with a budget, which only the transmit NAPI's poll has. What it does afterwards is under the
+        // transmit queue's lock.
+        unsafe { sys::napi_complete_done(sys::glue_tx_napi(self.nic), 0) }
+    }
+
+    fn schedule(&mut self) {
+        sys::glue_napi_schedule(sys::glue_tx_napi(self.nic));
+    }
+
+    fn schedule_rx(&mut self) {
+        sys::glue_napi_schedule(sys::glue_rx_napi(self.nic));
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The receive interrupt.
+
+use core::sync::atomic::AtomicUsize;
+
+use napi_state::{Bits, prefix};
+
+use crate::area::{Area, HandlerRun};
+use crate::mode::IrqMode;
+use crate::shared::Shared;
+use crate::stats::Stat;
+
+/// A NAPI context, as an interrupt handler may use it. Every function may be called in hard interrupt context.
+pub trait Napi {
+    /// The kernel's `napi_schedule_prep()`: true when the caller now owns `SCHED`.
+    fn schedule_prep(&self) -> bool;
+
+    /// The kernel's state word, and where its bits are.
+    fn state(&self) -> (&AtomicUsize, Bits);
+
+    /// The kernel's `__napi_schedule()`: has it polled. Only the owner of `SCHED`.
+    fn schedule(&self);
+}
+
+/// The handler of the receive queue's interrupt. Hard interrupt context; not reentrant.
+pub fn receive_interrupt(shared: &Shared<'_>, mode: IrqMode, napi: &impl Napi) {
+    let area = shared.area();
+    // Read before the NAPI is looked at: an interrupt raised after this has a handler run of its own.
+    let fired = area.map(Area::fired);
+    let taken = match mode {
+        IrqMode::Fixed => napi.schedule_prep(),
+        IrqMode::Prefix => {
+            let (state, bits) = napi.state();
+            prefix::schedule_prep(state, bits)
+        }
+    };
+    if taken {
+        napi.schedule();
+    }
+    let runs = shared.stats.add(Stat::RxIrqs, 1) as u32;
+    let runs_owned = shared.stats.add(Stat::RxIrqsOwned, u64::from(!taken)) as u32;
+    if let (Some(area), Some(fired)) = (area, fired) {
+        area.interrupt_handled(HandlerRun {
+            runs,
+            runs_owned,
+            latest_owned: shared.note_interrupt(fired, taken),
+            fired,
+        });
+    }
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The receive queue: poll, refill, and what a frame must be like.
+
+use tsnic_abi::Counter;
+
+use crate::header::{self, Checksum};
+use crate::shared::Shared;
+use crate::stats::Stat;
+
+/// Bytes of one receive buffer, header included. A Linux packet buffer of this size, with what the kernel adds, is 2 KiB.
+pub const BUFFER_LEN: usize = 1664;
+
+/// Bytes of the largest frame a device may make of merged buffers.
+pub const FRAME_MAX: usize = 65_535;
+
+/// Bytes of an Ethernet header, the least a frame has.
+const ETHERNET_HEADER_LEN: usize = 14;
+
+/// How long to wait before memory is asked for again.
+pub const REFILL_RETRY_MS: u32 = 4;
+
+/// What the stack is told of a frame besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notes {
+    /// The checksum.
+    pub checksum: Checksum,
+    /// When the frame entered the wire port, device clock, ns.
+    pub timestamp_ns: Option<u64>,
+}
+
+/// The receive queue's ring, NAPI and buffers. In the poll (softirq or the NAPI's kernel thread, never sleeps) unless it says
+/// otherwise.
+pub trait RxPort {
+    /// A receive buffer: empty, in the ring, or filled. Dropping it frees it.
+    type Buffer;
+    /// A frame made of buffers. Dropping it frees it.
+    type Frame;
+
+    /// Takes the next used buffer, with the length the device claims to have written. Orders all reads of what the device wrote
+    /// before it after this.
+    fn pop(&mut self) -> Option<(Self::Buffer, u32)>;
+
+    /// Buffers the ring can still take.
+    fn room(&self) -> u32;
+
+    /// A new buffer of [`BUFFER_LEN`] bytes; None when there is no memory. Any context.
+    fn allocate(&mut self) -> Option<Self::Buffer>;
+
+    /// Puts a buffer into the ring; false (and the buffer freed) when the ring does not take it. Any context.
+    fn push(&mut self, buffer: Self::Buffer) -> bool;
+
+    /// Tells the device of new buffers if it wants to know. Any context.
+    fn kick(&mut self);
+
+    /// Kicks the device in any case.
+    fn notify(&mut self);
+
+    /// Copies the virtio-net header out of a used buffer.
+    fn header(&self, buffer: &Self::Buffer) -> [u8; header::LEN];
+
+    /// Makes a frame of its first buffer: `length` bytes were written to it, the first [`header::LEN`] of which are not the frame's.
+    /// `length` is at least [`header::LEN`] and at most [`BUFFER_LEN`].
+    fn frame(&mut self, buffer: Self::Buffer, length: usize) -> Self::Frame;
+
+    /// Appends a buffer of `length` bytes to a frame. `length` is at most [`BUFFER_LEN`].
+    fn append(&mut self, frame: &mut Self::Frame, buffer: Self::Buffer, length: usize);
+
+    /// Gives a frame to the stack; false (and the frame freed) when it cannot have the checksum it claims.
+    fn deliver(&mut self, frame: Self::Frame, notes: Notes) -> bool;
+
+    /// `virtqueue_disable_cb()`: under virtio's rules, asks the device for no interrupts.
+    fn disable_callbacks(&mut self);
+
+    /// `virtqueue_enable_cb_prepare()`: asks for interrupts again and notes where the ring stands.
+    fn enable_callbacks(&mut self) -> u32;
+
+    /// `virtqueue_poll()`: something was used since `mark`.
+    fn used_since(&self, mark: u32) -> bool;
+
+    /// `napi_complete_done()`. When true, `SCHED` is clear and another poll may already be running.
+    fn complete(&mut self, work: i32) -> bool;
+
+    /// The driver's own `napi_schedule()`, by the kernel's function.
+    fn schedule(&mut self);
+
+    /// Starts (or puts off) the refill timer, which calls [`refill_timer`]. Any context.
+    fn refill_in(&mut self, ms: u32);
+
+    /// The test parameter `fail_refill`. Any context.
+    fn fail_refill(&self) -> bool;
+}
+
+/// The receive queue's own state. Owned by whoever owns `SCHED`.
+#[derive(Debug, Default)]
+pub struct Rx {
+    /// Used-ring entries consumed since the queue was started.
+    ci: Counter,
+}
+
+impl Rx {
+    /// At probe.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { ci: Counter(0) }
+    }
+
+    /// The NAPI poll. Returns frames consumed, at most `budget`. May be called without the driver having asked for it (busy
+    /// polling), and with budget 0 (netpoll), which is about transmission only.
+    ///
+    /// With an area there is no look at the ring after arming: the device raises an interrupt for what was published since `ci`
+    /// (docs/interface.md, "Interrupts on a queue with an area").
+    pub fn poll<P: RxPort>(&mut self, shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
+        if budget <= 0 {
+            return 0;
+        }
+        let polls = shared.stats.add(Stat::RxPolls, 1) as u32;
+        let area = shared.area();
+        if let Some(area) = area {
+            area.poll_begins(polls);
+        }
+        // Under virtio's rules this masks the interrupt for the length of the poll. A device with an area does not look at it.
+        port.disable_callbacks();
+
+        let before = self.ci;
+        let mut work = 0;
+        while work < budget && self.receive(shared, port) {
+            work += 1;
+        }
+        let consumed = self.ci != before;
+        refill(shared, port, consumed && port.fail_refill());
+
+        // Before `SCHED` is given up: two polls may overlap after that, and `ci` must not go back.
+        shared.set_rx_ci(self.ci);
+        if let Some(area) = area {
+            area.set_ci(self.ci);
+            area.poll_ends();
+        }
+        if work == budget {
+            return work;
+        }
+        if let Some(area) = area {
+            if port.complete(work) {
+                area.arm(shared.next_arm());
+                port.notify();
+            }
+        } else {
+            let mark = port.enable_callbacks();
+            if port.complete(work) && port.used_since(mark) {
+                port.schedule();
+            }
+        }
+        work
+    }
+
+    /// Before the NAPI is enabled: fills the ring. Process context.
+    pub fn open<P: RxPort>(&mut self, shared: &Shared<'_>, port: &mut P) {
+        refill(shared, port, false);
+    }
+
+    /// Takes the next used buffer off the ring, and counts it.
+    fn pop<P: RxPort>(&mut self, port: &mut P) -> Option<(P::Buffer, usize)> {
+        let (buffer, length) = port.pop()?;
+        self.ci = self.ci.plus(1);
+        Some((buffer, length as usize))
+    }
+
+    /// Takes one frame off the ring and gives it to the stack, or drops it; false when the ring is empty.
+    fn receive<P: RxPort>(&mut self, shared: &Shared<'_>, port: &mut P) -> bool {
+        let number = self.ci;
+        let Some((buffer, length)) = self.pop(port) else { return false };
+        let stats = &shared.stats;
+        if !(header::LEN + ETHERNET_HEADER_LEN..=BUFFER_LEN).contains(&length) {
+            stats.add(Stat::RxBadLength, 1);
+            return true;
+        }
+        let header = header::parse(&port.header(&buffer), shared.features.guest_csum);
+        let buffers = match header {
+            Some(header) if shared.features.merged_buffers => header.buffers,
+            _ => 1,
+        };
+        let mut frame = port.frame(buffer, length);
+        let mut total = length - header::LEN;
+        let mut wrong = (buffers == 0).then_some(Stat::RxBadBuffers);
+        for _ in 1..buffers {
+            let Some((buffer, length)) = self.pop(port) else {
+                wrong = Some(Stat::RxBadBuffers);
+                break;
+            };
+            total += length;
+            if wrong.is_none() && (length == 0 || length > BUFFER_LEN || total > FRAME_MAX) {
+                wrong = Some(Stat::RxBadLength);
+            }
+            if wrong.is_none() {
+                port.append(&mut frame, buffer, length);
+            }
+        }
+        let Some(header) = header else {
+            stats.add(Stat::RxBadHeader, 1);
+            return true;
+        };
+        if let Some(wrong) = wrong {
+            stats.add(wrong, 1);
+            return true;
+        }
+        let notes = Notes { checksum: header.checksum, timestamp_ns: timestamp(shared, number) };
+        if port.deliver(frame, notes) {
+            stats.add(Stat::RxPackets, 1);
+            stats.add(Stat::RxBytes, total as u64);
+        } else {
+            stats.add(Stat::RxBadHeader, 1);
+        }
+        true
+    }
+}
+
+/// The hardware timestamp of the frame that begins with completion `number`, if it is wanted and there.
+fn timestamp(shared: &Shared<'_>, number: Counter) -> Option<u64> {
+    if !shared.stamping.rx() {
+        return None;
+    }
+    let found = shared.area().and_then(|area| area.rx_timestamp(number));
+    shared.stats.add(if found.is_some() { Stat::RxTimestamps } else { Stat::RxNoTimestamp }, 1);
+    found
+}
+
+/// Fills the ring with empty buffers. When memory has run out (or `pretend` it has), the refill timer tries again.
+fn refill<P: RxPort>(shared: &Shared<'_>, port: &mut P, pretend: bool) {
+    let mut added = false;
+    let mut out_of_memory = pretend;
+    while !out_of_memory && port.room() > 0 {
+        match port.allocate() {
+            Some(buffer) => {
+                if !port.push(buffer) {
+                    // The queue is broken.
+                    break;
+                }
+                added = true;
+            }
+            None => out_of_memory = true,
+        }
+    }
+    if added {
+        port.kick();
+    }
+    if out_of_memory {
+        shared.stats.add(Stat::RxNoMemory, 1);
+        port.refill_in(REFILL_RETRY_MS);
+    }
+}
+
+/// The refill timer: has the queue polled, which refills it. Softirq context; the queue may be armed.
+///
+/// `schedule` is the driver's own `napi_schedule()`, by the kernel's function.
+pub fn refill_timer(shared: &Shared<'_>, schedule: impl FnOnce()) {
+    shared.stats.add(Stat::RxRefillTimer, 1);
+    schedule();
+}

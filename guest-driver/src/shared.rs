@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What all contexts of one interface share: everything in here is atomic.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use tsnic_abi::{Counter, caps};
+
+use crate::area::{Area, Identity};
+use crate::stamp::{Able, Stamping};
+use crate::stats::{Stat, Stats};
+
+/// What was negotiated with the device, and what follows from it. Constant after probe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// `VIRTIO_NET_F_GUEST_CSUM`: the device may leave checksums to be filled in, and say that it has checked one.
+    pub guest_csum: bool,
+    /// `VIRTIO_NET_F_MRG_RXBUF`: a frame may take several buffers.
+    pub merged_buffers: bool,
+}
+
+/// The state of one interface that all contexts may look at.
+#[derive(Debug)]
+pub struct Shared<'a> {
+    /// What was negotiated.
+    pub features: Features,
+    /// Counters.
+    pub stats: Stats,
+    /// Which packets get hardware timestamps.
+    pub stamping: Stamping,
+    area: Option<Area<'a>>,
+    /// Generation of the hand-over in force; 0: none, the queue pair obeys virtio's rules.
+    generation: AtomicU32,
+    capabilities: AtomicU32,
+    /// The device has sent back an area it did not want.
+    refused: AtomicBool,
+    /// Number of the latest arm.
+    arm: AtomicU32,
+    /// Receive completions consumed. Written by the poll only.
+    rx_ci: AtomicU32,
+    /// `fired` of the latest interrupt that found `SCHED` owned. Written by the interrupt handler only.
+    irq_owned: AtomicU32,
+}
+
+impl<'a> Shared<'a> {
+    /// At probe. `area` is the memory to hand over, None when there is none or it must not be handed over.
+    #[must_use]
+    pub const fn new(features: Features, area: Option<Area<'a>>) -> Self {
+        Self {
+            features,
+            stats: Stats::new(),
+            stamping: Stamping::new(),
+            area,
+            generation: AtomicU32::new(0),
+            capabilities: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
+            arm: AtomicU32::new(0),
+            rx_ci: AtomicU32::new(0),
+            irq_owned: AtomicU32::new(0),
+        }
+    }
+
+    /// The area, if the device has accepted it and uses it.
+    #[must_use]
+    pub fn area(&self) -> Option<Area<'a>> {
+        if self.generation.load(Ordering::Acquire) == 0 { None } else { self.area }
+    }
+
+    /// The area, to be posted.
+    #[must_use]
+    pub const fn own_area(&self) -> Option<Area<'a>> {
+        self.area
+    }
+
+    /// The device has accepted.
+    pub fn area_accepted(&self, identity: Identity) {
+        self.capabilities.store(identity.capabilities, Ordering::Relaxed);
+        self.refused.store(false, Ordering::Relaxed);
+        self.generation.store(identity.generation, Ordering::Release);
+    }
+
+    /// The device has not accepted.
+    pub fn area_refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// The device uses the area no longer, or will be asked anew. Forgets which of its interrupts were handled.
+    pub fn area_gone(&self) {
+        self.generation.store(0, Ordering::Release);
+        self.irq_owned.store(0, Ordering::Relaxed);
+    }
+
+    /// What can be timestamped. While it is not known, because the hand-over is not answered yet or the link is down, what
+    /// this version's devices can do.
+    #[must_use]
+    pub fn able(&self) -> Able {
+        if self.area.is_none() || self.refused.load(Ordering::Relaxed) {
+            return Able::default();
+        }
+        if self.area().is_none() {
+            return Able { rx: true, tx: true };
+        }
+        let capabilities = self.capabilities.load(Ordering::Relaxed);
+        Able { rx: capabilities & caps::RX_TIMESTAMP != 0, tx: capabilities & caps::TX_TIMESTAMP != 0 }
+    }
+
+    /// Receive completions consumed.
+    #[must_use]
+    pub fn rx_ci(&self) -> Counter {
+        Counter(self.rx_ci.load(Ordering::Relaxed))
+    }
+
+    /// Only the poll.
+    pub fn set_rx_ci(&self, ci: Counter) {
+        self.rx_ci.store(ci.0, Ordering::Relaxed);
+    }
+
+    /// Number of the latest arm.
+    #[must_use]
+    pub fn latest_arm(&self) -> Counter {
+        Counter(self.arm.load(Ordering::Relaxed))
+    }
+
+    /// The number of a new arm. Two polls of one queue may come to this at the same time, for `SCHED` is clear by then: each
+    /// gets a number of its own, and whichever the device sees last differs from what it saw before.
+    #[must_use]
+    pub fn next_arm(&self) -> Counter {
+        self.stats.add(Stat::RxArms, 1);
+        Counter(self.arm.fetch_add(1, Ordering::Relaxed)).plus(1)
+    }
+
+    /// What `irq_owned` says after a handler run that read `fired`: the latest interrupt that found `SCHED` owned, and never one
+    /// that took it, so a leftover from 2^32 interrupts or from another device ago cannot pass for an answer.
+    #[must_use]
+    pub fn note_interrupt(&self, fired: u32, taken: bool) -> u32 {
+        let before = self.irq_owned.load(Ordering::Relaxed);
+        let after = match (taken, before == fired) {
+            (false, _) => fired,
+            (true, true) => fired.wrapping_sub(1),
+            (true, false) => before,
+        };
+        self.irq_owned.store(after, Ordering::Relaxed);
+        after
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The transmit queue: frames out, completions, and the hand-over, which travels here.
+//!
+//! It has a NAPI of its own: a transmit completion that polled the receive NAPI would rescue lost packets.
+
+use tsnic_abi::{Counter, Handover, RX_RECORDS, TX_RECORDS};
+
+use crate::handover::{HandoverState, Returned};
+use crate::header::{self, Partial};
+use crate::shared::Shared;
+use crate::stats::Stat;
+
+/// What the stack asks for with a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The checksum to be filled in.
+    pub checksum: Option<Partial>,
+    /// A hardware transmit timestamp.
+    pub timestamp: bool,
+}
+
+/// A chain the device has sent back.
+#[derive(Debug)]
+pub enum Sent<F> {
+    /// A frame.
+    Frame(F),
+    /// The hand-over, with the length the device claims to have written.
+    Handover(u32),
+}
+
+/// The transmit queue's ring, NAPI and network queue. All under the transmit queue's lock, bottom halves off, never sleeps.
+pub trait TxPort {
+    /// A frame. Dropping it frees it as dropped, [`TxPort::free`] as sent.
+    type Frame;
+
+    /// Takes the next chain that the device has sent back.
+    fn pop(&mut self) -> Option<Sent<Self::Frame>>;
+
+    /// Entries of the receive ring and of the transmit ring.
+    fn ring_sizes(&self) -> (u32, u32);
+
+    /// Descriptors the ring still has free.
+    fn room(&self) -> u32;
+
+    /// Descriptors that the largest frame may take, hand-over included.
+    fn largest(&self) -> u32;
+
+    /// What the stack asks for.
+    fn wish(&self, frame: &Self::Frame) -> Wish;
+
+    /// Bytes of a frame.
+    fn length(&self, frame: &Self::Frame) -> u32;
+
+    /// Tells the stack that a hardware timestamp will come ([`TxPort::awaits_timestamp`] is then true).
+    fn will_timestamp(&self, frame: &mut Self::Frame);
+
+    /// The last moment before the device gets the frame: the stack's own timestamp.
+    fn leaving(&self, frame: &mut Self::Frame);
+
+    /// Puts a frame into the ring; false (and the frame freed) when the ring does not take it.
+    fn push(&mut self, frame: Self::Frame, header: [u8; header::LEN]) -> bool;
+
+    /// Puts the hand-over chain into the ring.
+    fn push_handover(&mut self, header: &Handover) -> bool;
+
+    /// A hardware timestamp was promised for this frame.
+    fn awaits_timestamp(&self, frame: &Self::Frame) -> bool;
+
+    /// Reports the hardware timestamp of a frame, device clock, ns.
+    fn timestamp(&mut self, frame: &Self::Frame, ns: u64);
+
+    /// Frees a frame that was sent.
+    fn free(&mut self, frame: Self::Frame);
+
+    /// Tells the device of new chains if it wants to know.
+    fn kick(&mut self);
+
+    /// Stops the network queue.
+    fn stop_queue(&mut self);
+
+    /// Starts it again if it is stopped.
+    fn wake_queue(&mut self);
+
+    /// The network queue is stopped.
+    fn queue_stopped(&self) -> bool;
+
+    /// `virtqueue_disable_cb()`.
+    fn disable_callbacks(&mut self);
+
+    /// `virtqueue_enable_cb_prepare()`.
+    fn enable_callbacks(&mut self) -> u32;
+
+    /// `virtqueue_enable_cb_delayed()`: asks for an interrupt when most of what is in the ring is done; false when it already is.
+    fn enable_callbacks_delayed(&mut self) -> bool;
+
+    /// `virtqueue_poll()`.
+    fn used_since(&self, mark: u32) -> bool;
+
+    /// `napi_complete_done()` of the transmit NAPI.
+    fn complete(&mut self) -> bool;
+
+    /// Schedules the transmit NAPI.
+    fn schedule(&mut self);
+
+    /// Schedules the receive NAPI, by the kernel's function.
+    fn schedule_rx(&mut self);
+}
+
+/// The transmit queue's own state. Guarded by the transmit queue's lock.
+#[derive(Debug, Default)]
+pub struct Tx {
+    /// Used-ring entries consumed since the queue was started.
+    ci: Counter,
+    handover: HandoverState,
+}
+
+impl Tx {
+    /// At probe.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { ci: Counter(0), handover: HandoverState::new() }
+    }
+
+    /// `ndo_start_xmit`: gives a frame to the device. `more`: others follow at once, which may share the kick.
+    pub fn transmit<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, mut frame: P::Frame, more: bool) {
+        port.disable_callbacks();
+        self.reclaim(shared, port);
+
+        let wish = port.wish(&frame);
+        if wish.timestamp && shared.stamping.tx() && shared.area().is_some() {
+            port.will_timestamp(&mut frame);
+        }
+        let length = port.length(&frame);
+        port.leaving(&mut frame);
+        if port.push(frame, header::build(wish.checksum)) {
+            shared.stats.add(Stat::TxPackets, 1);
+            shared.stats.add(Stat::TxBytes, u64::from(length));
+        } else {
+            shared.stats.add(Stat::TxDropped, 1);
+        }
+
+        // Before the ring is so full that the next frame might not fit.
+        if port.room() < port.largest() {
+            shared.stats.add(Stat::TxStops, 1);
+            port.stop_queue();
+        }
+        if !more || port.queue_stopped() {
+            port.kick();
+        }
+        // If there is already something to reclaim no interrupt will come for it.
+        if !port.enable_callbacks_delayed() {
+            port.schedule();
+        }
+    }
+
+    /// The transmit NAPI's poll. Does not count against the budget; with budget 0 (netpoll) it does not complete.
+    pub fn poll<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
+        port.disable_callbacks();
+        self.reclaim(shared, port);
+        if budget > 0 {
+            let mark = port.enable_callbacks();
+            if port.complete() && port.used_since(mark) {
+                port.schedule();
+            }
+        }
+        0
+    }
+
+    /// The link's state at probe, or after a configuration change. Posts the area when the link is up, whether it was before or
+    /// not: an outage may come and go between two looks. Afterwards the receive NAPI must be scheduled once, for the
+    /// rules that it completes by may be others.
+    pub fn link<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, up: bool) {
+        let (rx, tx) = port.ring_sizes();
+        let fits = rx <= u32::from(RX_RECORDS) && tx <= u32::from(TX_RECORDS);
+        if !fits {
+            // A completion's record would be overwritten before the driver has read it.
+            shared.area_refused();
+        }
+        if up && fits {
+            self.handover.request(shared);
+        } else {
+            self.handover.cancel(shared);
+        }
+        self.post(shared, port);
+        port.schedule_rx();
+    }
+
+    /// Takes back all chains that the device has sent back.
+    fn reclaim<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P) {
+        while let Some(sent) = port.pop() {
+            let number = self.ci;
+            self.ci = self.ci.plus(1);
+            match sent {
+                Sent::Frame(frame) => {
+                    if port.awaits_timestamp(&frame) {
+                        let ns = shared.area().and_then(|area| area.tx_timestamp(number));
+                        if let Some(ns) = ns {
+                            port.timestamp(&frame, ns);
+                        }
+                        shared.stats.add(if ns.is_some() { Stat::TxTimestamps } else { Stat::TxNoTimestamp }, 1);
+                    }
+                    port.free(frame);
+                }
+                Sent::Handover(length) => {
+                    if self.handover.returned(shared, length) == Returned::Accepted {
+                        port.schedule_rx();
+                    }
+                }
+            }
+        }
+        self.post(shared, port);
+        if port.queue_stopped() && port.room() >= port.largest() {
+            port.wake_queue();
+        }
+    }
+
+    fn post<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P) {
+        self.handover.post_if_due(shared, self.ci, |header| {
+            let posted = port.push_handover(header);
+            if posted {
+                port.kick();
+                if !port.enable_callbacks_delayed() {
+                    port.schedule();
+                }
+            }
+            posted
+        });
+    }
+}
