@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a run was to measure.
+
+use crate::scenario::plan::{Boot, Mode, Owner, RpcPlan};
+
+/// Everything a plan asks for, in the order in which it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Cells of the matrix.
+    pub(super) cells: Vec<CellKey>,
+    /// Rounds a cell.
+    pub(super) rounds: u32,
+    /// Unassisted runs: mode, virtual CPUs, packets.
+    pub(super) unassisted: Vec<(Mode, usize, u32)>,
+    /// RPC runs: mode, virtual CPUs, what.
+    pub(super) rpc: Vec<(Mode, usize, RpcPlan)>,
+}
+
+/// Which cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CellKey {
+    pub owner: Owner,
+    pub vcpus: usize,
+    pub mode: Mode,
+}
+
+impl std::fmt::Display for CellKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { owner, vcpus, mode } = self;
+        write!(f, "{owner}, {vcpus} vCPU{}, {mode}", if *vcpus == 1 { "" } else { "s" })
+    }
+}
+
+impl Expected {
+    /// What these boots ask for, with this many rounds a cell.
+    #[must_use]
+    pub fn of(boots: &[Boot], rounds: u32) -> Self {
+        let mut expected = Self { rounds, ..Self::default() };
+        for boot in boots {
+            let vcpus = boot.vcpus;
+            for plan in &boot.modes {
+                let mode = plan.mode;
+                expected.cells.extend(plan.owners.iter().map(|&owner| CellKey { owner, vcpus, mode }));
+                if plan.unassisted > 0 {
+                    expected.unassisted.push((mode, vcpus, plan.unassisted));
+                }
+                expected.rpc.extend(plan.rpc.iter().map(|&rpc| (mode, vcpus, rpc)));
+            }
+        }
+        // Boot by boot is how it is run; owner by owner is how it is read. The sort is stable: modes stay in their order.
+        expected.cells.sort_by_key(|key| (key.owner as u8, key.vcpus));
+        expected
+    }
+}

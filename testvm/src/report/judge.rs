@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The verdict. It rests on what the device knows of its own state (docs/interface.md, rule 5), never on a time.
+//!
+//! - *fail*: something expected was measured and is not so. It stands, whatever else is missing.
+//! - *undecided*: something is missing, or too little of it was conclusive. Neither pass nor fail.
+//! - *pass*: everything was measured, and all of it is as expected.
+
+use super::expected::{CellKey, Expected};
+use super::results::{Cell, Results, RpcRun, Unassisted};
+use crate::scenario::plan::{Mode, RpcPlan};
+use crate::verdict::Verdict;
+
+/// Of a hundred conclusive rounds, how many must be lost where losses are expected.
+const LOST_PERCENT_MIN: u32 = 95;
+/// Of a hundred rounds, how many may be inconclusive.
+const INCONCLUSIVE_PERCENT_MAX: u32 = 5;
+
+/// A verdict and its reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What is not as expected, one sentence each.
+    pub failures: Vec<String>,
+    /// What could not be told, one sentence each.
+    pub gaps: Vec<String>,
+}
+
+/// Judges what came of what was planned.
+#[must_use]
+pub fn judge(expected: &Expected, results: &Results) -> Judgement {
+    let mut judge = Judge::default();
+    for key in &expected.cells {
+        judge.cell(*key, expected.rounds, find_cell(results, *key));
+    }
+    for &(mode, vcpus, packets) in &expected.unassisted {
+        judge.unassisted(mode, packets, find_unassisted(results, mode, vcpus));
+    }
+    for &(mode, vcpus, plan) in &expected.rpc {
+        judge.rpc(mode, plan, find_rpc(results, mode, vcpus, plan));
+    }
+    if expected.cells.is_empty() && expected.unassisted.is_empty() && expected.rpc.is_empty() {
+        judge.gap("The plan", "asks for nothing");
+    }
+    // Causes before their consequences.
+    let not_run = (!judge.not_run.is_empty()).then(|| format!("not run: {}", judge.not_run.join("; ")));
+    let gaps: Vec<String> = results.problems.iter().cloned().chain(not_run).chain(judge.gaps).collect();
+    let verdict = match (judge.failures.is_empty(), gaps.is_empty()) {
+        (false, _) => Verdict::Fail,
+        (true, false) => Verdict::Undecided,
+        (true, true) => Verdict::Pass,
+    };
+    Judgement { verdict, failures: judge.failures, gaps }
+}
+
+pub(super) fn find_cell(results: &Results, key: CellKey) -> Option<&Cell> {
+    results.cells.iter().find(|cell| cell.key() == key)
+}
+
+pub(super) fn find_unassisted(results: &Results, mode: Mode, vcpus: usize) -> Option<&Unassisted> {
+    results.unassisted.iter().find(|run| (run.mode, run.vcpus) == (mode, vcpus))
+}
+
+pub(super) fn find_rpc(results: &Results, mode: Mode, vcpus: usize, plan: RpcPlan) -> Option<&RpcRun> {
+    let key = (mode, vcpus, plan.strike_per_mille);
+    results.rpc.iter().find(|run| (run.mode, run.vcpus, run.strike_per_mille) == key)
+}
+
+#[derive(Default)]
+struct Judge {
+    failures: Vec<String>,
+    gaps: Vec<String>,
+    not_run: Vec<String>,
+}
+
+impl Judge {
+    fn fail(&mut self, what: &str, why: impl AsRef<str>) {
+        self.failures.push(format!("{what}: {}", why.as_ref()));
+    }
+
+    fn gap(&mut self, what: &str, why: impl AsRef<str>) {
+        self.gaps.push(format!("{what}: {}", why.as_ref()));
+    }
+
+    fn cell(&mut self, key: CellKey, rounds: u32, cell: Option<&Cell>) {
+        let (what, mode) = (key.to_string(), key.mode);
+        let Some(cell) = cell else { return self.not_run.push(what) };
+        if cell.rounds != rounds {
+            self.gap(&what, format!("{} rounds of {rounds} were run", cell.rounds));
+        }
+        // What must not be is judged on what there is, however little. What must be needs enough of it.
+        if !mode.loses() {
+            self.none_lost(&what, cell.conclusive(), "packets", cell.lost, cell.rescued);
+        }
+        if percent_above(cell.inconclusive, cell.rounds, INCONCLUSIVE_PERCENT_MAX) {
+            let reasons: Vec<_> =
+                cell.inconclusive_reasons.iter().map(|(reason, times)| format!("{times} x {reason}")).collect();
+            let text =
+                format!("{} of {} rounds were inconclusive ({})", cell.inconclusive, cell.rounds, reasons.join("; "));
+            self.gap(&what, text);
+        } else if mode.loses() {
+            self.enough_lost(&what, cell.lost, cell.conclusive(), "rounds");
+        }
+    }
+
+    fn unassisted(&mut self, mode: Mode, packets: u32, run: Option<&Unassisted>) {
+        let what = format!("unassisted, {mode}");
+        let Some(run) = run else { return self.not_run.push(what) };
+        if run.packets != packets {
+            self.gap(&what, format!("{} packets of {packets} were sent", run.packets));
+        }
+        if !mode.loses() {
+            self.none_lost(&what, run.packets, "packets", run.lost, run.rescued);
+        }
+    }
+
+    fn rpc(&mut self, mode: Mode, plan: RpcPlan, run: Option<&RpcRun>) {
+        let what = match plan.strike_per_mille {
+            0 => format!("RPC, unassisted, {mode}"),
+            _ => format!("RPC, {mode}"),
+        };
+        let Some(run) = run else { return self.not_run.push(what) };
+        if run.requests != plan.requests {
+            self.gap(&what, format!("{} requests of {} were answered", run.requests, plan.requests));
+        }
+        if !mode.loses() {
+            self.none_lost(&what, run.requests, "requests", run.lost, run.rescued);
+        }
+        if plan.strike_per_mille == 0 {
+            return;
+        }
+        let struck = &run.struck;
+        let conclusive = struck.total - struck.inconclusive;
+        // Most of those chosen have to be struck in fact.
+        if conclusive == 0 || conclusive < (struck.total + run.not_met).div_ceil(2) {
+            let chosen = struck.total + run.not_met;
+            self.gap(&what, format!("only {conclusive} of {chosen} chosen requests were struck with a result"));
+        } else if mode.loses() {
+            self.enough_lost(&what, struck.lost, conclusive, "struck requests");
+        }
+        if struck.total > 0 && struck.matched == 0 {
+            self.gap(&what, "no struck request has the hardware timestamp of any request");
+        }
+    }
+
+    fn none_lost(&mut self, what: &str, of: u32, unit: &str, lost: u32, rescued: u32) {
+        if lost > 0 {
+            self.fail(what, format!("{lost} of {of} {unit} were lost, none should be"));
+        }
+        if rescued > 0 {
+            self.fail(
+                what,
+                format!("{rescued} of {of} {unit} were lost until another poll found them, none should be"),
+            );
+        }
+    }
+
+    fn enough_lost(&mut self, what: &str, lost: u32, of: u32, unit: &str) {
+        if of == 0 {
+            self.gap(what, format!("no conclusive {unit}"));
+        } else if u64::from(lost) * 100 < u64::from(of) * u64::from(LOST_PERCENT_MIN) {
+            self.fail(what, format!("{lost} of {of} {unit} lost their packet, {LOST_PERCENT_MIN} % should"));
+        }
+    }
+}
+
+fn percent_above(part: u32, whole: u32, percent: u32) -> bool {
+    u64::from(part) * 100 > u64::from(whole) * u64::from(percent)
+}
+
+#[cfg(test)]
+mod tests;

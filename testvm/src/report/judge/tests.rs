@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use super::super::tests::fixture::{self, Fixture};
+use super::*;
+use crate::scenario::plan::Owner;
+
+fn verdict_of(fixture: &Fixture) -> Judgement {
+    judge(&fixture.expected, &fixture.results)
+}
+
+/// A cell of the fixture.
+fn cell(results: &mut Results, owner: Owner, mode: Mode) -> &mut Cell {
+    results.cells.iter_mut().find(|cell| cell.owner == owner && cell.mode == mode).expect("a cell of the plan")
+}
+
+fn rpc(results: &mut Results, mode: Mode) -> &mut RpcRun {
+    results.rpc.iter_mut().find(|run| run.mode == mode && !run.unassisted()).expect("an RPC run of the plan")
+}
+
+#[test]
+fn everything_as_expected_is_a_pass() {
+    let judgement = verdict_of(&fixture::pass());
+    assert_eq!(judgement, Judgement { verdict: Verdict::Pass, failures: vec![], gaps: vec![] });
+}
+
+#[test]
+fn a_single_loss_in_a_fixed_cell_is_a_failure() {
+    let mut run = fixture::pass();
+    cell(&mut run.results, Owner::Watchdog, Mode::Fixed).lost = 1;
+    let judgement = verdict_of(&run);
+    assert_eq!(judgement.verdict, Verdict::Fail);
+    assert_eq!(judgement.failures, ["watchdog, 1 vCPU, fixed: 1 of 100 packets were lost, none should be"]);
+}
+
+#[test]
+fn a_rescue_in_a_fixed_cell_was_a_loss() {
+    let mut run = fixture::pass();
+    cell(&mut run.results, Owner::Driver, Mode::Fixed).rescued = 2;
+    assert_eq!(verdict_of(&run).verdict, Verdict::Fail);
+}
+
+#[test]
+fn losing_cells_lose_95_percent_of_their_conclusive_rounds() {
+    for (lost, inconclusive, verdict) in [
+        (95, 0, Verdict::Pass),
+        (94, 0, Verdict::Fail),
+        // 95 conclusive rounds: 91 are 95.8 %, 90 are 94.7 %.
+        (91, 5, Verdict::Pass),
+        (90, 5, Verdict::Fail),
+        (94, 6, Verdict::Undecided),
+    ] {
+        for mode in [Mode::Prefix, Mode::Livepatch] {
+            let mut run = fixture::pass();
+            let cell = cell(&mut run.results, Owner::BusyPoll, mode);
+            (cell.lost, cell.inconclusive) = (lost, inconclusive);
+            let judgement = verdict_of(&run);
+            assert_eq!(judgement.verdict, verdict, "{lost} lost, {inconclusive} inconclusive: {judgement:?}");
+        }
+    }
+}
+
+#[test]
+fn too_many_inconclusive_rounds_are_no_verdict_and_say_why() {
+    let mut run = fixture::pass();
+    let cell = cell(&mut run.results, Owner::BusyPoll, Mode::Fixed);
+    cell.inconclusive = 6;
+    cell.inconclusive_reasons.insert("no rendezvous in 200 ms".to_owned(), 6);
+    let judgement = verdict_of(&run);
+    assert_eq!(judgement.verdict, Verdict::Undecided);
+    let text = "busy-poll, 1 vCPU, fixed: 6 of 100 rounds were inconclusive (6 x no rendezvous in 200 ms)";
+    assert_eq!(judgement.gaps, [text]);
+}
+
+#[test]
+fn whatever_is_missing_is_no_verdict() {
+    type Remove = fn(&mut Results);
+    let removals: [(Remove, &str); 5] = [
+        (|r| r.cells.truncate(17), "not run: watchdog, 2 vCPUs, fixed"),
+        (|r| r.unassisted.truncate(1), "not run: unassisted, fixed"),
+        (|r| r.rpc.truncate(2), "not run: RPC, fixed"),
+        (|r| r.rpc.retain(|run| !run.unassisted()), "not run: RPC, unassisted, prefix"),
+        (|r| *r = Results::default(), "not run: driver, 1 vCPU, prefix; driver, 1 vCPU, livepatch; "),
+    ];
+    for (remove, text) in removals {
+        let mut run = fixture::pass();
+        remove(&mut run.results);
+        let judgement = verdict_of(&run);
+        assert_eq!(judgement.verdict, Verdict::Undecided, "{text}");
+        assert!(judgement.gaps.iter().any(|gap| gap.contains(text)), "{judgement:?}");
+    }
+}
+
+#[test]
+fn less_than_was_asked_for_is_no_verdict() {
+    type Reduce = fn(&mut Results);
+    let reductions: [Reduce; 3] = [
+        |r| {
+            let cell = cell(r, Owner::Driver, Mode::Prefix);
+            (cell.rounds, cell.lost) = (57, 57);
+        },
+        |r| r.unassisted[1].packets -= 1,
+        |r| rpc(r, Mode::Fixed).requests -= 1,
+    ];
+    for reduce in reductions {
+        let mut run = fixture::pass();
+        reduce(&mut run.results);
+        assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
+    }
+}
+
+#[test]
+fn a_problem_on_the_way_is_no_verdict() {
+    let mut run = fixture::pass();
+    run.results.problems.push("The guest hung".to_owned());
+    assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
+}
+
+#[test]
+fn a_failure_stands_whatever_is_missing() {
+    let mut run = fixture::pass();
+    run.results.rpc.clear();
+    cell(&mut run.results, Owner::Driver, Mode::Fixed).lost = 1;
+    let judgement = verdict_of(&run);
+    assert_eq!(judgement.verdict, Verdict::Fail);
+    assert!(!judgement.gaps.is_empty(), "and what is missing is said as well");
+}
+
+#[test]
+fn unassisted_losses_are_a_count_before_the_fix_and_a_failure_after_it() {
+    let mut run = fixture::pass();
+    run.results.unassisted[0].lost = 0;
+    assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "nature owes nobody a loss");
+    run.results.unassisted[1].lost = 1;
+    let judgement = verdict_of(&run);
+    assert_eq!(judgement.failures, ["unassisted, fixed: 1 of 20000 packets were lost, none should be"]);
+}
+
+#[test]
+fn rpc_is_judged_by_the_device_not_by_the_clock() {
+    let mut run = fixture::pass();
+    // A loaded machine: slow requests, none lost.
+    let fixed = rpc(&mut run.results, Mode::Fixed);
+    (fixed.over_100ms, fixed.struck.over_100ms) = (4, 2);
+    assert_eq!(verdict_of(&run).verdict, Verdict::Pass);
+    rpc(&mut run.results, Mode::Fixed).lost = 1;
+    assert_eq!(verdict_of(&run).failures, ["RPC, fixed: 1 of 1000 requests were lost, none should be"]);
+}
+
+#[test]
+fn struck_requests_are_lost_before_the_fix() {
+    let mut run = fixture::pass();
+    rpc(&mut run.results, Mode::Prefix).struck.lost = 20;
+    assert_eq!(verdict_of(&run).failures, ["RPC, prefix: 20 of 32 struck requests lost their packet, 95 % should"]);
+}
+
+#[test]
+fn no_strikes_no_verdict() {
+    for mode in [Mode::Prefix, Mode::Fixed] {
+        let mut run = fixture::pass();
+        let rpc = rpc(&mut run.results, mode);
+        (rpc.struck.total, rpc.struck.lost, rpc.not_met) = (0, 0, 30);
+        assert_eq!(verdict_of(&run).verdict, Verdict::Undecided, "{mode}");
+    }
+}
+
+#[test]
+fn timestamps_that_never_match_are_no_verdict() {
+    let mut run = fixture::pass();
+    rpc(&mut run.results, Mode::Prefix).struck.matched = 0;
+    assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
+}
+
+#[test]
+fn an_empty_plan_is_no_pass() {
+    assert_eq!(judge(&Expected::default(), &Results::default()).verdict, Verdict::Undecided);
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Plausible results, made from what the device and the client would have reported.
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use tsnic::control::protocol::{Outcome, RandomReport, Round, StrikeReport, Struck, WatchReport};
+
+use super::super::*;
+use crate::rpc::{HostNs, Latency};
+use crate::scenario::plan::{Boot, Mode, ModePlan, Owner, RpcPlan, Size, plan};
+
+/// A plan and what came of it.
+pub(in crate::report) struct Fixture {
+    pub expected: Expected,
+    pub results: Results,
+}
+
+/// A quiet machine, the full run.
+pub(in crate::report) fn pass() -> Fixture {
+    let boots = plan(Size::FULL);
+    let mut random = Pcg64Mcg::seed_from_u64(1);
+    let mut results = Results::default();
+    for boot in &boots {
+        for mode in &boot.modes {
+            measure(&mut random, boot, mode, &mut results);
+        }
+    }
+    Fixture { expected: Expected::of(&boots, Size::FULL.rounds), results }
+}
+
+/// The fix does not hold in one place, and a cell was not conclusive.
+pub(in crate::report) fn fail() -> Fixture {
+    let mut fixture = pass();
+    let cell = &mut fixture.results.cells[5];
+    *cell = Cell::new(cell.owner, cell.vcpus, cell.mode, &strike(&mut Pcg64Mcg::seed_from_u64(2), 3, 0));
+    let cell = &mut fixture.results.cells[13];
+    *cell = Cell::new(cell.owner, cell.vcpus, cell.mode, &strike(&mut Pcg64Mcg::seed_from_u64(3), 0, 9));
+    fixture
+}
+
+/// The second guest hung.
+pub(in crate::report) fn ended_early() -> Fixture {
+    let mut fixture = pass();
+    fixture.results.cells.truncate(11);
+    fixture.results.unassisted.clear();
+    fixture.results.rpc.clear();
+    fixture.results.problems.push("Boot with 2 vCPUs: the guest agent gave no answer for 30 s".to_owned());
+    fixture
+}
+
+pub(in crate::report) fn provenance() -> Provenance {
+    let some = |text: &str| Some(text.to_owned());
+    Provenance {
+        commit: some("0123456789ab"),
+        kernel: some("6.1.0-56-cloud-amd64"),
+        qemu: some("10.0.2"),
+        accelerator: some("tcg"),
+        cpu: some("AMD EPYC 7B13"),
+        seed: 1,
+        host_cpus: Some(2),
+        host_kernel: some("6.12.95+deb13-amd64"),
+        interrupts: some("msix"),
+        clocksource: some("tsc"),
+    }
+}
+
+fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Results) {
+    let ModePlan { mode, ref owners, unassisted, ref rpc } = *plan;
+    for &owner in owners {
+        let inconclusive = u32::from(owner == Owner::Watchdog && boot.vcpus == 1 && mode == Mode::Prefix);
+        let lost = if mode.loses() { 100 - inconclusive } else { 0 };
+        results.cells.push(Cell::new(owner, boot.vcpus, mode, &strike(random, lost, inconclusive)));
+    }
+    if unassisted > 0 {
+        let lost = if mode.loses() { 21 } else { 0 };
+        let mut report = RandomReport { sent: unassisted, lost, ..RandomReport::default() };
+        report.delivered_ns = (lost..unassisted).map(|_| delivered(random)).collect();
+        report.stuck_ns = (0..lost).map(|_| random.random_range(200_000..3_000_000)).collect();
+        results.unassisted.push(Unassisted::new(mode, boot.vcpus, &report));
+    }
+    for &rpc in rpc {
+        results.rpc.push(rpc_run(random, mode, boot.vcpus, rpc));
+    }
+}
+
+fn strike(random: &mut Pcg64Mcg, lost: u32, inconclusive: u32) -> StrikeReport {
+    let round = |outcome| Round { outcome, reason: None, delivered_ns: None, stuck_ns: None };
+    let rounds = (0..100)
+        .map(|n| match n {
+            n if n < lost => {
+                let stuck_ns = Some(random.random_range(20_000_000..60_000_000));
+                Round { stuck_ns, ..round(Outcome::Lost) }
+            }
+            n if n < lost + inconclusive => {
+                let reason = Some("the guest did not come to the rendezvous".to_owned());
+                Round { reason, ..round(Outcome::Inconclusive) }
+            }
+            _ => Round { delivered_ns: Some(delivered(random)), ..round(Outcome::Delivered) },
+        })
+        .collect();
+    StrikeReport { rounds, starters: 104 }
+}
+
+/// A skewed time around 100 us, ns.
+fn delivered(random: &mut Pcg64Mcg) -> u64 {
+    (0..8).fold(40_000, |time, _| time * random.random_range(80..160) / 100)
+}
+
+fn rpc_run(random: &mut Pcg64Mcg, mode: Mode, vcpus: usize, plan: RpcPlan) -> RpcRun {
+    let struck = if plan.strike_per_mille > 0 { 30 } else { 0 };
+    let mut watch = WatchReport { requests: plan.requests, ..WatchReport::default() };
+    let mut latencies = Vec::new();
+    for seq in 0..plan.requests {
+        let arrived = 1_000_000_000 + u64::from(seq) * 4_000_000;
+        let mut latency_ns = delivered(random) * 3 / 2;
+        if struck > 0 && seq % (plan.requests / struck) == 7 {
+            let outcome = if mode.loses() { Outcome::Lost } else { Outcome::Delivered };
+            watch.struck.push(Struck { timestamp_ns: arrived, outcome });
+            if mode.loses() {
+                watch.lost += 1;
+                latency_ns = random.random_range(201_000_000..212_000_000);
+            }
+        }
+        let uncertainty_ns = random.random_range(60_000..80_000);
+        latencies.push(Latency { seq, arrived: HostNs(arrived), latency_ns, uncertainty_ns });
+    }
+    if struck > 0 && mode.loses() {
+        // A retransmission, struck in its turn.
+        watch.struck.push(Struck { timestamp_ns: 3, outcome: Outcome::Lost });
+        watch.lost += 1;
+        watch.not_met = 1;
+    }
+    RpcRun::new(mode, vcpus, plan, &latencies, &watch)
+}
