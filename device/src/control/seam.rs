@@ -19,13 +19,14 @@ pub enum Command {
     Status,
     /// Start a run: [`Answer::Started`] or [`Answer::Refused`] comes at once.
     Start(RunRequest),
-    /// End the watch: its [`Answer::Finished`] will come, or [`Answer::Refused`] when no watch is on.
+    /// End the watch: [`Answer::Stopping`] comes at once and its [`Answer::Finished`] later, or [`Answer::Refused`] when no
+    /// watch is on.
     StopWatch,
     /// End the run without a result: [`Answer::Cancelled`] comes.
     Cancel,
 }
 
-/// What the data path answers. In the order of the commands, with those of a run in between.
+/// What the data path answers: one answer to each command, in their order, and in between what a run has to say.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// To [`Command::Status`].
@@ -34,17 +35,19 @@ pub enum Answer {
     Started,
     /// The command cannot be carried out, and why.
     Refused(String),
-    /// The run goes on.
+    /// The watch is about to end.
+    Stopping,
+    /// The run, if one was on, has ended without a result.
+    Cancelled,
+    /// Of a run: it goes on.
     Progress {
         /// Rounds or packets done.
         done: u32,
         /// Rounds or packets asked for.
         total: u32,
     },
-    /// The run is over.
+    /// Of a run: it is over.
     Finished(Box<Finished>),
-    /// The run, if one was on, has ended without a result.
-    Cancelled,
 }
 
 /// The control thread's end.
@@ -90,6 +93,12 @@ impl ControlEnd {
         self.commands.send(command).is_ok() && self.ask.write(1).is_ok()
     }
 
+    /// Clears the event. Take every answer afterwards.
+    pub fn clear(&self) {
+        // EAGAIN: there was nothing to clear.
+        let _ = self.answered.read();
+    }
+
     /// The next answer, if there is one.
     #[must_use]
     pub fn try_recv(&self) -> Option<Answer> {
@@ -127,11 +136,11 @@ impl WorkerEnd {
                     Ok(()) => Answer::Started,
                     Err(error) => Answer::Refused(error.to_string()),
                 }),
-                Command::StopWatch => {
-                    if !adversary.stop_watch() {
-                        self.send(Answer::Refused("No watch is on".into()));
-                    }
-                }
+                Command::StopWatch => self.send(if adversary.stop_watch() {
+                    Answer::Stopping
+                } else {
+                    Answer::Refused("No watch is on".into())
+                }),
                 Command::Cancel => {
                     adversary.cancel();
                     self.send(Answer::Cancelled);

@@ -2,7 +2,7 @@
 //! The adversary: holds the run that is on, if any, and stands between it and the worker.
 
 use super::random::Random;
-use super::run::{Actions, AreaView, Here, Observation, Published, RunRequest, StartError};
+use super::run::{Actions, AreaView, Here, Observation, Published, RunRequest, StartError, Wire};
 use super::strike::Strike;
 use super::watch::Watch;
 use crate::clock::Instant;
@@ -102,6 +102,7 @@ impl Adversary {
         };
         if actions.finished.is_some() {
             self.run = None;
+            (actions.want, actions.wire) = (0, Wire::Open);
         }
         if !matches!(self.run, Some(Run::Strike(_) | Run::Watch(_))) {
             actions.ack = actions.ack.or(meeting.map(|meeting| meeting.here));

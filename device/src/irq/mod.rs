@@ -9,7 +9,7 @@ mod blow;
 pub mod interrupts;
 pub mod loss;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 pub mod moderation;
 pub mod queue;
 mod random;

@@ -327,7 +327,6 @@ impl World {
         self.carry_out(request);
         if let Some(finished) = actions.finished.take() {
             self.finished = Some(*finished);
-            again = true;
         }
         again
     }

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Who asked for what: turns requests of many clients into commands to one data path, and its answers into replies.
+//!
+//! Knows no socket and no thread. One run at a time; it belongs to the client that started it and ends with it.
+
+use std::collections::VecDeque;
+
+use super::protocol::{Reply, Request};
+use super::seam::{Answer, Command};
+use crate::irq::run::{Finished, RunRequest};
+
+#[cfg(test)]
+mod tests;
+
+/// Number of a client, never used again.
+pub type ClientId = u64;
+
+/// The desk.
+#[derive(Debug, Default)]
+pub struct Desk {
+    run: Option<Run>,
+    /// Commands that have not been answered, in their order.
+    pending: VecDeque<Pending>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    client: ClientId,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Strike,
+    Random,
+    Watch,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Strike => "strike run",
+            Self::Random => "random run",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pending {
+    Status(ClientId),
+    Start(Run),
+    StopWatch(ClientId),
+    Cancel,
+}
+
+/// A reply, and to whom.
+pub type Addressed = (ClientId, Reply);
+
+impl Desk {
+    /// A client asks for something: the command to send.
+    ///
+    /// # Errors
+    /// The reply, when the request cannot be carried out.
+    pub fn request(&mut self, client: ClientId, request: Request) -> Result<Command, Reply> {
+        let (kind, run) = match request {
+            Request::Status => {
+                self.pending.push_back(Pending::Status(client));
+                return Ok(Command::Status);
+            }
+            Request::WatchStop => return self.stop_watch(client),
+            Request::Strike(run) => (Kind::Strike, RunRequest::Strike(run)),
+            Request::Random(run) => (Kind::Random, RunRequest::Random(run)),
+            Request::WatchStart(run) => (Kind::Watch, RunRequest::Watch(run)),
+        };
+        if let Some(on) = self.run {
+            let whose = if on.client == client { "this connection" } else { "another connection" };
+            return Err(error(format!("A {} is on, started by {whose}: one run at a time", on.kind.name())));
+        }
+        let on = Run { client, kind };
+        self.run = Some(on);
+        self.pending.push_back(Pending::Start(on));
+        Ok(Command::Start(run))
+    }
+
+    fn stop_watch(&mut self, client: ClientId) -> Result<Command, Reply> {
+        match self.run {
+            Some(Run { client: owner, kind: Kind::Watch }) if owner == client => {
+                self.pending.push_back(Pending::StopWatch(client));
+                Ok(Command::StopWatch)
+            }
+            Some(Run { kind: Kind::Watch, .. }) => Err(error("The watch was started by another connection".into())),
+            _ => Err(error("No watch is on".into())),
+        }
+    }
+
+    /// A client has gone: the command to send, if it had a run on.
+    pub fn gone(&mut self, client: ClientId) -> Option<Command> {
+        if self.run.is_none_or(|run| run.client != client) {
+            return None;
+        }
+        self.run = None;
+        self.pending.push_back(Pending::Cancel);
+        Some(Command::Cancel)
+    }
+
+    /// The data path has answered.
+    pub fn answer(&mut self, answer: Answer) -> Option<Addressed> {
+        match answer {
+            Answer::Progress { done, total } => Some((self.running()?.client, Reply::Progress { done, total })),
+            Answer::Finished(finished) => {
+                let client = self.running()?.client;
+                self.run = None;
+                Some((client, finished_reply(*finished)))
+            }
+            Answer::Stopping | Answer::Cancelled => {
+                self.pending.pop_front();
+                None
+            }
+            Answer::Status(status) => match self.pending.pop_front()? {
+                Pending::Status(client) => Some((client, Reply::Status(status))),
+                _ => None,
+            },
+            Answer::Started => match self.pending.pop_front()? {
+                Pending::Start(Run { client, kind: Kind::Watch }) => Some((client, Reply::WatchStarted)),
+                _ => None,
+            },
+            Answer::Refused(why) => match self.pending.pop_front()? {
+                Pending::Start(run) => {
+                    if self.run == Some(run) {
+                        self.run = None;
+                    }
+                    Some((run.client, error(why)))
+                }
+                // The watch ended by itself while the command was under way, and its result has been told.
+                Pending::StopWatch(_) | Pending::Status(_) | Pending::Cancel => None,
+            },
+        }
+    }
+
+    /// The run whose news these are: none while one that was cancelled may still have had something to say.
+    fn running(&self) -> Option<Run> {
+        self.run
+            .filter(|run| !self.pending.iter().any(|it| matches!(it, Pending::Cancel) || *it == Pending::Start(*run)))
+    }
+
+    /// Replies are still to come for this client.
+    #[must_use]
+    pub fn owes(&self, client: ClientId) -> bool {
+        self.run.is_some_and(|run| run.client == client)
+            || self.pending.iter().any(|it| match it {
+                Pending::Status(other) | Pending::StopWatch(other) => *other == client,
+                Pending::Start(run) => run.client == client,
+                Pending::Cancel => false,
+            })
+    }
+}
+
+/// An error reply.
+#[must_use]
+pub const fn error(message: String) -> Reply {
+    Reply::Error { message }
+}
+
+fn finished_reply(finished: Finished) -> Reply {
+    match finished {
+        Finished::Strike(report) => Reply::Strike(report),
+        Finished::Random(report) => Reply::Random(report),
+        Finished::Watch(report) => Reply::Watch(report),
+        Finished::Failed(why) => error(why),
+    }
+}

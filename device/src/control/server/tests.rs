@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock;
+use crate::control::protocol::{Status, WatchReport};
+use crate::control::seam::{WorkerEnd, seam};
+use crate::irq::adversary::Adversary;
+use crate::irq::model::guest::{Mode, Owner};
+use crate::irq::model::world::World;
+use crate::irq::run::{AreaView, HeldFrames, Observation, Wire};
+
+const STATUS: &str = r#"{"request":"status"}"#;
+const WATCH: &str = r#"{"request":"watch-start","seed":1,"port":80,"strike_per_mille":500}"#;
+const STOP: &str = r#"{"request":"watch-stop"}"#;
+
+/// A server on a socket in a directory of its own, and a worker with an area but no guest.
+struct Bench {
+    server: Option<ControlServer>,
+    path: PathBuf,
+    worker: Option<JoinHandle<()>>,
+    end: Sender<()>,
+    _directory: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("control");
+        let (control, worker) = seam().expect("a seam");
+        let (end, ended) = channel();
+        let worker = thread::spawn(move || {
+            while ended.try_recv().is_err() {
+                work(&worker);
+            }
+        });
+        let server = ControlServer::start(&path, control).expect("it starts");
+        Self { server: Some(server), path, worker: Some(worker), end, _directory: directory }
+    }
+
+    fn connect(&self) -> Connection {
+        let stream = UnixStream::connect(&self.path).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+        Connection { reader: BufReader::new(stream.try_clone().expect("a copy")), stream }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        assert!(!self.path.exists(), "no socket file is left behind");
+        let _ = self.end.send(());
+        if let Some(worker) = self.worker.take() {
+            worker.join().expect("the worker has not panicked");
+        }
+    }
+}
+
+thread_local! {
+    static WORLD: std::cell::RefCell<(World, Adversary)> =
+        std::cell::RefCell::new((World::new(Mode::Fixed, Owner::Nobody, 1), Adversary::default()));
+}
+
+/// One round of a worker whose guest does nothing.
+fn work(end: &WorkerEnd) {
+    WORLD.with_borrow_mut(|(world, adversary)| {
+        let AreaView { generation, irq, progress, here } = world.view();
+        let area = Some(AreaView { generation, irq, progress, here });
+        let seen = Observation { area, held: HeldFrames::default() };
+        let now = clock::Instant::now();
+        let status = || Status { running: true, area: Some(generation), ..Status::default() };
+        end.serve(adversary, now, &seen, status);
+        let mut actions = adversary.step(now, &seen);
+        if actions.publish.is_some() {
+            adversary.publish_failed(now);
+        }
+        if !adversary.is_active() {
+            assert_eq!((actions.wire, actions.want), (Wire::Open, 0));
+        }
+        end.report(&mut actions);
+    });
+    thread::sleep(Duration::from_millis(1));
+}
+
+struct Connection {
+    stream: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Connection {
+    fn send(&mut self, line: &str) {
+        self.stream.write_all(line.as_bytes()).expect("the server reads");
+        self.stream.write_all(b"\n").expect("the server reads");
+    }
+
+    /// `None` at the end of the stream.
+    fn try_receive(&mut self) -> Option<Reply> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("a line in time");
+        (!line.is_empty()).then(|| serde_json::from_str(&line).expect("a reply"))
+    }
+
+    fn receive(&mut self) -> Reply {
+        self.try_receive().expect("the connection is open")
+    }
+
+    fn ask(&mut self, line: &str) -> Reply {
+        self.send(line);
+        self.receive()
+    }
+
+    fn complaint(&mut self, line: &str) -> String {
+        match self.ask(line) {
+            Reply::Error { message } => message,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_status_can_be_asked_for_by_several_clients() {
+    let bench = Bench::new();
+    let (mut one, mut other) = (bench.connect(), bench.connect());
+    for connection in [&mut one, &mut other] {
+        let Reply::Status(status) = connection.ask(STATUS) else { panic!() };
+        assert!(status.running && status.area == Some(1));
+    }
+}
+
+#[test]
+fn a_watch_starts_and_stops() {
+    let bench = Bench::new();
+    let mut connection = bench.connect();
+    assert_eq!(connection.ask(WATCH), Reply::WatchStarted);
+    assert!(matches!(connection.ask(STATUS), Reply::Status(_)), "the status is answered while a run is on");
+    assert_eq!(connection.ask(STOP), Reply::Watch(WatchReport::default()));
+    assert_eq!(connection.complaint(STOP), "No watch is on");
+    assert_eq!(connection.ask(WATCH), Reply::WatchStarted);
+}
+
+#[test]
+fn a_run_reports_progress_and_its_result() {
+    let bench = Bench::new();
+    let mut connection = bench.connect();
+    connection.send(&format!(
+        r#"{{"request":"random","seed":1,"packets":5,"gap_us":[1,2],"flow":{}}}"#,
+        serde_json::to_string(&crate::irq::model::world::FLOW).expect("a flow"),
+    ));
+    let mut progress = 0;
+    let last = loop {
+        match connection.receive() {
+            Reply::Progress { done: 0, total: 5 } => progress += 1,
+            other => break other,
+        }
+    };
+    assert!(progress > 3, "{progress}");
+    let Reply::Error { message } = last else { panic!("{last:?}") };
+    assert_eq!(message, "The guest had posted no receive buffers for 2s, after 0 packets");
+}
+
+#[test]
+fn a_bad_line_gets_an_error_that_says_what_and_where_and_the_connection_stays_usable() {
+    let bench = Bench::new();
+    let mut connection = bench.connect();
+    assert!(connection.complaint("{\"request\":").starts_with("Line 1 is not a request: EOF while parsing"));
+    assert!(connection.complaint(r#"{"request":"nothing"}"#).starts_with("Line 2 is not a request: unknown variant"));
+    assert_eq!(connection.complaint(&"x".repeat(100_000)), "Line 3 is longer than 16384 bytes");
+    let bad = r#"{"request":"watch-start","seed":1,"port":80,"strike_per_mille":1001}"#;
+    assert_eq!(connection.complaint(bad), "Field strike_per_mille is 1001, not between 0 and 1000");
+    assert!(matches!(connection.ask(STATUS), Reply::Status(_)));
+}
+
+#[test]
+fn a_second_run_is_refused_and_the_first_goes_on() {
+    let bench = Bench::new();
+    let (mut one, mut other) = (bench.connect(), bench.connect());
+    assert_eq!(one.ask(WATCH), Reply::WatchStarted);
+    assert_eq!(other.complaint(WATCH), "A watch is on, started by another connection: one run at a time");
+    assert_eq!(other.complaint(STOP), "The watch was started by another connection");
+    assert_eq!(one.ask(STOP), Reply::Watch(WatchReport::default()));
+}
+
+#[test]
+fn a_client_that_goes_away_in_a_run_cancels_it() {
+    let bench = Bench::new();
+    let mut one = bench.connect();
+    assert_eq!(one.ask(WATCH), Reply::WatchStarted);
+    drop(one);
+    // The next one may come before the server has seen the other leave.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut other = bench.connect();
+    while other.ask(WATCH) != Reply::WatchStarted {
+        assert!(Instant::now() < deadline, "the run has not been cancelled");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_client_that_only_ends_its_half_gets_its_replies() {
+    let bench = Bench::new();
+    let mut connection = bench.connect();
+    connection.stream.write_all(STATUS.as_bytes()).expect("the server reads");
+    connection.stream.shutdown(Shutdown::Write).expect("half closed");
+    assert!(matches!(connection.receive(), Reply::Status(_)));
+    assert_eq!(connection.try_receive(), None, "then the server parts from it");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_replies_is_not_read_from_and_hurts_nobody() {
+    let bench = Bench::new();
+    let mut deaf = bench.connect();
+    deaf.stream.set_nonblocking(true).expect("non-blocking");
+    let junk = [b'\n', b'x'].repeat(8 * 1024);
+    let mut sent = 0;
+    let quiet = Instant::now() + Duration::from_secs(20);
+    let mut idle = 0;
+    while idle < 50 {
+        assert!(Instant::now() < quiet && sent < 64 << 20, "the server reads on: {sent}");
+        if let Ok(count) = deaf.stream.write(&junk) {
+            (sent, idle) = (sent + count, 0);
+        } else {
+            idle += 1;
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+    assert!(matches!(bench.connect().ask(STATUS), Reply::Status(_)));
+    deaf.stream.set_nonblocking(false).expect("blocking");
+    for _ in 0..100 {
+        assert!(matches!(deaf.receive(), Reply::Error { .. }), "what was owed to it is still there");
+    }
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    let bench = Bench::new();
+    let mut all: Vec<_> = (0..CLIENTS_MAX).map(|_| bench.connect()).collect();
+    for connection in &mut all {
+        assert!(matches!(connection.ask(STATUS), Reply::Status(_)));
+    }
+    let mut late = bench.connect();
+    assert_eq!(late.receive(), error("16 connections are open already".into()));
+    assert_eq!(late.try_receive(), None);
+    drop(all.pop());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut next = bench.connect();
+        next.send(STATUS);
+        if matches!(next.receive(), Reply::Status(_)) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "there is room again");
+    }
+}
+
+#[test]
+fn a_path_in_use_and_one_that_cannot_be_are_told_apart() {
+    let bench = Bench::new();
+    let (control, _worker) = seam().expect("a seam");
+    let busy = ControlServer::start(&bench.path, control).expect_err("somebody listens there");
+    assert!(matches!(&busy, ControlError::Socket(SocketError::Busy { path }) if *path == bench.path), "{busy:?}");
+    let (control, _worker) = seam().expect("a seam");
+    let nowhere = ControlServer::start(&bench.path.join("below"), control).expect_err("not a directory");
+    assert!(matches!(nowhere, ControlError::Socket(_)), "{nowhere:?}");
+}
+
+#[test]
+fn a_data_path_that_has_ended_is_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("control");
+    let (control, worker) = seam().expect("a seam");
+    drop(worker);
+    let _server = ControlServer::start(&path, control).expect("it starts");
+    let mut stream = UnixStream::connect(&path).expect("it listens");
+    stream.write_all(b"{\"request\":\"status\"}\n").expect("it reads");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("a reply");
+    assert_eq!(serde_json::from_str::<Reply>(&line).expect("a reply"), error("The data path has ended".into()));
+}
