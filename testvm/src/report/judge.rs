@@ -131,10 +131,14 @@ impl Judge {
         }
         let struck = &run.struck;
         let conclusive = struck.total - struck.inconclusive;
-        // Most of those chosen have to be struck in fact.
-        if conclusive == 0 || conclusive < (struck.total + run.not_met).div_ceil(2) {
-            let chosen = struck.total + run.not_met;
-            self.gap(&what, format!("only {conclusive} of {chosen} chosen requests were struck with a result"));
+        let chosen = struck.total + run.not_met;
+        let aimed_at = u64::from(plan.requests) * u64::from(plan.strike_per_mille) / 1000;
+        // Chance decides how many are chosen, but most of those have to be struck in fact.
+        if conclusive == 0 || conclusive < chosen.div_ceil(2) || u64::from(conclusive) < aimed_at / 4 {
+            let text = format!(
+                "only {conclusive} of {chosen} chosen requests were struck with a result, {aimed_at} were aimed at"
+            );
+            self.gap(&what, text);
         } else if mode.loses() {
             self.enough_lost(&what, struck.lost, conclusive, "struck requests");
         }

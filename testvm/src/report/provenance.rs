@@ -58,6 +58,13 @@ impl Host {
     }
 }
 
+/// What the host knows; the rest is left open.
+impl From<Host> for Provenance {
+    fn from(host: Host) -> Self {
+        Self { commit: host.commit, cpu: host.cpu, host_cpus: host.cpus, host_kernel: host.kernel, ..Self::default() }
+    }
+}
+
 fn commit(source: &Path) -> Option<String> {
     let hash = git(source, &["rev-parse", "--short=12", "HEAD"])?;
     // Untracked files count as well: cargo would build them.

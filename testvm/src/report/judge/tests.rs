@@ -164,6 +164,16 @@ fn no_strikes_no_verdict() {
 }
 
 #[test]
+fn too_few_strikes_no_verdict() {
+    let mut run = fixture::pass();
+    let fixed = rpc(&mut run.results, Mode::Fixed);
+    (fixed.struck.total, fixed.struck.matched) = (6, 6);
+    let judgement = verdict_of(&run);
+    let text = "RPC, fixed: only 6 of 6 chosen requests were struck with a result, 30 were aimed at";
+    assert_eq!((judgement.verdict, judgement.gaps), (Verdict::Undecided, vec![text.to_owned()]));
+}
+
+#[test]
 fn timestamps_that_never_match_are_no_verdict() {
     let mut run = fixture::pass();
     rpc(&mut run.results, Mode::Prefix).struck.matched = 0;
