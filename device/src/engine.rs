@@ -17,6 +17,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::config::{Args, Config};
 use crate::control::seam::seam;
+use crate::control::server::{ControlError, ControlServer};
 use crate::net::pair::Pair;
 use crate::socket::{ListeningSocket, SocketError};
 use crate::vhost::{Backend, Connection, ConnectionError};
@@ -41,6 +42,9 @@ pub enum EngineError {
     /// A front end.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The host refused something else.
     #[error("Cannot {what}")]
     Host {
@@ -89,7 +93,12 @@ fn start_log(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("TSNIC_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 /// Serves front ends until a signal comes or, with `once`, the first of them has left.
@@ -105,7 +114,10 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     let commands = worker_end.event().try_clone().map_err(host("make the control seam"))?;
     let backend = Backend::new(vec![Pair::new(0, wire, worker_end, config.limits)]).map_err(host("make a timer"))?;
     let backend = Arc::new(backend);
-    let _control = control_end;
+    let _control = match &config.control {
+        Some(path) => Some(ControlServer::start(path, control_end)?),
+        None => None,
+    };
     let socket = ListeningSocket::bind(&config.socket)?;
     info!(socket = %config.socket.display(), wire = %config.wire, seed = config.seed, "Ready");
     let (signal_fd, listener_fd) = (signals.as_fd().as_raw_fd(), socket.listener().as_raw_fd());

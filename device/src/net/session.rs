@@ -254,9 +254,10 @@ impl<'m, 's> Session<'m, 's> {
     /// Copies the driver's cells and takes an arm over.
     fn look(&mut self, now: Instant) {
         let (Some(cells), Some(area)) = (&self.cells, &mut self.pair.area) else { return };
+        // The doorbell last: an arm that was written before the guest came to a rendezvous must not be missed.
+        self.here = cells.here();
         self.progress = cells.progress();
         let doorbell = cells.doorbell();
-        self.here = cells.here();
         if area.irq.doorbell(doorbell.arm, doorbell.ci, &self.progress, now) {
             self.pair.counters.arms += 1;
         }
