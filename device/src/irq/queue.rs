@@ -11,6 +11,9 @@ use super::moderation::{Limits, Moderation, Moment};
 use super::run::Progress;
 use crate::clock::Instant;
 
+#[cfg(test)]
+mod tests;
+
 /// Interrupts of one receive queue whose driver has handed over an area. Made anew at each hand-over.
 ///
 /// The worker drives it in this order, each time round:

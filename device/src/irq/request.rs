@@ -3,6 +3,9 @@
 
 use etherparse::{SlicedPacket, TransportSlice};
 
+#[cfg(test)]
+mod tests;
+
 /// True when `frame` (from the Ethernet header on) is a TCP segment to `port` that carries payload.
 #[must_use]
 pub fn is_request(frame: &[u8], port: u16) -> bool {
