@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! docs/interface.md, "Hand-over".
+
+use tsnic_abi::{AREA_SIZE, MAGIC, VERSION, caps, offset, record_flags};
+use zerocopy::IntoBytes as _;
+
+use crate::support::{AREA, BUFFERS, Device, Guest, Options, frame};
+
+#[test]
+fn a_good_area_is_identified_then_returned_with_its_length() {
+    for options in Options::ring_variants() {
+        let device = Device::new();
+        let mut guest = Guest::start(&device, options);
+        let header = guest.hand_over();
+        assert_eq!(guest.cell(offset::MAGIC), MAGIC);
+        assert_eq!(guest.cell(offset::VERSION), u32::from(VERSION));
+        assert_eq!(guest.cell(offset::GENERATION), header.generation.get());
+        let all = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS;
+        assert_eq!(guest.cell(offset::CAPABILITIES), all);
+        let status = device.status();
+        assert_eq!(status.area, Some(header.generation.get()));
+        assert!(status.running && !status.armed);
+        guest.leave();
+    }
+}
+
+#[test]
+fn anything_wrong_is_returned_with_length_0_and_leaves_plain_virtio_net() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    let good = guest.handover_header();
+    let whole = [(AREA, AREA_SIZE)];
+    let damaged = |byte: usize| {
+        let mut header = good.as_bytes().to_vec();
+        header[byte] ^= 0x40;
+        header
+    };
+    let zero_generation = tsnic_abi::Handover { generation: 0.into(), ..good };
+    let cases: Vec<(&str, Vec<u8>, Vec<(u64, u32)>)> = vec![
+        ("magic", damaged(0), whole.to_vec()),
+        ("version", damaged(4), whole.to_vec()),
+        ("pair", damaged(6), whole.to_vec()),
+        ("generation", zero_generation.as_bytes().to_vec(), whole.to_vec()),
+        ("area size", damaged(12), whole.to_vec()),
+        ("rx records", damaged(16), whole.to_vec()),
+        ("tx records", damaged(18), whole.to_vec()),
+        ("reserved", damaged(39), whole.to_vec()),
+        ("short header", good.as_bytes()[..39].to_vec(), whole.to_vec()),
+        ("long header", [good.as_bytes(), &[0]].concat(), whole.to_vec()),
+        ("short area", good.as_bytes().to_vec(), vec![(AREA, AREA_SIZE - 1)]),
+        ("long area", good.as_bytes().to_vec(), vec![(AREA, AREA_SIZE + 1)]),
+        ("area in two", good.as_bytes().to_vec(), vec![(AREA, AREA_SIZE / 2), (AREA + 0x4000, AREA_SIZE / 2)]),
+        ("misaligned area", good.as_bytes().to_vec(), vec![(AREA + 64, AREA_SIZE)]),
+        ("area beyond memory", good.as_bytes().to_vec(), vec![(1 << 40, AREA_SIZE)]),
+        ("area across the end of memory", good.as_bytes().to_vec(), vec![((8 << 20) - 0x1000, AREA_SIZE)]),
+    ];
+    for (number, (what, header, area)) in cases.iter().enumerate() {
+        assert_eq!(guest.post_handover(header, area), 0, "{what}");
+        assert_eq!(guest.cell(offset::GENERATION), 0, "{what}");
+        let status = device.status();
+        assert_eq!((status.area, status.counters["handovers_refused"]), (None, number as u64 + 1), "{what}");
+    }
+    assert_eq!(device.counter("queues_broken"), 0);
+    device.host.send(&frame(1, 64));
+    assert_eq!(guest.receive().frame, frame(1, 64));
+    assert!(guest.rx.interrupts() > 0);
+    guest.hand_over();
+    guest.leave();
+}
+
+#[test]
+fn a_ring_longer_than_the_record_array_is_refused() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options { size: 1024, ..Options::default() });
+    let header = guest.handover_header();
+    assert_eq!(guest.post_handover(header.as_bytes(), &[(AREA, AREA_SIZE)]), 0);
+    guest.leave();
+}
+
+#[test]
+fn a_refused_area_is_not_written() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.write(AREA, &[0xaa; AREA_SIZE as usize]);
+    let header = guest.handover_header();
+    assert_eq!(guest.post_handover(&header.as_bytes()[..39], &[(AREA, AREA_SIZE)]), 0);
+    device.host.send(&frame(1, 64));
+    guest.receive();
+    assert!(guest.read(AREA, AREA_SIZE as usize).iter().all(|&byte| byte == 0xaa));
+    guest.leave();
+}
+
+#[test]
+fn each_completion_of_a_frame_has_its_record_with_the_frames_timestamp() {
+    let device = Device::new();
+    let mut guest = Guest::start_with(&device, Options { start: 0xfffe, ..Options::default() }, 20, 256);
+    // The driver's counters go on where its rings are.
+    guest.ci = tsnic_abi::Counter(0x1_fffe);
+    guest.hand_over();
+    let mut latest = 0;
+    for tag in 0..4 {
+        device.host.send(&frame(tag, 600));
+        let received = guest.receive();
+        assert_eq!(received.header.num_buffers.get(), 3);
+        let first = guest.rx_record(received.number);
+        for part in 0..3 {
+            let record = guest.rx_record(received.number.plus(part));
+            assert_eq!(record.number, received.number.plus(part).0);
+            assert_eq!((record.timestamp_ns, record.flags), (first.timestamp_ns, record_flags::TIMESTAMP));
+        }
+        assert!(first.timestamp_ns > latest);
+        latest = first.timestamp_ns;
+    }
+    assert_eq!(device.status().produced, 0x1_fffe + 12);
+    guest.leave();
+}
+
+#[test]
+fn transmit_completions_have_records_and_the_hand_over_is_one_without_a_timestamp() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.send(tsnic::net::header::NetHeader::default(), &frame(0, 64));
+    guest.hand_over();
+    guest.send(tsnic::net::header::NetHeader::default(), &frame(1, 64));
+    let record = |number| {
+        let at = AREA + tsnic_abi::completion_offset(offset::TX, tsnic_abi::TX_RECORDS, number) as u64;
+        let bytes = guest.read(at, 16);
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        (word(0) != 0, word(8), word(12))
+    };
+    assert_eq!(record(tsnic_abi::Counter(1)), (false, 1, 0));
+    assert_eq!(record(tsnic_abi::Counter(2)), (true, 2, record_flags::TIMESTAMP));
+    guest.leave();
+}
+
+#[test]
+fn whoever_waits_at_a_rendezvous_is_let_go_at_a_hand_over() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.set_cell(offset::HERE, 77);
+    guest.set_cell(offset::WANT, 1);
+    guest.hand_over();
+    assert_eq!((guest.cell(offset::ACK), guest.cell(offset::WANT)), (77, 0));
+    guest.leave();
+}
+
+#[test]
+fn a_plain_frame_in_a_writable_descriptor_is_no_way_in() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.tx.add(&[(BUFFERS, 100, true)]);
+    guest.tx.kick();
+    let (_, len) = crate::support::eventually("the chain comes back", || guest.tx.take());
+    assert_eq!((len, device.counter("handovers_refused")), (0, 1));
+    guest.leave();
+}

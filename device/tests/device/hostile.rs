@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A hostile guest never crashes, hangs or escapes: its queue is broken, counted, and made whole by a reset.
+
+use std::time::{Duration, Instant};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tsnic::net::header::NetHeader;
+use virtio_queue::desc::split::Descriptor;
+use vm_memory::{Bytes as _, GuestAddress};
+
+use crate::support::{BUFFERS, Device, Guest, Options, eventually, frame};
+
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+
+/// Breaks one queue in some way, sees that it is broken, and that a reset makes everything well again.
+fn breaks(queue: usize, what: &str, wreck: &dyn Fn(&mut Guest)) {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.send(NetHeader::default(), &frame(1, 64));
+    device.host.receive();
+    wreck(&mut guest);
+    if queue == 0 {
+        guest.rx.kick();
+        device.host.send(&frame(2, 64));
+    } else {
+        guest.tx.kick();
+    }
+    eventually(what, || (device.counter("queues_broken") == 1).then_some(()));
+    // It is left alone: further kicks change nothing.
+    guest.rx.kick();
+    guest.tx.kick();
+    assert_eq!(device.counter("queues_broken"), 1, "{what}");
+    guest.stop_queues();
+    guest.reset_rings();
+    guest.start_queues(0, 0);
+    guest.post(64, 2048);
+    device.running();
+    guest.send(NetHeader::default(), &frame(3, 64));
+    assert_eq!(device.host.receive().1, frame(3, 64), "{what}");
+    device.host.send(&frame(4, 64));
+    assert_eq!(guest.receive().frame, frame(4, 64), "{what}");
+    guest.leave();
+}
+
+fn wreck_tx(descriptors: &[(u16, u64, u32, u16, u16)]) -> impl Fn(&mut Guest) {
+    let descriptors = descriptors.to_vec();
+    move |guest| {
+        for &(index, address, len, flags, next) in &descriptors {
+            guest.tx.write_descriptor(guest.tx.descriptors, index, Descriptor::new(address, len, flags, next));
+        }
+        guest.tx.make_available(descriptors[0].0);
+    }
+}
+
+#[test]
+fn every_kind_of_broken_ring_is_found() {
+    breaks(1, "chain runs in a circle", &wreck_tx(&[(0, BUFFERS, 64, NEXT, 1), (1, BUFFERS, 64, NEXT, 0)]));
+    breaks(1, "chain points at itself", &wreck_tx(&[(5, BUFFERS, 64, NEXT, 5)]));
+    breaks(1, "next is outside of the table", &wreck_tx(&[(0, BUFFERS, 64, NEXT, 64)]));
+    breaks(1, "address is outside of memory", &wreck_tx(&[(0, 1 << 50, 64, 0, 0)]));
+    breaks(1, "address wraps", &wreck_tx(&[(0, u64::MAX - 8, 64, 0, 0)]));
+    breaks(1, "length is huge", &wreck_tx(&[(0, BUFFERS, u32::MAX, 0, 0)]));
+    breaks(1, "readable after writable", &wreck_tx(&[(0, BUFFERS, 64, NEXT | WRITE, 1), (1, BUFFERS, 64, 0, 0)]));
+    breaks(1, "indirect with a successor", &wreck_tx(&[(0, BUFFERS, 64, INDIRECT | NEXT, 1), (1, BUFFERS, 64, 0, 0)]));
+    breaks(1, "indirect table of no entries", &wreck_tx(&[(0, BUFFERS, 0, INDIRECT, 0)]));
+    breaks(1, "indirect table of broken entries", &wreck_tx(&[(0, BUFFERS, 17, INDIRECT, 0)]));
+    breaks(1, "indirect table too long", &wreck_tx(&[(0, BUFFERS, 1025 * 16, INDIRECT, 0)]));
+    breaks(1, "indirect in indirect", &|guest| {
+        guest.tx.write_descriptor(BUFFERS, 0, Descriptor::new(BUFFERS, 16, INDIRECT, 0));
+        wreck_tx(&[(0, BUFFERS, 16, INDIRECT, 0)])(guest);
+    });
+    breaks(1, "indirect table runs in a circle", &|guest| {
+        guest.tx.write_descriptor(BUFFERS, 0, Descriptor::new(BUFFERS, 16, NEXT, 0));
+        wreck_tx(&[(0, BUFFERS, 16, INDIRECT, 0)])(guest);
+    });
+    breaks(1, "head is outside of the table", &|guest| guest.tx.make_available(64));
+    breaks(1, "available index jumps", &|guest| {
+        let index = guest.tx.next_avail.wrapping_add(65);
+        guest.tx.store(guest.tx.available + 2, index);
+    });
+    breaks(0, "available index goes back", &|guest| guest.rx.store(guest.rx.available + 2, 0xffff));
+    breaks(0, "receive buffer that can only be read", &|guest| {
+        for index in 0..64 {
+            guest.rx.write_descriptor(guest.rx.descriptors, index, Descriptor::new(BUFFERS, 2048, 0, 0));
+        }
+    });
+    breaks(0, "receive buffer too small for the header", &|guest| {
+        for index in 0..64 {
+            guest.rx.write_descriptor(guest.rx.descriptors, index, Descriptor::new(BUFFERS, 11, WRITE, 0));
+        }
+    });
+}
+
+#[test]
+fn queues_in_impossible_places_are_broken_not_served() {
+    for (descriptors, available, used) in
+        [(0x1_0008, 0x1_4000, 0x1_5000), (0x1_0000, 0x1_4001, 0x1_5000), (0x1_0000, 0x1_4000, 0x7f_fffc)]
+    {
+        let device = Device::new();
+        let mut guest = Guest::negotiate(&device, Options::default());
+        guest.share_memory();
+        (guest.rx.descriptors, guest.rx.available, guest.rx.used) = (descriptors, available, used);
+        // The daemon may refuse such a queue by itself, by hanging up; whichever of the two does, nothing is served.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| guest.start_queues(0, 0)));
+        let connection = guest.connection.as_ref().unwrap();
+        eventually("the queue is refused or broken", || {
+            (connection.ended().read().is_ok() || device.counter("queues_broken") == 1).then_some(())
+        });
+        assert!(!device.status().running);
+    }
+}
+
+/// Descriptor tables that look nearly right, which get further than noise does.
+fn descriptor() -> impl Strategy<Value = (u64, u32, u16, u16)> {
+    let address = prop_oneof![8 => BUFFERS..BUFFERS + 0x1000, 1 => any::<u64>(), 1 => 0x7f_f000u64..0x80_1000];
+    let len = prop_oneof![8 => 0u32..4096, 1 => any::<u32>(), 1 => Just(32768u32)];
+    let flags = prop_oneof![8 => 0u16..8, 1 => any::<u16>()];
+    let next = prop_oneof![8 => 0u16..16, 1 => any::<u16>()];
+    (address, len, flags, next)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever a guest writes into its rings, the device answers the next question in no time, and memory outside of the
+    /// buffers it was given stays as it was.
+    #[test]
+    fn noise_in_the_rings_does_no_harm(
+        table in vec(descriptor(), 16),
+        indirect in vec(descriptor(), 16),
+        heads in vec(prop_oneof![8 => 0u16..16, 1 => any::<u16>()], 16),
+        index in prop_oneof![8 => 0u16..=16, 1 => any::<u16>()],
+        frames in 0u32..4,
+    ) {
+        let device = Device::new();
+        let mut guest = Guest::negotiate(&device, Options { size: 16, ..Options::default() });
+        guest.share_memory();
+        for queue in [&guest.rx, &guest.tx] {
+            for (number, &(address, len, flags, next)) in table.iter().enumerate() {
+                queue.write_descriptor(queue.descriptors, number as u16, Descriptor::new(address, len, flags, next));
+            }
+            for (number, &(address, len, flags, next)) in indirect.iter().enumerate() {
+                queue.write_descriptor(BUFFERS, number as u16, Descriptor::new(address, len, flags, next));
+            }
+            for (slot, &head) in heads.iter().enumerate() {
+                queue.memory.write_obj(head, GuestAddress(queue.available + 4 + 2 * slot as u64)).unwrap();
+            }
+            queue.store(queue.available + 2, index);
+        }
+        // The guard: nothing was ever pointed here but by noise that is out of bounds.
+        guest.write(0x40_0000, &[0x5a; 4096]);
+        guest.start_queues(0, 0);
+        for tag in 0..frames {
+            device.host.send(&frame(tag, 500));
+        }
+        guest.tx.kick();
+        guest.rx.kick();
+        let asked = Instant::now();
+        device.status();
+        prop_assert!(asked.elapsed() < Duration::from_secs(1));
+        guest.leave();
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! docs/interface.md, "Interrupts on a queue with an area", as a driver sees them. The rules themselves are tested on the
+//! state machine; this is about the worker that drives it.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tsnic::irq::moderation::Limits;
+use tsnic_abi::{Counter, offset};
+
+use crate::support::{A_WHILE, Device, Guest, Options, eventually, frame};
+
+fn with_area(device: &Device, options: Options) -> Guest {
+    let mut guest = Guest::start(device, options);
+    guest.hand_over();
+    guest.rx.interrupts();
+    guest
+}
+
+fn expect_interrupt(guest: &Guest) {
+    eventually("an interrupt", || (guest.rx.interrupts() > 0).then_some(()));
+}
+
+fn expect_none(guest: &Guest) {
+    sleep(A_WHILE);
+    assert_eq!(guest.rx.interrupts(), 0);
+}
+
+#[test]
+fn one_arm_gives_one_interrupt_and_no_arm_none() {
+    for options in Options::ring_variants() {
+        let device = Device::new();
+        let mut guest = with_area(&device, options);
+        device.host.send(&frame(0, 64));
+        guest.receive();
+        expect_none(&guest);
+        guest.arm();
+        expect_none(&guest);
+        device.host.send(&frame(1, 64));
+        expect_interrupt(&guest);
+        assert_eq!(guest.cell(offset::FIRED), 1);
+        device.host.send(&frame(2, 64));
+        expect_none(&guest);
+        guest.receive();
+        guest.receive();
+        guest.handle_interrupt();
+        guest.arm();
+        expect_none(&guest);
+        let status = device.status();
+        assert_eq!((status.produced, status.signaled, status.ci, status.fired), (3, 3, 3, 1));
+        assert!(status.armed);
+        guest.leave();
+    }
+}
+
+#[test]
+fn an_arm_behind_what_is_published_fires_at_once() {
+    let device = Device::new();
+    let mut guest = with_area(&device, Options::default());
+    device.host.send(&frame(0, 64));
+    device.host.send(&frame(1, 64));
+    guest.receive();
+    eventually("both are published", || (device.status().produced == 2).then_some(()));
+    guest.arm();
+    expect_interrupt(&guest);
+    guest.leave();
+}
+
+#[test]
+fn the_device_never_signals_a_completion_twice() {
+    let device = Device::new();
+    let mut guest = with_area(&device, Options::default());
+    guest.arm();
+    device.host.send(&frame(0, 64));
+    expect_interrupt(&guest);
+    // The driver found nothing, whatever it did: the arm does not cover the packet, and no interrupt follows.
+    guest.arm();
+    expect_none(&guest);
+    let status = device.status();
+    assert!(status.armed && status.produced == status.signaled && status.ci == 0);
+    assert_eq!(status.counters["loss_candidates"], 1);
+    // The next packet frees it.
+    device.host.send(&frame(1, 64));
+    expect_interrupt(&guest);
+    guest.leave();
+}
+
+#[test]
+fn interrupts_of_an_area_do_not_follow_virtio_suppression() {
+    let device = Device::new();
+    let mut guest = with_area(&device, Options::default());
+    guest.rx.set_available_flags(1);
+    guest.rx.set_used_event(guest.rx.next_used.wrapping_sub(100));
+    guest.arm();
+    device.host.send(&frame(0, 64));
+    expect_interrupt(&guest);
+    guest.leave();
+}
+
+#[test]
+fn an_arm_written_before_the_hand_over_was_processed_counts() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    device.host.send(&frame(0, 64));
+    guest.receive();
+    let header = guest.handover_header();
+    // The kick of this arm comes before the area is known.
+    guest.arm();
+    guest.rx.interrupts();
+    device.status();
+    assert_ne!(guest.post_handover(zerocopy::IntoBytes::as_bytes(&header), &[(crate::support::AREA, 32768)]), 0);
+    eventually("the arm is seen", || device.status().armed.then_some(()));
+    device.host.send(&frame(1, 64));
+    expect_interrupt(&guest);
+    guest.leave();
+}
+
+#[test]
+fn interrupts_are_numbered_on_from_what_the_handler_saw_last() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.set_cell(offset::IRQ_SEEN, 41);
+    guest.hand_over();
+    assert_eq!(guest.cell(offset::FIRED), 41);
+    guest.arm();
+    device.host.send(&frame(0, 64));
+    eventually("the interrupt", || (guest.cell(offset::FIRED) == 42).then_some(()));
+    guest.leave();
+}
+
+#[test]
+fn rx_usecs_holds_the_interrupt_back_and_rx_frames_lets_it_go() {
+    let device = Device::with_limits(Limits { rx_usecs: 200_000, rx_frames: 3 });
+    let mut guest = with_area(&device, Options::default());
+    guest.arm();
+    let start = Instant::now();
+    device.host.send(&frame(0, 64));
+    guest.receive();
+    expect_none(&guest);
+    expect_interrupt(&guest);
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    guest.arm();
+    let start = Instant::now();
+    for tag in 0..3 {
+        device.host.send(&frame(tag, 64));
+    }
+    expect_interrupt(&guest);
+    assert!(start.elapsed() < Duration::from_millis(200));
+    guest.leave();
+}
+
+#[test]
+fn an_arm_that_cannot_be_true_is_counted_and_does_no_harm() {
+    let device = Device::new();
+    let mut guest = with_area(&device, Options::default());
+    guest.ci = Counter(1000);
+    guest.arm();
+    eventually("it is counted", || (device.status().counters["ci_errors"] == 1).then_some(()));
+    device.host.send(&frame(0, 64));
+    expect_interrupt(&guest);
+    guest.leave();
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Starts, stops, resets, reconnects and new memory tables. "An area never outlives the driver that posted it."
+
+use std::thread::sleep;
+
+use tsnic::net::header::NetHeader;
+use tsnic_abi::offset;
+
+use crate::support::{A_WHILE, AREA, Device, Guest, Options, eventually, frame};
+
+fn traffic(device: &Device, guest: &mut Guest, tag: u32) {
+    device.host.send(&frame(tag, 100));
+    assert_eq!(guest.receive().frame, frame(tag, 100));
+    guest.send(NetHeader::default(), &frame(tag, 200));
+    assert_eq!(device.host.receive().1, frame(tag, 200));
+}
+
+#[test]
+fn a_stopped_queue_is_not_touched_and_says_where_it_was() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.hand_over();
+    traffic(&device, &mut guest, 1);
+    let bases = guest.stop_queues();
+    assert_eq!(bases, [1, 2]);
+    let before = guest.read(0, 8 << 20);
+    guest.tx.add(&[(AREA, 100, false)]);
+    guest.tx.kick();
+    guest.set_cell(offset::ARM, 99);
+    device.host.send(&frame(2, 100));
+    sleep(A_WHILE);
+    let after = guest.read(0, 8 << 20);
+    let changed = before.iter().zip(&after).enumerate().filter(|(_, (one, other))| one != other);
+    // Only what the guest wrote itself: its ring and its arm.
+    assert!(changed.map(|(at, _)| at as u64).all(|at| (0x2_0000..0x2_8000).contains(&at) || at == AREA + 68));
+    assert!(!device.status().running);
+    guest.leave();
+}
+
+#[test]
+fn an_area_is_kept_when_the_same_bases_come_back_with_a_new_memory_table() {
+    for options in Options::ring_variants() {
+        let device = Device::new();
+        let mut guest = Guest::start(&device, options);
+        let header = guest.hand_over();
+        guest.arm();
+        traffic(&device, &mut guest, 1);
+        let [rx, tx] = guest.stop_queues();
+        guest.share_memory();
+        guest.start_queues(rx, tx);
+        device.running();
+        assert_eq!(device.status().area, Some(header.generation.get()));
+        guest.handle_interrupt();
+        guest.rx.interrupts();
+        guest.arm();
+        traffic(&device, &mut guest, 2);
+        assert_eq!(guest.rx_record(tsnic_abi::Counter(1)).number, 1);
+        eventually("an interrupt by the rules of the area", || (guest.rx.interrupts() > 0).then_some(()));
+        assert_eq!(guest.cell(offset::FIRED), 2);
+        guest.leave();
+    }
+}
+
+#[test]
+fn an_area_is_kept_when_no_frame_had_come_before_the_stop() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.hand_over();
+    let [rx, tx] = guest.stop_queues();
+    assert_eq!([rx, tx], [0, 1]);
+    guest.start_queues(rx, tx);
+    device.running();
+    assert!(device.status().area.is_some());
+    guest.leave();
+}
+
+#[test]
+fn an_area_is_forgotten_when_the_queues_start_from_0() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.hand_over();
+    traffic(&device, &mut guest, 1);
+    guest.stop_queues();
+    guest.write(AREA, &[0; 32768]);
+    guest.reset_rings();
+    guest.share_memory();
+    guest.start_queues(0, 0);
+    guest.post(64, 2048);
+    device.running();
+    traffic(&device, &mut guest, 2);
+    let status = device.status();
+    assert_eq!((status.area, status.counters["areas_forgotten"]), (None, 1));
+    assert!(guest.read(AREA, 32768).iter().all(|&byte| byte == 0), "the old area was written");
+    guest.hand_over();
+    guest.leave();
+}
+
+#[test]
+fn an_area_is_forgotten_when_its_memory_goes_away() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.hand_over();
+    traffic(&device, &mut guest, 1);
+    let [rx, tx] = guest.stop_queues();
+    guest.share(AREA + 0x1000);
+    guest.start_queues(rx, tx);
+    eventually("it is forgotten", || (device.counter("areas_forgotten") == 1).then_some(()));
+    guest.leave();
+}
+
+#[test]
+fn a_memory_table_may_change_while_queues_run() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.hand_over();
+    for tag in 0..20 {
+        traffic(&device, &mut guest, tag);
+        guest.share_memory();
+        guest.post(1, 2048);
+    }
+    guest.leave();
+}
+
+#[test]
+fn an_area_is_forgotten_when_another_is_posted() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    let first = guest.hand_over();
+    let second = guest.hand_over();
+    assert_ne!(first.generation, second.generation);
+    assert_eq!(device.status().area, Some(second.generation.get()));
+    guest.leave();
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn a_front_end_may_come_back_as_often_as_it_likes() {
+    let device = Device::new();
+    Guest::start(&device, Options::default()).leave();
+    // Other tests run beside this one, in the same process: what is looked for is growth with the number of rounds.
+    let before = open_descriptors();
+    for round in 0..200 {
+        let mut guest = Guest::start(&device, Options::default());
+        if round % 20 == 0 {
+            guest.hand_over();
+            traffic(&device, &mut guest, round);
+        }
+        guest.leave();
+        device.backend.serve_alone();
+    }
+    assert!(open_descriptors() < before + 150, "descriptors leak: {before} before, {} after", open_descriptors());
+    assert!(device.control.send(tsnic::control::seam::Command::Status));
+    device.backend.serve_alone();
+    let tsnic::control::seam::Answer::Status(status) = device.answer() else { panic!("no status") };
+    assert_eq!((status.running, status.area), (false, None));
+    assert_eq!(status.counters["connections"], 201);
+}
+
+#[test]
+fn frames_that_came_before_the_guest_did_never_came() {
+    let device = Device::new();
+    for tag in 0..5 {
+        device.host.send(&frame(tag, 100));
+    }
+    let mut guest = Guest::start(&device, Options::default());
+    device.host.send(&frame(9, 100));
+    assert_eq!(guest.receive().frame, frame(9, 100));
+    guest.leave();
+}
+
+#[test]
+fn a_disabled_queue_waits() {
+    use vhost::VhostBackend as _;
+    use vhost::vhost_user::VhostUserFrontend as _;
+
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    traffic(&device, &mut guest, 1);
+    guest.frontend.set_vring_enable(1, false).unwrap();
+    // Nothing answers that request, but it is carried out before the next.
+    guest.frontend.get_features().unwrap();
+    guest.tx.add(&[(crate::support::BUFFERS, 100, false)]);
+    guest.tx.kick();
+    sleep(A_WHILE);
+    assert!(guest.tx.take().is_none());
+    guest.frontend.set_vring_enable(1, true).unwrap();
+    eventually("the chain is taken", || guest.tx.take());
+    guest.leave();
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The device against a fake front end: a real Unix socket, real virtqueues in a memfd, no VM and no root.
+
+mod handover;
+mod hostile;
+mod interrupts;
+mod lifecycle;
+mod plain;
+mod program;
+mod strike;
+mod support;

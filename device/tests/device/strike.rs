@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Runs against a scripted driver: a busy-polling receiver, and an interrupt handler on "another CPU".
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tsnic::control::protocol::{Flow, Outcome, RandomRun, Starter, StrikeReport, StrikeRun, WatchRun};
+use tsnic::control::seam::{Answer, Command};
+use tsnic::irq::run::{Finished, RunRequest};
+use tsnic_abi::{offset, phase, point};
+
+use crate::support::{Device, Guest, Options, eventually};
+
+/// How the driver's interrupt takes the NAPI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Test-and-set `SCHED`; when it is owned, nothing.
+    Prefix,
+    /// The same, and `MISSED` when it is owned.
+    Fixed,
+}
+
+/// A driver with one NAPI and a receiver that polls busily.
+struct Driver {
+    guest: Guest,
+    mode: Mode,
+    sched: bool,
+    missed: bool,
+    here: u32,
+    /// The receiver has got something, asks for more, and polls busily until then. After that it sleeps.
+    busy_until: Option<Instant>,
+    received: Vec<Vec<u8>>,
+}
+
+/// `SO_BUSY_POLL` of the receiver. Only the last poll completes, and so comes to the rendezvous; only it is played here.
+const BUSY_POLL: Duration = Duration::from_micros(500);
+
+impl Driver {
+    fn start(device: &Device, mode: Mode) -> Self {
+        let mut guest = Guest::start(device, Options::default());
+        guest.hand_over();
+        guest.rx.interrupts();
+        guest.arm();
+        Self { guest, mode, sched: false, missed: false, here: 0, busy_until: None, received: Vec::new() }
+    }
+
+    /// Until `stop`: what the receiver's CPU does.
+    fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            if self.interrupted() {
+                self.poll();
+            }
+            if !self.sched && self.busy_until.is_some_and(|until| Instant::now() >= until) {
+                self.busy_until = None;
+                self.sched = true;
+                self.poll();
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+
+    /// The interrupt handler, if an interrupt has come. True when it has taken the NAPI.
+    fn interrupted(&mut self) -> bool {
+        if self.guest.rx.interrupts() == 0 {
+            return false;
+        }
+        let fired = self.guest.cell(offset::FIRED);
+        let owned = std::mem::replace(&mut self.sched, true);
+        if owned {
+            self.guest.set_cell(offset::IRQ_OWNED, fired);
+            self.missed |= self.mode == Mode::Fixed;
+        }
+        self.guest.set_cell(offset::IRQ_SEEN, fired);
+        !owned
+    }
+
+    /// Polls until the NAPI is given up.
+    fn poll(&mut self) {
+        loop {
+            self.guest.set_cell(offset::PHASE, phase::POLL);
+            while let Some(received) = self.guest.try_receive() {
+                self.received.push(received.frame);
+                self.busy_until = Some(Instant::now() + BUSY_POLL);
+                self.guest.post(1, 2048);
+            }
+            self.rendezvous();
+            self.guest.set_cell(offset::PHASE, phase::IDLE);
+            if !std::mem::take(&mut self.missed) {
+                break;
+            }
+        }
+        self.sched = false;
+        self.guest.arm();
+    }
+
+    /// The entry of `napi_complete_done`, where the test module waits if it is asked to. Interrupts nest.
+    fn rendezvous(&mut self) {
+        if self.guest.cell(offset::WANT) != point::BEFORE_COMPLETE {
+            return;
+        }
+        self.here += 1;
+        self.guest.set_cell(offset::HERE_POINT, point::BEFORE_COMPLETE);
+        self.guest.set_cell(offset::HERE, self.here);
+        self.guest.rx.kick();
+        for _ in 0..50_000 {
+            self.interrupted();
+            if self.guest.cell(offset::ACK) == self.here {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(10));
+        }
+    }
+}
+
+fn flow() -> Flow {
+    Flow {
+        guest_mac: [2, 0, 0, 0, 0, 1],
+        guest_ip: Ipv4Addr::new(192, 0, 2, 2),
+        guest_port: 9000,
+        peer_mac: [2, 0, 0, 0, 0, 2],
+        peer_ip: Ipv4Addr::new(192, 0, 2, 1),
+        peer_port: 9001,
+    }
+}
+
+/// Runs `test` beside a driver in this mode; returns the frames it has received.
+fn beside_driver(device: &Device, mode: Mode, test: impl FnOnce()) -> Vec<Vec<u8>> {
+    let mut driver = Driver::start(device, mode);
+    eventually("the driver has armed", || device.status().armed.then_some(()));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| driver.run(&stop));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        stop.store(true, Ordering::Relaxed);
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    driver.guest.leave();
+    driver.received
+}
+
+fn finish(device: &Device) -> Finished {
+    loop {
+        match device.answer() {
+            Answer::Finished(finished) => return *finished,
+            Answer::Progress { .. } | Answer::Stopping => {}
+            answer => panic!("{answer:?}"),
+        }
+    }
+}
+
+fn strike(mode: Mode, rounds: u32, starter: Starter) -> (StrikeReport, Vec<Vec<u8>>) {
+    let device = Device::new();
+    let mut report = None;
+    let received = beside_driver(&device, mode, || {
+        let run = StrikeRun { seed: 7, rounds, flow: flow(), starter, stuck_us: (1000, 3000) };
+        assert_eq!(device.ask(Command::Start(RunRequest::Strike(run))), Answer::Started);
+        match finish(&device) {
+            Finished::Strike(strike) => report = Some(strike),
+            other => panic!("{other:?}"),
+        }
+    });
+    (report.unwrap(), received)
+}
+
+#[test]
+fn every_struck_packet_is_lost_before_the_fix() {
+    for starter in [Starter::Udp, Starter::GroHeld] {
+        let (report, received) = strike(Mode::Prefix, 20, starter);
+        for round in &report.rounds {
+            assert_eq!(round.outcome, Outcome::Lost, "{round:?}");
+            assert!(round.stuck_ns.unwrap() >= 1_000_000, "{round:?}");
+        }
+        assert_eq!(report.rounds.len(), 20);
+        // A starter, a struck packet and the one after it a round, at least; each of them once.
+        assert!(received.len() >= 60);
+        let mut distinct = received.clone();
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(distinct.len(), received.len());
+    }
+}
+
+#[test]
+fn no_struck_packet_is_lost_after_the_fix() {
+    let (report, _) = strike(Mode::Fixed, 20, Starter::Udp);
+    for round in &report.rounds {
+        assert_eq!(round.outcome, Outcome::Delivered, "{round:?}");
+        assert!(round.delivered_ns.unwrap() > 0);
+    }
+    assert_eq!(report.rounds.len(), 20);
+}
+
+#[test]
+fn a_random_run_delivers_every_packet_after_the_fix() {
+    let device = Device::new();
+    let received = beside_driver(&device, Mode::Fixed, || {
+        let run = RandomRun { seed: 1, packets: 200, gap_us: (10, 500), flow: flow() };
+        assert_eq!(device.ask(Command::Start(RunRequest::Random(run))), Answer::Started);
+        let Finished::Random(report) = finish(&device) else { panic!("not a random report") };
+        assert_eq!((report.sent, report.lost, report.rescued), (200, 0, 0));
+        assert_eq!(report.delivered_ns.len(), 200);
+    });
+    assert_eq!(received.len(), 200);
+}
+
+fn request(serial: u32, port: u16) -> Vec<u8> {
+    let flow = flow();
+    let builder = etherparse::PacketBuilder::ethernet2(flow.peer_mac, flow.guest_mac)
+        .ipv4(flow.peer_ip.octets(), flow.guest_ip.octets(), 64)
+        .tcp(40_000, port, serial, 1000)
+        .ack(1);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, &serial.to_le_bytes()).unwrap();
+    frame
+}
+
+#[test]
+fn watched_requests_are_struck_and_nothing_on_the_wire_is_lost_or_reordered() {
+    for (mode, outcome) in [(Mode::Prefix, Outcome::Lost), (Mode::Fixed, Outcome::Delivered)] {
+        let device = Device::new();
+        let received = beside_driver(&device, mode, || {
+            let run = WatchRun { seed: 3, port: 5000, strike_per_mille: 500 };
+            assert_eq!(device.ask(Command::Start(RunRequest::Watch(run))), Answer::Started);
+            for serial in 0..30 {
+                device.host.send(&request(serial, 6000));
+                device.host.send(&request(serial, 5000));
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            // What follows the last request frees it, if it was lost.
+            device.host.send(&request(30, 6000));
+            eventually("everything has come", || (device.status().produced == 61).then_some(()));
+            eventually("everything is consumed", || (device.status().ci == 61).then_some(()));
+            assert!(device.control.send(Command::StopWatch));
+            let Finished::Watch(report) = finish(&device) else { panic!("not a watch report") };
+            assert_eq!(report.requests, 30, "{report:?}");
+            assert!(report.struck.len() >= 5, "{report:?}");
+            for struck in &report.struck {
+                assert_eq!(struck.outcome, outcome, "{report:?}");
+            }
+        });
+        let mut expected: Vec<_> = (0..30).flat_map(|serial| [request(serial, 6000), request(serial, 5000)]).collect();
+        expected.push(request(30, 6000));
+        assert_eq!(received.len(), expected.len());
+        assert!(received == expected);
+    }
+}
+
+#[test]
+fn a_run_without_an_area_is_refused_with_advice() {
+    let device = Device::new();
+    let guest = Guest::start(&device, Options::default());
+    let run = RandomRun { seed: 1, packets: 10, gap_us: (10, 500), flow: flow() };
+    let Answer::Refused(why) = device.ask(Command::Start(RunRequest::Random(run))) else { panic!("it was started") };
+    assert!(why.contains("tsnic driver"), "{why}");
+    guest.leave();
+}
+
+#[test]
+fn a_front_end_that_leaves_ends_the_run() {
+    let device = Device::new();
+    let mut started = false;
+    beside_driver(&device, Mode::Fixed, || {
+        let run = StrikeRun { seed: 7, rounds: 100_000, flow: flow(), starter: Starter::Udp, stuck_us: (1000, 3000) };
+        started = device.ask(Command::Start(RunRequest::Strike(run))) == Answer::Started;
+    });
+    assert!(started);
+    device.backend.serve_alone();
+    assert!(device.control.send(Command::Status));
+    device.backend.serve_alone();
+    eventually("the run has ended", || {
+        device.backend.serve_alone();
+        match device.control.try_recv() {
+            Some(Answer::Finished(_)) => Some(()),
+            _ => None,
+        }
+    });
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The device in this process.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use tsnic::control::protocol::Status;
+use tsnic::control::seam::{Answer, Command, ControlEnd, seam};
+use tsnic::irq::moderation::Limits;
+use tsnic::net::pair::Pair;
+use tsnic::vhost::{Backend, Connection};
+
+use super::eventually;
+use super::wire::{Host, cable};
+
+pub struct Device {
+    pub backend: Arc<Backend>,
+    pub host: Host,
+    pub control: ControlEnd,
+}
+
+impl Device {
+    pub fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    pub fn with_limits(limits: Limits) -> Self {
+        let (wire, host) = cable();
+        let (control, worker) = seam().unwrap();
+        let backend = Arc::new(Backend::new(vec![Pair::new(0, Box::new(wire), worker, limits)]).unwrap());
+        Self { backend, host, control }
+    }
+
+    /// Connects a front end; returns its end of the socket.
+    pub fn connect(&self) -> (Connection, UnixStream) {
+        let (front, vmm) = UnixStream::pair().unwrap();
+        (Connection::start(&self.backend, front).unwrap(), vmm)
+    }
+
+    /// The next answer to a command.
+    pub fn ask(&self, command: Command) -> Answer {
+        assert!(self.control.send(command));
+        self.answer()
+    }
+
+    pub fn answer(&self) -> Answer {
+        eventually("the device answers", || self.control.try_recv())
+    }
+
+    pub fn status(&self) -> Status {
+        match self.ask(Command::Status) {
+            Answer::Status(status) => status,
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    /// Waits until both queues run: a frame sent earlier never came.
+    pub fn running(&self) {
+        eventually("both queues run", || self.status().running.then_some(()));
+    }
+
+    pub fn counter(&self, name: &str) -> u64 {
+        self.status().counters[name]
+    }
+}
