@@ -186,15 +186,19 @@ fn second_mode(run: &RpcRun) -> String {
         }
     };
     // A retransmission looks like a request to the device; TCP in the guest throws it away.
-    let others = match struck.total - matched {
+    let unseen = match struck.total - matched {
         0 => String::new(),
-        n => format!(
-            " Also struck: {} that the application never saw (a retransmission).",
-            plural(n as usize, "frame", "frames")
-        ),
+        n => format!(" Also struck: {} that the application never saw (retransmitted).", frames(n)),
     };
-    let lost = format!(" The device lost {} of {}.", struck.lost, struck.total);
-    format!("{mode}: {text}{others}{lost}")
+    let by_itself = match run.lost.saturating_sub(struck.lost) {
+        0 => String::new(),
+        n => format!(", and {} without a strike", frames(n)),
+    };
+    format!("{mode}: {text}{unseen} The device counts {} of {} struck lost{by_itself}.", struck.lost, struck.total)
+}
+
+fn frames(n: u32) -> String {
+    format!("{n} frame{}", if n == 1 { "" } else { "s" })
 }
 
 fn provenance(f: &mut Formatter<'_>, from: &Provenance) -> fmt::Result {

@@ -125,9 +125,9 @@ fn rpc_run(random: &mut Pcg64Mcg, mode: Mode, vcpus: usize, plan: RpcPlan) -> Rp
         latencies.push(Latency { seq, arrived: HostNs(arrived), latency_ns, uncertainty_ns });
     }
     if struck > 0 && mode.loses() {
-        // A retransmission, struck in its turn.
+        // A retransmission, struck in its turn; and a loss by itself.
         watch.struck.push(Struck { timestamp_ns: 3, outcome: Outcome::Lost });
-        watch.lost += 1;
+        watch.lost += 2;
         watch.not_met = 1;
     }
     RpcRun::new(mode, vcpus, plan, &latencies, &watch)
