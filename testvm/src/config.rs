@@ -83,3 +83,12 @@ pub enum Interrupts {
     /// One shared `INTx` line (`vectors=0`).
     Intx,
 }
+
+impl std::fmt::Display for Interrupts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Msix => "msix",
+            Self::Intx => "intx",
+        })
+    }
+}

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::build::{self, Builder};
 use crate::cache;
-use crate::config::{KernelChoice, Machine};
+use crate::config::{Interrupts, KernelChoice, Machine};
 use crate::initramfs::{self, Initramfs};
 use crate::isolate::{self, RunDir};
 use crate::process;
@@ -171,6 +171,12 @@ impl Lab {
         let vm = Vm::boot(&parts, config, &mut || stage.note(""))?;
         stage.done(format!("Linux {}, clock source {}", vm.ready().kernel, vm.ready().clocksource));
         Ok(vm)
+    }
+
+    /// How the device interrupts the guests.
+    #[must_use]
+    pub fn interrupts(&self) -> Interrupts {
+        self.machine.interrupts
     }
 
     /// Where the logs of the guests are; they outlive the run only with `--keep`.

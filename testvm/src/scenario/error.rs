@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Why an experiment could not be carried out. None of these is a verdict.
+
+use thiserror::Error;
+use tsnic::control::protocol::Status;
+
+use super::guest::state;
+use crate::{rpc, vm};
+
+/// An experiment could not be carried out.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The guest or the device.
+    #[error(transparent)]
+    Vm(#[from] vm::Error),
+    /// The RPC client.
+    #[error("The RPC client failed")]
+    Rpc(#[from] rpc::ClientError),
+    /// The times of the RPCs.
+    #[error("The times of the RPCs do not fit together")]
+    Latency(#[from] rpc::LatencyError),
+    /// The driver did not hand over its area, or did not arm.
+    #[error("The driver did not arm the device after its link came up: {}", state(.0))]
+    NotArmed(Box<Status>),
+    /// A livepatch transition did not end.
+    #[error("The kernel did not finish the livepatch transition")]
+    Livepatch,
+    /// The device answered a run with something else.
+    #[error("The device answered a {run} run with {reply}")]
+    Reply {
+        /// The run.
+        run: &'static str,
+        /// The answer.
+        reply: String,
+    },
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The two experiments in a booted guest. What is measured goes into the results as it comes, so that a guest that dies
+//! takes nothing with it.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use tsnic::control::protocol::{RandomRun, Reply, Request, Starter, StrikeRun, WatchReport, WatchRun};
+
+use super::error::Error;
+use super::guest::{Guest, RPC_PORT};
+use super::plan::{Boot, Mode, ModePlan, Owner, RpcPlan};
+use crate::progress::{Progress, Stage};
+use crate::report::{Cell, Results, RpcRun, Unassisted};
+use crate::rpc::{ClientConfig, latencies, run as run_client};
+use crate::vm::Vm;
+
+/// A lost packet is left alone this long, microseconds: many times what a poll takes, and never the same twice.
+const STUCK_US: (u32, u32) = (5_000, 15_000);
+/// Gaps of the unassisted runs, microseconds: they cross the end of the receiver's busy polling (200), where the window is.
+const GAP_US: (u32, u32) = (50, 450);
+/// Time between a reply and the next request, microseconds.
+const THINK_US: (u32, u32) = (0, 400);
+/// The device reports progress many times a second; this long without a word is a hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Time for one RPC on average: with every thirtieth struck and 200 ms late, still ten times what is needed.
+const RPC_LIMIT: Duration = Duration::from_millis(100);
+/// Never less than this for an RPC run.
+const RPC_RUN_LIMIT_MIN: Duration = Duration::from_secs(30);
+
+/// Everything a boot asks for, in order.
+#[derive(Debug)]
+pub struct Experiment<'a, 'vm> {
+    /// The guest.
+    pub guest: Guest<'vm>,
+    /// Shows how far it has come.
+    pub progress: &'a mut Progress,
+    /// Takes what is measured.
+    pub results: &'a mut Results,
+    /// Rounds a cell.
+    pub rounds: u32,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Virtual CPUs.
+    pub vcpus: usize,
+}
+
+impl Experiment<'_, '_> {
+    /// Runs the boot's plan.
+    ///
+    /// # Errors
+    /// The first thing that could not be carried out; results so far are kept.
+    pub fn run(&mut self, boot: &Boot) -> Result<(), Error> {
+        boot.modes.iter().try_for_each(|plan| self.mode(plan))
+    }
+
+    fn mode(&mut self, plan: &ModePlan) -> Result<(), Error> {
+        self.guest.set_mode(plan.mode)?;
+        for &owner in &plan.owners {
+            self.cell(plan.mode, owner)?;
+        }
+        if plan.unassisted > 0 {
+            self.unassisted(plan.mode, plan.unassisted)?;
+        }
+        plan.rpc.iter().try_for_each(|&rpc| self.rpc(plan.mode, rpc))
+    }
+
+    fn cell(&mut self, mode: Mode, owner: Owner) -> Result<(), Error> {
+        let mut stage = self.progress.stage(Stage::Run(format!("{mode}, {owner}")));
+        self.guest.start_owner(owner)?;
+        let request = Request::Strike(StrikeRun {
+            seed: self.seed,
+            rounds: self.rounds,
+            flow: self.guest.flow(),
+            starter: if owner == Owner::Watchdog { Starter::GroHeld } else { Starter::Udp },
+            stuck_us: STUCK_US,
+        });
+        let report = match self.guest.run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))? {
+            Reply::Strike(report) => report,
+            other => return Err(reply("strike", &other)),
+        };
+        self.guest.stop_owner(owner)?;
+        let cell = Cell::new(owner, self.vcpus, mode, &report);
+        stage.done(format!("{} of {} lost", cell.lost, cell.rounds));
+        self.results.cells.push(cell);
+        Ok(())
+    }
+
+    fn unassisted(&mut self, mode: Mode, packets: u32) -> Result<(), Error> {
+        let mut stage = self.progress.stage(Stage::Run(format!("{mode}, unassisted")));
+        self.guest.start_owner(Owner::BusyPoll)?;
+        let run = RandomRun { seed: self.seed, packets, gap_us: GAP_US, flow: self.guest.flow() };
+        let request = Request::Random(run);
+        let report = match self.guest.run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))? {
+            Reply::Random(report) => report,
+            other => return Err(reply("random", &other)),
+        };
+        self.guest.stop_owner(Owner::BusyPoll)?;
+        stage.done(format!("{} of {} lost", report.lost, report.sent));
+        self.results.unassisted.push(Unassisted::new(mode, self.vcpus, &report));
+        Ok(())
+    }
+
+    fn rpc(&mut self, mode: Mode, plan: RpcPlan) -> Result<(), Error> {
+        let struck = if plan.strike_per_mille == 0 { "unassisted " } else { "" };
+        let mut stage = self.progress.stage(Stage::Run(format!("{mode}, {struck}RPC")));
+        self.guest.start_server()?;
+        let watch = WatchRun { seed: self.seed, port: RPC_PORT, strike_per_mille: plan.strike_per_mille };
+        match self.guest.vm().device(&Request::WatchStart(watch))? {
+            Reply::WatchStarted => {}
+            other => return Err(reply("watch", &other)),
+        }
+        let client = ClientConfig {
+            server: SocketAddrV4::new(self.guest.vm().link().guest_ip, RPC_PORT),
+            requests: plan.requests,
+            seed: self.seed,
+            think_us: THINK_US,
+            limit: RPC_RUN_LIMIT_MIN.max(RPC_LIMIT * plan.requests),
+        };
+        let exchanges = run_client(&client, |done| stage.at(done.into(), plan.requests.into()));
+        // The watch ends whatever came of the client, or the device would go on striking.
+        let watched = stop_watch(self.guest.vm());
+        self.guest.vm().check("the RPCs")?;
+        let (exchanges, watched) = (exchanges?, watched?);
+        self.guest.stop_server()?;
+        let run = RpcRun::new(mode, self.vcpus, plan, &latencies(&exchanges)?, &watched);
+        stage.done(format!("{} of {} over 100 ms", run.over_100ms, run.requests));
+        self.results.rpc.push(run);
+        Ok(())
+    }
+}
+
+fn stop_watch(vm: &mut Vm) -> Result<WatchReport, Error> {
+    match vm.device_run(&Request::WatchStop, PATIENCE, &mut |_, _| ())? {
+        Reply::Watch(report) => Ok(report),
+        other => Err(reply("watch", &other)),
+    }
+}
+
+fn reply(run: &'static str, reply: &Reply) -> Error {
+    Error::Reply { run, reply: format!("{reply:?}") }
+}

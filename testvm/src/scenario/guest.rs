@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The guest as the experiments see it: modes and owners instead of files and modules.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use guest_agent::protocol::Request;
+use tsnic::control::protocol::{self as device, Flow, Status};
+
+use super::error::Error;
+use super::plan::{Mode, Owner};
+use crate::initramfs::Initramfs;
+use crate::vm::Vm;
+
+/// The guest's interface.
+const NIC: &str = "eth0";
+/// The guest's UDP port for generated packets.
+const UDP_PORT: u16 = 7000;
+/// The guest's TCP port for RPCs.
+pub const RPC_PORT: u16 = 7001;
+/// `SO_BUSY_POLL` of every busy poller. Long enough that the starter's own poll is over when it ends.
+const BUSY_POLL_US: u32 = 200;
+/// `gro_flush_timeout` of the watchdog cells. Long enough for the device to see the arm before the watchdog's poll.
+const GRO_FLUSH_TIMEOUT_NS: u32 = 2_000_000;
+/// With two vCPUs the owner of `SCHED` runs on this one.
+const OWNER_CPU: usize = 0;
+/// How long the driver may take to hand its area over and the kernel to finish a livepatch transition.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A booted guest with the driver loaded.
+#[derive(Debug)]
+pub struct Guest<'a> {
+    vm: &'a mut Vm,
+    vcpus: usize,
+    livepatch: String,
+    livepatched: bool,
+    up: bool,
+}
+
+impl<'a> Guest<'a> {
+    /// Loads the driver and the rendezvous module.
+    ///
+    /// # Errors
+    /// The guest refuses a module, or has died.
+    pub fn prepare(vm: &'a mut Vm, files: &Initramfs) -> Result<Self, Error> {
+        let vcpus = vm.ready().cpus;
+        for module in [&files.driver, &files.rendezvous] {
+            vm.command(&insert(module))?;
+        }
+        Ok(Self { vm, vcpus, livepatch: files.livepatch.clone(), livepatched: false, up: false })
+    }
+
+    /// Has the device do a run; see [`Vm::device_run`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run(
+        &mut self,
+        request: &device::Request,
+        patience: Duration,
+        progress: &mut dyn FnMut(u32, u32),
+    ) -> Result<device::Reply, Error> {
+        self.wait_armed()?;
+        Ok(self.vm.device_run(request, patience, progress)?)
+    }
+
+    /// The machine below.
+    pub fn vm(&mut self) -> &mut Vm {
+        self.vm
+    }
+
+    /// Switches the mode: link down, mode, link up, and wait until the device has the driver's area and is armed.
+    ///
+    /// # Errors
+    /// The guest refuses, or the driver does not hand over its area.
+    pub fn set_mode(&mut self, mode: Mode) -> Result<(), Error> {
+        self.link_down()?;
+        let wanted = mode == Mode::Livepatch;
+        if wanted != self.livepatched {
+            if wanted {
+                self.vm.command(&insert(&self.livepatch))?;
+                self.livepatch_settled("1")?;
+            } else {
+                self.write("/sys/kernel/livepatch/tsnic_livepatch/enabled", "0")?;
+                self.livepatch_gone()?;
+                self.vm.command(&Request::RemoveModule { name: "tsnic_livepatch".into() })?;
+            }
+            self.livepatched = wanted;
+        }
+        let irq_mode = if mode == Mode::Prefix { "prefix" } else { "fixed" };
+        self.write("/sys/module/tsnic/parameters/irq_mode", irq_mode)?;
+        self.link_up()
+    }
+
+    /// Raises the link and waits for the hand-over.
+    ///
+    /// # Errors
+    /// As [`Self::set_mode`].
+    pub fn link_up(&mut self) -> Result<(), Error> {
+        let link = self.vm.link();
+        let request = Request::LinkUp {
+            name: NIC.into(),
+            ip: link.guest_ip,
+            prefix_len: link.prefix_len,
+            neighbours: vec![(link.host_ip, link.host_mac), (peer_ip(link.guest_ip), PEER_MAC)],
+        };
+        self.vm.command(&request)?;
+        self.up = true;
+        if self.vcpus > 1 {
+            let irq = self.vm.rx_irq().into();
+            self.vm.command(&Request::IrqAffinity { irq, cpu: self.irq_cpu() })?;
+        }
+        self.vm.command(&Request::HwTimestamps { name: NIC.into() })?;
+        self.wait_armed()
+    }
+
+    /// Takes the link down.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn link_down(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.up) {
+            self.vm.command(&Request::LinkDown { name: NIC.into() })?;
+        }
+        Ok(())
+    }
+
+    /// Sets the guest up so that `owner` takes `SCHED` after each starter, and starts the receiver.
+    ///
+    /// With two vCPUs the poll has to run on the CPU that the interrupt is *not* bound to. A busy poller polls where it
+    /// runs; the other two go through a NAPI thread that is bound there.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn start_owner(&mut self, owner: Owner) -> Result<(), Error> {
+        match owner {
+            Owner::BusyPoll => {}
+            Owner::Driver => self.write(FAIL_REFILL, "1")?,
+            Owner::Watchdog => self.write(FLUSH_TIMEOUT, &GRO_FLUSH_TIMEOUT_NS.to_string())?,
+        }
+        if owner != Owner::BusyPoll && self.vcpus > 1 {
+            self.write(THREADED, "1")?;
+            self.vm.command(&Request::PinThread { comm_prefix: format!("napi/{NIC}-"), cpu: OWNER_CPU })?;
+        }
+        self.start_receiver(if owner == Owner::BusyPoll { BUSY_POLL_US } else { 0 })
+    }
+
+    /// Undoes [`Self::start_owner`]; the datagrams received.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn stop_owner(&mut self, owner: Owner) -> Result<u64, Error> {
+        let received = self.vm.count(&Request::ReceiverStop)?;
+        if owner != Owner::BusyPoll && self.vcpus > 1 {
+            self.write(THREADED, "0")?;
+        }
+        match owner {
+            Owner::BusyPoll => {}
+            Owner::Driver => self.write(FAIL_REFILL, "0")?,
+            Owner::Watchdog => self.write(FLUSH_TIMEOUT, "0")?,
+        }
+        Ok(received)
+    }
+
+    /// Starts a receiver of the flow that generated packets belong to; 0: without busy polling.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn start_receiver(&mut self, busy_poll_us: u32) -> Result<(), Error> {
+        let flow = self.flow();
+        Ok(self.vm.command(&Request::ReceiverStart {
+            local: (flow.guest_ip, flow.guest_port),
+            peer: (flow.peer_ip, flow.peer_port),
+            busy_poll_us,
+            cpu: OWNER_CPU,
+        })?)
+    }
+
+    /// Starts the RPC server, busy polling.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn start_server(&mut self) -> Result<(), Error> {
+        let local = (self.vm.link().guest_ip, RPC_PORT);
+        Ok(self.vm.command(&Request::RpcStart { local, busy_poll_us: BUSY_POLL_US, cpu: OWNER_CPU })?)
+    }
+
+    /// Stops the RPC server; the requests it served.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn stop_server(&mut self) -> Result<u64, Error> {
+        Ok(self.vm.count(&Request::RpcStop)?)
+    }
+
+    /// Where generated packets come from and go to.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let link = self.vm.link();
+        Flow {
+            guest_mac: link.guest_mac,
+            guest_ip: link.guest_ip,
+            guest_port: UDP_PORT,
+            peer_mac: PEER_MAC,
+            peer_ip: peer_ip(link.guest_ip),
+            peer_port: UDP_PORT,
+        }
+    }
+
+    /// Waits until the device has an area, is armed, and the driver has consumed everything.
+    ///
+    /// # Errors
+    /// It does not come about; the state that was seen instead is in the message.
+    pub fn wait_armed(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        loop {
+            let status = self.vm.device_status()?;
+            if status.area.is_some() && status.armed && status.ci == status.produced {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::NotArmed(Box::new(status)));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn irq_cpu(&self) -> usize {
+        self.vcpus - 1
+    }
+
+    fn write(&mut self, path: &str, value: &str) -> Result<(), Error> {
+        Ok(self.vm.command(&Request::WriteFile { path: path.into(), value: value.into() })?)
+    }
+
+    /// The transition of a livepatch is over when every task has left the old code.
+    fn livepatch_settled(&mut self, enabled: &'static str) -> Result<(), Error> {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        while self.livepatch_file("enabled")? != enabled || self.livepatch_file("transition")? != "0" {
+            if Instant::now() >= deadline {
+                return Err(Error::Livepatch);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// A disabled livepatch is over when the kernel has taken its directory away.
+    fn livepatch_gone(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        while self.livepatch_file("transition").is_ok() {
+            if Instant::now() >= deadline {
+                return Err(Error::Livepatch);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn livepatch_file(&mut self, file: &str) -> Result<String, Error> {
+        Ok(self.vm.text(&Request::ReadFile { path: format!("/sys/kernel/livepatch/tsnic_livepatch/{file}") })?)
+    }
+}
+
+const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x77];
+
+/// The imaginary peer of generated packets: on the guest's network, but nobody.
+fn peer_ip(guest: Ipv4Addr) -> Ipv4Addr {
+    let [a, b, c, _] = guest.octets();
+    Ipv4Addr::new(a, b, c, 77)
+}
+
+const FAIL_REFILL: &str = "/sys/module/tsnic/parameters/fail_refill";
+const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
+const THREADED: &str = "/sys/class/net/eth0/threaded";
+
+fn insert(path: &str) -> Request {
+    Request::InsertModule { path: path.into(), params: String::new() }
+}
+
+/// What an error message says of a state that is not armed.
+pub(super) fn state(status: &Status) -> String {
+    let area = status.area.map_or("no queue area".into(), |generation| format!("queue area {generation}"));
+    format!(
+        "{area}, produced {}, signaled {}, consumed {}, {}armed",
+        status.produced,
+        status.signaled,
+        status.ci,
+        if status.armed { "" } else { "not " }
+    )
+}
