@@ -24,6 +24,7 @@ use crate::wire::{WireConfig, WireParseError};
 /// Any virtio-net driver works. The tsnic driver also gets hardware timestamps, and the interrupts of a NIC whose driver
 /// arms them one at a time.
 #[derive(Clone, Debug, Parser)]
+#[expect(clippy::doc_markdown, reason = "these comments are the text of --help")]
 #[command(name = "tsnic", version, verbatim_doc_comment, max_term_width = 100, after_long_help = AFTER_HELP)]
 pub struct Args {
     /// vhost-user socket to listen on. Made at the start, removed at the end.

@@ -211,4 +211,4 @@ impl<'m> Area<'m> {
 
 const CAPABILITIES: u32 = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS;
 
-const _: () = assert!(offset::VERSION % 4 == 0 && offset::PAIR == offset::VERSION + 2);
+const _: () = assert!(offset::VERSION.is_multiple_of(4) && offset::PAIR == offset::VERSION + 2);

@@ -111,7 +111,10 @@ impl<'m> Chain<'m> {
                     return Err(ChainError::Indirect { index });
                 }
                 let entries = len as usize / size_of::<Descriptor>();
-                if len as usize % size_of::<Descriptor>() != 0 || entries == 0 || entries > MAX_RING_SIZE.into() {
+                if !(len as usize).is_multiple_of(size_of::<Descriptor>())
+                    || entries == 0
+                    || entries > MAX_RING_SIZE.into()
+                {
                     return Err(ChainError::IndirectSize { bytes: len });
                 }
                 table =
@@ -148,14 +151,15 @@ impl<'m> Chain<'m> {
         total(&self.writable)
     }
 
-    /// Copies as much as there is from the readable part, `skip` bytes in, to `target`. Returns the bytes copied.
-    pub fn read(&self, skip: usize, target: &mut [u8]) -> usize {
+    /// Copies from the readable part, `skip` bytes in, to `target`. What the chain is too short for stays as it was.
+    pub fn read(&self, skip: usize, target: &mut [u8]) {
         each_piece(&self.readable, skip, target.len(), |slice, at, done, len| {
             slice.read(&mut target[done..done + len], at).unwrap_or(0)
-        })
+        });
     }
 
     /// Copies as much of `source` as there is room for into the writable part, `skip` bytes in. Returns the bytes copied.
+    #[must_use]
     pub fn write(&self, skip: usize, source: &[u8]) -> usize {
         each_piece(&self.writable, skip, source.len(), |slice, at, done, len| {
             slice.write(&source[done..done + len], at).unwrap_or(0)

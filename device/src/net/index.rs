@@ -26,9 +26,9 @@ impl RingSize {
         self.0
     }
 
-    /// Entries, as a length.
+    /// Entries, to count or index with.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn entries(self) -> usize {
         self.0 as usize
     }
 }
@@ -113,8 +113,8 @@ mod tests {
         #[test]
         fn slots_stay_inside_and_follow_one_another(start: u16, size in size()) {
             let (here, next) = (Index(start).slot(size), Index(start).plus(1).slot(size));
-            prop_assert!(here < size.len());
-            prop_assert_eq!(next, (here + 1) % size.len());
+            prop_assert!(here < size.entries());
+            prop_assert_eq!(next, (here + 1) % size.entries());
         }
 
         #[test]

@@ -69,6 +69,21 @@ struct Running {
     broken: bool,
 }
 
+/// Frames read from the wire and not yet published.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub frames: VecDeque<Frame>,
+    /// The last of them is a request.
+    pub request: bool,
+}
+
+impl Held {
+    /// The adversary is to be shown these before more are read.
+    pub fn is_full(&self) -> bool {
+        self.request || self.frames.len() >= run::HELD_FRAMES_MAX as usize
+    }
+}
+
 /// A queue area in use.
 #[derive(Debug)]
 pub(super) struct AreaState {
@@ -97,10 +112,7 @@ pub struct Pair {
     pub(super) wire: Box<dyn Wire>,
     pub(super) wire_cut: bool,
     pub(super) wire_policy: run::Wire,
-    /// Frames read from the wire and not yet published.
-    pub(super) held: VecDeque<Frame>,
-    /// The last of them is a request.
-    pub(super) held_request: bool,
+    pub(super) held: Held,
     pub(super) counters: Counters,
     refusal_logged: bool,
     /// Scratch space.
@@ -125,8 +137,7 @@ impl Pair {
             wire,
             wire_cut: false,
             wire_policy: run::Wire::Open,
-            held: VecDeque::new(),
-            held_request: false,
+            held: Held::default(),
             counters: Counters::default(),
             refusal_logged: false,
             rx_frame: Frame::default(),

@@ -97,15 +97,15 @@ pub struct Ring<'m> {
     staged: u16,
     /// Available entries known to be there and not taken.
     ready: u16,
-    descriptors: VolatileArrayRef<'m, Descriptor>,
+    descriptor_table: VolatileArrayRef<'m, Descriptor>,
     available_flags: &'m AtomicU16,
     available_index: &'m AtomicU16,
-    available_ring: VolatileArrayRef<'m, Le16>,
+    available_entries: VolatileArrayRef<'m, Le16>,
     used_event: &'m AtomicU16,
     used_flags: &'m AtomicU16,
     used_index: &'m AtomicU16,
     /// `struct virtq_used_elem`: head in the low half, length in the high half.
-    used_ring: VolatileArrayRef<'m, Le64>,
+    used_entries: VolatileArrayRef<'m, Le64>,
     available_event: &'m AtomicU16,
 }
 
@@ -115,7 +115,7 @@ impl<'m> Ring<'m> {
     /// # Errors
     /// When a part of the ring is not aligned guest memory.
     pub fn open(view: &GuestView<'m>, config: RingConfig, state: RingState) -> Result<Self, RingError> {
-        let entries = config.size.len();
+        let entries = config.size.entries();
         let layout = |part| move |source| RingError::Layout { part, source };
         let aligned = |part, address: u64, alignment: u64, len| {
             if address.is_multiple_of(alignment) { Ok(()) } else { Err(layout(part)(MemoryError { address, len })) }
@@ -130,14 +130,16 @@ impl<'m> Ring<'m> {
             state,
             staged: 0,
             ready: 0,
-            descriptors: view.array(config.descriptors, entries).map_err(layout("Descriptor table"))?,
+            descriptor_table: view.array(config.descriptors, entries).map_err(layout("Descriptor table"))?,
             available_flags: available(0)?,
             available_index: available(2)?,
-            available_ring: view.array(config.available.wrapping_add(4), entries).map_err(layout("Available ring"))?,
+            available_entries: view
+                .array(config.available.wrapping_add(4), entries)
+                .map_err(layout("Available ring"))?,
             used_event: available(4 + 2 * entries as u64)?,
             used_flags: used(0)?,
             used_index: used(2)?,
-            used_ring: view.array(config.used.wrapping_add(4), entries).map_err(layout("Used ring"))?,
+            used_entries: view.array(config.used.wrapping_add(4), entries).map_err(layout("Used ring"))?,
             available_event: used(4 + 8 * entries as u64)?,
         })
     }
@@ -192,11 +194,11 @@ impl<'m> Ring<'m> {
         if self.ready()? == 0 {
             return Ok(false);
         }
-        let head = u16::from(self.available_ring.load(self.state.next_avail.slot(self.config.size)));
+        let head = u16::from(self.available_entries.load(self.state.next_avail.slot(self.config.size)));
         self.state.next_avail = self.state.next_avail.plus(1);
         self.ready -= 1;
         let rules = ChainRules { size: self.config.size, indirect: self.config.indirect };
-        chain.walk(view, self.descriptors, head, rules).map_err(|source| RingError::Chain { head, source })?;
+        chain.walk(view, self.descriptor_table, head, rules).map_err(|source| RingError::Chain { head, source })?;
         Ok(true)
     }
 
@@ -209,7 +211,7 @@ impl<'m> Ring<'m> {
     /// Stages the used entry of a chain: `len` bytes were written into it.
     pub fn put_used(&mut self, head: u16, len: u32) {
         let entry = u64::from(head) | u64::from(len) << 32;
-        self.used_ring.store(self.state.next_used.slot(self.config.size), entry.into());
+        self.used_entries.store(self.state.next_used.slot(self.config.size), entry.into());
         self.state.next_used = self.state.next_used.plus(1);
         self.staged += 1;
     }

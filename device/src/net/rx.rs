@@ -63,14 +63,15 @@ impl<'m> Receiver<'m> {
             if done == frame.len() {
                 break;
             }
-            if !features.mergeable() || self.taken.len() == ring.size().len() {
+            if !features.mergeable() || self.taken.len() == ring.size().entries() {
                 ring.unpop(self.taken.len() as u16);
                 return Ok(Delivery::TooBig);
             }
         }
         header.num_buffers = (self.taken.len() as u16).into();
         debug_assert!(header_len <= HEADER_LEN);
-        self.first.write(0, &header.as_bytes()[..header_len]);
+        let written = self.first.write(0, &header.as_bytes()[..header_len]);
+        debug_assert_eq!(written, header_len, "its room has been checked");
         for &(head, len) in &self.taken {
             ring.put_used(head, len);
         }

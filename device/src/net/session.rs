@@ -18,7 +18,7 @@ use crate::clock::Instant;
 use crate::irq::queue::{Request, RxIrq};
 use crate::irq::request::is_request;
 use crate::irq::run::{
-    Actions, AreaView, Generated, HELD_FRAMES_MAX, HeldFrames, Here, Observation, Progress, Publish, Published, Wire,
+    Actions, AreaView, Generated, HeldFrames, Here, Observation, Progress, Publish, Published, Wire,
 };
 use crate::wire::{Frame, frames};
 
@@ -265,8 +265,7 @@ impl<'m, 's> Session<'m, 's> {
 
     /// Serves the control socket and asks the adversary.
     fn step(&mut self, now: Instant) -> Actions {
-        let Pair { area, adversary, control, queues, counters, held, held_request, commands_wait, .. } =
-            &mut *self.pair;
+        let Pair { area, adversary, control, queues, counters, held, commands_wait, .. } = &mut *self.pair;
         let seen = Observation {
             area: area.as_ref().filter(|_| self.cells.is_some()).map(|area| AreaView {
                 generation: area.generation,
@@ -274,7 +273,7 @@ impl<'m, 's> Session<'m, 's> {
                 progress: self.progress,
                 here: self.here,
             }),
-            held: HeldFrames { count: held.len() as u32, request: *held_request },
+            held: HeldFrames { count: held.frames.len() as u32, request: held.request },
         };
         if std::mem::take(commands_wait) {
             control.serve(adversary, now, &seen, || status(queues, area.as_ref(), counters));
@@ -331,19 +330,19 @@ impl<'m, 's> Session<'m, 's> {
     /// Publishes every frame held back; `None` when there were none, or buffers ran out.
     fn release(&mut self) -> Result<Option<Published>, RingError> {
         let mut latest = None;
-        while let Some(mut frame) = self.pair.held.pop_front() {
+        while let Some(mut frame) = self.pair.held.frames.pop_front() {
             let timestamp = Instant::now();
             match self.stage(&mut frame, timestamp)? {
                 Staged::Done => latest = Some(timestamp),
                 Staged::Dropped => {}
                 Staged::NoBuffers => {
-                    self.pair.held.push_front(frame);
+                    self.pair.held.frames.push_front(frame);
                     self.flush();
                     return Ok(None);
                 }
             }
         }
-        self.pair.held_request = false;
+        self.pair.held.request = false;
         self.flush();
         Ok(latest.and_then(|timestamp| self.published(timestamp)))
     }
@@ -382,14 +381,14 @@ impl<'m, 's> Session<'m, 's> {
     fn hold(&mut self) -> Pass {
         let port = self.pair.adversary.request_port();
         let mut pass = Pass::Quiet;
-        while !self.pair.held_request && self.pair.held.len() < HELD_FRAMES_MAX as usize && self.next_frame() {
+        while !self.pair.held.is_full() && self.next_frame() {
             let frame = std::mem::take(&mut self.pair.rx_frame);
-            self.pair.held_request = port.is_some_and(|port| is_request(&frame.bytes, port));
-            self.pair.held.push_back(frame);
+            self.pair.held.request = port.is_some_and(|port| is_request(&frame.bytes, port));
+            self.pair.held.frames.push_back(frame);
             pass = Pass::Changed;
         }
         let due = self.pair.wire.due();
-        if !self.pair.held_request && self.pair.held.len() < HELD_FRAMES_MAX as usize {
+        if !self.pair.held.is_full() {
             self.wake_at(due);
         }
         pass
@@ -398,9 +397,9 @@ impl<'m, 's> Session<'m, 's> {
     /// Lets frames through to the guest.
     fn open_wire(&mut self) -> Result<Pass, RingError> {
         let mut starved = false;
-        if !self.pair.held.is_empty() && self.rx.is_some() {
+        if !self.pair.held.frames.is_empty() && self.rx.is_some() {
             self.release()?;
-            starved = !self.pair.held.is_empty();
+            starved = !self.pair.held.frames.is_empty();
         }
         let port = self.pair.adversary.request_port();
         let (mut taken, mut unpublished) = (0, 0);
@@ -429,7 +428,7 @@ impl<'m, 's> Session<'m, 's> {
                 Staged::Done => unpublished += 1,
                 Staged::NoBuffers if self.pair.wire.waits() => {
                     let frame = std::mem::take(&mut self.pair.rx_frame);
-                    self.pair.held.push_front(frame);
+                    self.pair.held.frames.push_front(frame);
                     starved = true;
                 }
                 Staged::NoBuffers => self.pair.counters.rx_no_buffers += 1,

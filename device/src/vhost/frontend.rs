@@ -80,8 +80,11 @@ impl Connection {
             None | Some(Ok(())) => Ok(()),
             Some(Err(DaemonError::HandleRequest(error))) => match error {
                 // How a front end that leaves looks from here.
-                VhostError::Disconnected | VhostError::PartialMessage | VhostError::SocketBroken(_) => Ok(()),
-                VhostError::SocketError(_) | VhostError::SocketRetry(_) => Ok(()),
+                VhostError::Disconnected
+                | VhostError::PartialMessage
+                | VhostError::SocketBroken(_)
+                | VhostError::SocketError(_)
+                | VhostError::SocketRetry(_) => Ok(()),
                 error => Err(ConnectionError::Protocol(error)),
             },
             Some(Err(error)) => Err(ConnectionError::Daemon(error)),
@@ -110,4 +113,44 @@ fn private_pair() -> io::Result<(UnixStream, UnixListener)> {
     let listener = UnixListener::bind(&path)?;
     let stream = UnixStream::connect(&path)?;
     Ok((stream, listener))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+    use crate::control::seam::seam;
+    use crate::irq::moderation::Limits;
+    use crate::net::pair::Pair;
+    use crate::wire::generator::{Generator, GeneratorConfig};
+
+    /// `SET_VRING_ENABLE` of queue 0, then `GET_FEATURES`, which is answered by 20 bytes.
+    const EARLY_ENABLE: [u8; 32] =
+        [18, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+
+    fn backend() -> Arc<Backend> {
+        let (_, worker) = seam().unwrap();
+        let wire = Generator::new(&GeneratorConfig::default(), 0);
+        Arc::new(Backend::new(vec![Pair::new(0, Box::new(wire), worker, Limits::default())]).unwrap())
+    }
+
+    #[test]
+    fn an_early_enable_needs_the_relay() {
+        let backend = backend();
+        let (mut vmm, listener) = private_pair().unwrap();
+        let mut daemon = VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory()).unwrap();
+        daemon.start(&mut Listener::from(listener)).unwrap();
+        vmm.write_all(&EARLY_ENABLE).unwrap();
+        assert!(vmm.read_exact(&mut [0; 20]).is_err(), "the daemon has learned it: the relay can go");
+        drop(daemon);
+        backend.close_exit_events();
+
+        let (front, mut vmm) = UnixStream::pair().unwrap();
+        let connection = Connection::start(&backend, front).unwrap();
+        vmm.write_all(&EARLY_ENABLE).unwrap();
+        vmm.read_exact(&mut [0; 20]).unwrap();
+        drop(vmm);
+        connection.finish().unwrap();
+    }
 }

@@ -8,11 +8,11 @@
 //! message. The real one comes later and replaces it.
 //!
 //! The relay can go, and the daemon be given the front end's socket, when a version of the two crates accepts
-//! `SET_VRING_ENABLE` before `SET_FEATURES`. The test `an_early_enable_needs_the_relay` in `tests/session.rs` fails then.
+//! `SET_VRING_ENABLE` before `SET_FEATURES`. The test `an_early_enable_needs_the_relay` fails then.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -179,7 +179,7 @@ fn receive(from: &UnixStream, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::R
 
 /// Sends all bytes, the descriptors with the first of them.
 fn send_all(to: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
-    let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let mut done = 0;
     while done < bytes.len() {

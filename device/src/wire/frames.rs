@@ -17,6 +17,9 @@ const SEGMENT_LEN: u32 = 64;
 
 /// A UDP datagram from the flow's peer to the guest. The payload begins with `serial`, little-endian, and has `len` bytes,
 /// at least 4 and at most 65,000 of them.
+///
+/// # Panics
+/// Never: every such datagram fits into a frame.
 #[must_use]
 pub fn udp(flow: &Flow, serial: u32, len: u16) -> Frame {
     let payload = payload(serial, len.clamp(4, 65_000).into());
@@ -30,6 +33,9 @@ pub fn udp(flow: &Flow, serial: u32, len: u16) -> Frame {
 
 /// A TCP segment that GRO holds back (ACK only, payload, DF, right checksums) to an address that is not the guest's, so
 /// that the stack drops it once GRO lets go of it.
+///
+/// # Panics
+/// Never: every such segment fits into a frame.
 #[must_use]
 pub fn gro_held(flow: &Flow, serial: u32) -> Frame {
     let payload = payload(serial, SEGMENT_LEN as usize);

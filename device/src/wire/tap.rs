@@ -150,9 +150,8 @@ impl Tap {
         unsafe { tun_set_iff(fd, &raw const request) }
             .map_err(|error| OpenError::Attach { name: name.0.clone(), source: error.into() })?;
         let set = |what| move |error: nix::Error| OpenError::Set { what, name: name.0.clone(), source: error.into() };
-        let header_len = HEADER_LEN as libc::c_int;
         // SAFETY: TUNSETVNETHDRSZ reads one int from the pointer, which is to one that lives until the call returns.
-        unsafe { tun_set_vnet_hdr_sz(fd, &raw const header_len) }.map_err(set("the header length"))?;
+        unsafe { tun_set_vnet_hdr_sz(fd, &raw const HEADER_SIZE) }.map_err(set("the header length"))?;
         // SAFETY: TUNSETVNETLE reads one int from the pointer, which is to one that lives until the call returns.
         unsafe { tun_set_vnet_le(fd, &raw const ONE) }.map_err(set("the header's byte order"))?;
         Ok(Self { file, name: name.clone(), readable: true })
@@ -160,6 +159,10 @@ impl Tap {
 }
 
 static ONE: libc::c_int = 1;
+
+static HEADER_SIZE: libc::c_int = 12;
+
+const _: () = assert!(HEADER_LEN == 12);
 
 impl Wire for Tap {
     fn event(&self) -> Option<BorrowedFd<'_>> {
@@ -212,7 +215,7 @@ impl Wire for Tap {
     }
 
     fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()> {
-        let offload = if allow { libc::TUN_F_CSUM as libc::c_int } else { 0 };
+        let offload = if allow { libc::TUN_F_CSUM.cast_signed() } else { 0 };
         // SAFETY: TUNSETOFFLOAD takes its argument by value.
         unsafe { tun_set_offload(self.file.as_raw_fd(), offload) }
             .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", self.name)))?;

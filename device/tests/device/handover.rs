@@ -36,7 +36,7 @@ fn anything_wrong_is_returned_with_length_0_and_leaves_plain_virtio_net() {
         header
     };
     let zero_generation = tsnic_abi::Handover { generation: 0.into(), ..good };
-    let cases: Vec<(&str, Vec<u8>, Vec<(u64, u32)>)> = vec![
+    let cases = [
         ("magic", damaged(0), whole.to_vec()),
         ("version", damaged(4), whole.to_vec()),
         ("pair", damaged(6), whole.to_vec()),
@@ -81,7 +81,7 @@ fn a_ring_longer_than_the_record_array_is_refused() {
 fn a_refused_area_is_not_written() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.write(AREA, &[0xaa; AREA_SIZE as usize]);
+    guest.write(AREA, &vec![0xaa; AREA_SIZE as usize]);
     let header = guest.handover_header();
     assert_eq!(guest.post_handover(&header.as_bytes()[..39], &[(AREA, AREA_SIZE)]), 0);
     device.host.send(&frame(1, 64));

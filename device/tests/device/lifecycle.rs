@@ -81,7 +81,7 @@ fn an_area_is_forgotten_when_the_queues_start_from_0() {
     guest.hand_over();
     traffic(&device, &mut guest, 1);
     guest.stop_queues();
-    guest.write(AREA, &[0; 32768]);
+    guest.write(AREA, &vec![0; 32768]);
     guest.reset_rings();
     guest.share_memory();
     guest.start_queues(0, 0);

@@ -45,7 +45,7 @@ impl DriverQueue {
             free: (0..size).rev().collect(),
             chains: HashMap::new(),
         };
-        memory.write_slice(&[0; 0x8000], GuestAddress(base)).unwrap();
+        memory.write_slice(&vec![0; 0x8000], GuestAddress(base)).unwrap();
         queue.store(queue.available + 2, start);
         queue.store(queue.used + 2, start);
         queue.set_used_event(start);
