@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `testvm boot`: a guest with the device and nothing else, to see that everything a run needs works.
+//! `testvm boot`: a guest with the device and its driver, to see that everything a run needs works.
 
 use std::thread::sleep;
+
+use guest_agent::protocol::Request;
 
 use crate::config::Machine;
 use crate::interrupt;
@@ -11,6 +13,9 @@ use crate::progress::Progress;
 use crate::verdict::Verdict;
 use crate::vm::VmConfig;
 
+/// The guest's interface.
+const NIC: &str = "eth0";
+
 /// Boot, show what came up, and power off; with `hold` only after Ctrl-C.
 ///
 /// # Errors
@@ -19,6 +24,15 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
     let mut progress = Progress::new();
     let mut lab = Lab::prepare(machine, &mut progress)?;
     let mut vm = lab.boot(&VmConfig { vcpus, ..VmConfig::default() }, &mut progress)?;
+    vm.command(&Request::InsertModule { path: lab.initramfs.driver.clone(), params: String::new() })?;
+    let link = vm.link();
+    let link_up = Request::LinkUp {
+        name: NIC.to_owned(),
+        ip: link.guest_ip,
+        prefix_len: link.prefix_len,
+        neighbours: vec![(link.host_ip, link.host_mac)],
+    };
+    vm.command(&link_up)?;
     let status = vm.device_status()?;
     println!(
         "guest      Linux {}, {} CPUs, ready after {:.2} s",
@@ -28,10 +42,11 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
     );
     println!("qemu       {} ({}: {})", lab.qemu.version, lab.qemu.accel, lab.qemu.accel_reason);
     println!(
-        "device     process {}, {} KiB, ring running: {}",
+        "device     process {}, {} KiB; rings {}, queue area {}",
         vm.device_pid(),
         vm.device_memory_kib()?,
-        status.running
+        if status.running { "running" } else { "stopped" },
+        status.area.map_or_else(|| "none".to_owned(), |generation| format!("generation {generation}")),
     );
     while hold && !interrupt::requested() {
         vm.check("the guest is held")?;

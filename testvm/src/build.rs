@@ -57,8 +57,6 @@ pub struct DriverModules {
 /// A cold build of everything takes one to three minutes on two cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
-
 /// Builds from one checkout into one target directory.
 #[derive(Debug)]
 pub struct Builder<'a> {
@@ -76,7 +74,9 @@ impl Builder<'_> {
     /// # Errors
     /// Cargo fails.
     pub fn device(&self, tick: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
-        self.cargo("The device", self.target, &["-p", "tsnic"], None, tick)?;
+        // Together with testvm, as scripts/repro builds them: cargo chooses the features of shared dependencies by what is built
+        // together, and would otherwise compile some of them twice.
+        self.cargo("The device", &["build", "-p", "testvm", "-p", "tsnic"], &[], tick)?;
         product(self.target.join("release/tsnic"))
     }
 
@@ -85,11 +85,10 @@ impl Builder<'_> {
     /// # Errors
     /// Cargo fails.
     pub fn agent(&self, tick: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
-        // A directory of its own: other flags would make cargo build everything anew in the shared one, each time.
-        let target = self.target.join("agent");
-        let flags = "-C target-feature=+crt-static -C strip=symbols";
-        self.cargo("The guest agent", &target, &["-p", "guest-agent", "--target", AGENT_TARGET], Some(flags), tick)?;
-        product(target.join(AGENT_TARGET).join("release/guest-agent"))
+        // Only the program itself gets the flags, so its dependencies are compiled but once for all.
+        let flags = ["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"];
+        self.cargo("The guest agent", &["rustc", "-p", "guest-agent", "--bin", "guest-agent"], &flags, tick)?;
+        product(self.target.join("release/guest-agent"))
     }
 
     /// The driver and the test modules for `kernel`. The second value tells whether they were there already.
@@ -124,28 +123,12 @@ impl Builder<'_> {
         Ok((modules, false))
     }
 
-    fn cargo(
-        &self,
-        what: &'static str,
-        target: &Path,
-        args: &[&str],
-        flags: Option<&str>,
-        tick: &mut dyn FnMut(&str),
-    ) -> Result<(), Error> {
+    fn cargo(&self, what: &'static str, args: &[&str], last: &[&str], tick: &mut dyn FnMut(&str)) -> Result<(), Error> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
-        command.args(["build", "--release", "--locked", "--color", "never"]).args(args).current_dir(self.source);
-        command.env("CARGO_TARGET_DIR", target);
-        // What a `cargo run` or `cargo test` around this process has set is about another package.
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
-            command.env_remove(name);
-        }
-        if let Some(flags) = flags {
-            command.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", flags);
-        }
-        process::run("cargo build", &mut command, BUILD_LIMIT, tick)
-            .map(drop)
-            .map_err(|source| Error::Build { what, source })
+        command.args(args).args(["--release", "--locked", "--color", "never"]).args(last).current_dir(self.source);
+        command.env("CARGO_TARGET_DIR", self.target);
+        process::run("cargo", &mut command, BUILD_LIMIT, tick).map(drop).map_err(|source| Error::Build { what, source })
     }
 
     /// Everything a driver build depends on. A new compiler changes the toolchain's directory or its modification time.
