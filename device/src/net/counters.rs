@@ -69,6 +69,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_counter_is_counted_somewhere() {
+        let sources = [
+            include_str!("pair.rs"),
+            include_str!("session.rs"),
+            include_str!("session/receive.rs"),
+            include_str!("session/transmit.rs"),
+        ];
+        for name in Counters::default().by_name().keys() {
+            let counted = format!("counters.{name} +=");
+            assert!(sources.iter().any(|source| source.contains(&counted)), "nobody counts {name}");
+        }
+    }
+
+    #[test]
     fn every_counter_is_in_the_documentation() {
         let text = include_str!("../../../docs/counters.md");
         for name in Counters::default().by_name().keys() {

@@ -269,6 +269,7 @@ impl Pair {
             running.broken = true;
         }
         self.counters.queues_broken += 1;
+        self.forget_area("a queue is broken");
         let name = if queue == RX { "receive" } else { "transmit" };
         warn!(
             pair = self.number,
@@ -281,8 +282,7 @@ impl Pair {
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.counters.handovers_refused += 1;
         if !std::mem::replace(&mut self.refusal_logged, true) {
-            let cause = std::error::Error::source(refusal);
-            warn!(pair = self.number, error = refusal as &dyn std::error::Error, cause, "Queue area refused");
+            warn!(pair = self.number, error = refusal as &dyn std::error::Error, "Queue area refused");
         }
         self.forget_area("the driver posted another one");
     }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The receive side of a session: frames from the wire into the guest, or held back for the adversary.
+
+use tracing::warn;
+
+use super::Session;
+use crate::clock::Instant;
+use crate::irq::request::is_request;
+use crate::irq::run::{Published, Wire};
+use crate::net::ring::RingError;
+use crate::net::rx::Delivery;
+use crate::wire::Frame;
+
+/// Frames taken from the wire in one session.
+const BUDGET: u32 = 256;
+
+/// Frames published together.
+const BATCH: u32 = 32;
+
+/// What became of a pass over the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Nothing the adversary has to know.
+    Quiet,
+    /// It has to look again.
+    Changed,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Staged {
+    Done,
+    NoBuffers,
+    Dropped,
+}
+
+impl Session<'_, '_> {
+    /// Reads the wire as the adversary allows.
+    pub(super) fn pass_wire(&mut self, wire: Wire) -> Result<Pass, RingError> {
+        match wire {
+            Wire::Shut => Ok(Pass::Quiet),
+            Wire::Hold => Ok(self.hold()),
+            Wire::Open => self.open_wire(),
+        }
+    }
+
+    /// The next frame of the wire, in the pair's scratch frame.
+    fn next_frame(&mut self) -> bool {
+        let pair = &mut *self.pair;
+        if pair.wire_cut {
+            return false;
+        }
+        match pair.wire.receive(Instant::now(), &mut pair.rx_frame) {
+            Ok(received) => received,
+            Err(error) => {
+                pair.wire_cut = true;
+                warn!(%error, "The wire is cut: nothing will come from it any more");
+                false
+            }
+        }
+    }
+
+    /// Reads frames and keeps them, up to and including the next request.
+    fn hold(&mut self) -> Pass {
+        let port = self.pair.adversary.request_port();
+        let mut pass = Pass::Quiet;
+        while !self.pair.held.is_full() && self.next_frame() {
+            let frame = std::mem::take(&mut self.pair.rx_frame);
+            self.pair.held.request = port.is_some_and(|port| is_request(&frame.bytes, port));
+            self.pair.held.frames.push_back(frame);
+            pass = Pass::Changed;
+        }
+        let due = self.pair.wire.due();
+        if !self.pair.held.is_full() {
+            self.wake_at(due);
+        }
+        pass
+    }
+
+    /// Lets frames through to the guest.
+    fn open_wire(&mut self) -> Result<Pass, RingError> {
+        let mut starved = false;
+        if !self.pair.held.frames.is_empty() && self.rx.is_some() {
+            self.release()?;
+            starved = !self.pair.held.frames.is_empty();
+        }
+        let port = self.pair.adversary.request_port();
+        let (mut taken, mut unpublished) = (0, 0);
+        while !starved {
+            if self.pair.wire.waits()
+                && let Some(ring) = &mut self.rx
+                && ring.ready()? == 0
+            {
+                starved = true;
+                break;
+            }
+            if taken == BUDGET {
+                self.again = true;
+                break;
+            }
+            if !self.next_frame() {
+                break;
+            }
+            taken += 1;
+            let mut frame = std::mem::take(&mut self.pair.rx_frame);
+            let request = port.is_some_and(|port| is_request(&frame.bytes, port));
+            let timestamp = Instant::now();
+            let staged = self.stage(&mut frame, timestamp)?;
+            self.pair.rx_frame = frame;
+            match staged {
+                Staged::Done => unpublished += 1,
+                Staged::NoBuffers if self.pair.wire.waits() => {
+                    let frame = std::mem::take(&mut self.pair.rx_frame);
+                    self.pair.held.frames.push_front(frame);
+                    starved = true;
+                }
+                Staged::NoBuffers => self.pair.counters.rx_no_buffers += 1,
+                Staged::Dropped => {}
+            }
+            if request && staged == Staged::Done {
+                self.flush();
+                if let Some(published) = self.published(timestamp) {
+                    self.pair.adversary.request_published(published);
+                    return Ok(Pass::Changed);
+                }
+            }
+            if unpublished == BATCH {
+                self.flush();
+                unpublished = 0;
+            }
+        }
+        self.flush();
+        let due = self.pair.wire.due();
+        self.wake_at(due);
+        self.settle_kicks(starved)
+    }
+
+    /// With buffers at hand a kick of the receive queue says nothing; without, it is what the device waits for.
+    fn settle_kicks(&mut self, starved: bool) -> Result<Pass, RingError> {
+        let Some(ring) = &mut self.rx else { return Ok(Pass::Quiet) };
+        if starved {
+            return Ok(if ring.ask_for_kicks()? { Pass::Changed } else { Pass::Quiet });
+        }
+        // A driver with an area kicks this queue to arm it.
+        if self.cells.is_none() {
+            ring.forgo_kicks();
+        } else {
+            ring.allow_kicks();
+        }
+        Ok(Pass::Quiet)
+    }
+
+    /// Copies a frame into the guest and writes its records. [`Self::flush`] makes it visible.
+    pub(super) fn stage(&mut self, frame: &mut Frame, timestamp: Instant) -> Result<Staged, RingError> {
+        let pair = &mut *self.pair;
+        let Some(ring) = &mut self.rx else {
+            pair.counters.rx_not_running += 1;
+            return Ok(Staged::Dropped);
+        };
+        if !pair.features.guest_csum() && frame.header.complete_checksum(&mut frame.bytes).is_err() {
+            pair.counters.rx_malformed += 1;
+            return Ok(Staged::Dropped);
+        }
+        let completions = match self.receiver.deliver(ring, &self.view, pair.features, frame.header, &frame.bytes)? {
+            Delivery::Staged(completions) => completions,
+            Delivery::NoBuffers => return Ok(Staged::NoBuffers),
+            Delivery::TooBig => {
+                pair.counters.rx_too_big += 1;
+                return Ok(Staged::Dropped);
+            }
+        };
+        pair.counters.rx_frames += 1;
+        pair.counters.rx_bytes += frame.bytes.len() as u64;
+        pair.counters.rx_completions += u64::from(completions);
+        if let (Some(cells), Some(area)) = (&self.cells, &mut pair.area) {
+            area.irq.due(&self.progress);
+            let first = area.irq.interrupts().produced();
+            for offset in 0..completions {
+                cells.record_rx(first.plus(offset.into()), timestamp);
+            }
+            area.irq.published(completions.into(), timestamp);
+        }
+        Ok(Staged::Done)
+    }
+
+    /// Makes staged frames visible to the guest. Interrupts come later: see [`Self::interrupt`].
+    pub(super) fn flush(&mut self) {
+        if let Some(ring) = &mut self.rx {
+            ring.publish();
+        }
+    }
+
+    /// Publishes every frame held back; `None` when there were none, or buffers ran out.
+    pub(super) fn release(&mut self) -> Result<Option<Published>, RingError> {
+        let mut latest = None;
+        while let Some(mut frame) = self.pair.held.frames.pop_front() {
+            let timestamp = Instant::now();
+            match self.stage(&mut frame, timestamp)? {
+                Staged::Done => latest = Some(timestamp),
+                Staged::Dropped => {}
+                Staged::NoBuffers => {
+                    self.pair.held.frames.push_front(frame);
+                    self.flush();
+                    return Ok(None);
+                }
+            }
+        }
+        self.pair.held.request = false;
+        self.flush();
+        Ok(latest.and_then(|timestamp| self.published(timestamp)))
+    }
+
+    pub(super) fn published(&self, timestamp: Instant) -> Option<Published> {
+        let area = self.pair.area.as_ref()?;
+        Some(Published { end: area.irq.interrupts().produced(), timestamp })
+    }
+}

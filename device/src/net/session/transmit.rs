@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The transmit side of a session: frames out of the guest, and the hand-over of a queue area.
+
+use tracing::info;
+use tsnic_abi::Counter;
+
+use super::Session;
+use crate::clock::Instant;
+use crate::irq::queue::RxIrq;
+use crate::net::area::{Area, Refusal, check_hand_over};
+use crate::net::chain::ChainError;
+use crate::net::pair::{AreaState, TX};
+use crate::net::ring::{Ring, RingError};
+use crate::net::tx::{self, Taken};
+
+/// Chains of the transmit queue taken in one session.
+const BUDGET: u32 = 256;
+
+impl<'m> Session<'m, '_> {
+    /// Takes what the guest has to send.
+    pub(super) fn transmit(&mut self) -> Result<(), RingError> {
+        let Some(mut ring) = self.tx.take() else { return Ok(()) };
+        let mut taken = 0;
+        let result = loop {
+            let mut frame = std::mem::take(&mut self.pair.tx_frame);
+            let chain = tx::take(&mut ring, &self.view, &mut self.chain, self.pair.features, &mut frame);
+            self.pair.tx_frame = frame;
+            let chain = match chain {
+                Ok(chain) => chain,
+                Err(error) => break Err(error),
+            };
+            if let Some(chain) = chain {
+                self.transmit_one(&mut ring, &chain);
+                taken += 1;
+                if taken < BUDGET {
+                    continue;
+                }
+                self.again = true;
+            }
+            self.publish_transmitted(&mut ring);
+            match ring.ask_for_kicks() {
+                Ok(true) if !self.again => {}
+                Ok(_) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if result.is_err() {
+            // What was sent before the ring broke is given back all the same.
+            self.publish_transmitted(&mut ring);
+        }
+        self.tx = Some(ring);
+        result
+    }
+
+    fn publish_transmitted(&mut self, ring: &mut Ring<'m>) {
+        ring.publish();
+        if ring.must_tell() {
+            self.pair.counters.tx_interrupts += 1;
+            self.lines.raise(TX);
+        }
+    }
+
+    fn transmit_one(&mut self, ring: &mut Ring<'m>, taken: &Taken) {
+        let pair = &mut *self.pair;
+        let (mut left, mut used_len) = (None, 0);
+        match taken {
+            Taken::Frame(header) => {
+                pair.counters.tx_frames += 1;
+                pair.counters.tx_bytes += pair.tx_frame.len() as u64;
+                left = Some(Instant::now());
+                if pair.wire.send(*header, &pair.tx_frame).is_err() {
+                    pair.counters.tx_wire_errors += 1;
+                }
+            }
+            Taken::Bad(_) => pair.counters.tx_malformed += 1,
+            Taken::HandOver => used_len = self.hand_over(ring),
+            Taken::BadHandOver(error) => self.refuse(&Refusal::Memory(*error)),
+        }
+        if let (Some(cells), Some(area)) = (&self.cells, &mut self.pair.area) {
+            cells.record_tx(area.tx_completed, left);
+            area.tx_completed = area.tx_completed.plus(1);
+        }
+        ring.put_used(self.chain.head, used_len);
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.pair.refused(refusal);
+        self.cells = None;
+    }
+
+    /// Takes an area over. Returns the length the chain is given back with.
+    fn hand_over(&mut self, ring: &Ring<'m>) -> u32 {
+        let rx_size = self.rx.as_ref().map(Ring::size);
+        let checked = check_hand_over(&self.chain, self.pair.number, self.pair.features, rx_size, ring.size())
+            .and_then(|(header, address)| {
+                let cells = Area::open(&self.view, address)
+                    .map_err(|source| Refusal::Memory(ChainError::Memory { writable: true, source }))?;
+                let rx_used = self.rx.as_ref().ok_or(Refusal::NoReceiveQueue)?.next_used();
+                Ok((header, address, cells, rx_used))
+            });
+        let (header, address, cells, rx_used) = match checked {
+            Ok(checked) => checked,
+            Err(refusal) => {
+                self.refuse(&refusal);
+                return 0;
+            }
+        };
+        self.pair.forget_area("the driver posted another one");
+        let (ci, arm) = (Counter(header.rx_ci.get()), Counter(header.arm.get()));
+        let irq = RxIrq::at_handover(ci, rx_used.0, arm, cells.progress().irq_seen, self.pair.limits);
+        let generation = header.generation.get();
+        cells.accept(self.pair.number, generation, irq.interrupts().fired());
+        let tx_completed = Counter(header.tx_ci.get()).widen(ring.next_used().0);
+        self.pair.area = Some(AreaState { address, generation, tx_completed, want: 0, irq });
+        self.pair.counters.handovers += 1;
+        self.cells = Some(cells);
+        info!(pair = self.pair.number, generation, ci = ci.0, "Queue area taken into use");
+        tsnic_abi::AREA_SIZE
+    }
+}
