@@ -115,7 +115,8 @@ fn queues_in_impossible_places_are_broken_not_served() {
 
 /// Descriptor tables that look nearly right, which get further than noise does.
 fn descriptor() -> impl Strategy<Value = (u64, u32, u16, u16)> {
-    let address = prop_oneof![8 => BUFFERS..BUFFERS + 0x1000, 1 => any::<u64>(), 1 => 0x7f_f000u64..0x80_1000];
+    let address =
+        prop_oneof![8 => BUFFERS..BUFFERS + 0x1000, 1 => (1u64 << 23)..=u64::MAX, 1 => 0x7f_f000u64..0x80_1000];
     let len = prop_oneof![8 => 0u32..4096, 1 => any::<u32>(), 1 => Just(32768u32)];
     let flags = prop_oneof![8 => 0u16..8, 1 => any::<u16>()];
     let next = prop_oneof![8 => 0u16..16, 1 => any::<u16>()];
@@ -123,8 +124,6 @@ fn descriptor() -> impl Strategy<Value = (u64, u32, u16, u16)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     /// Whatever a guest writes into its rings, the device answers the next question in no time, and memory outside of the
     /// buffers it was given stays as it was.
     #[test]
@@ -150,7 +149,7 @@ proptest! {
             }
             queue.store(queue.available + 2, index);
         }
-        // The guard: nothing was ever pointed here but by noise that is out of bounds.
+        // Nothing above points here.
         guest.write(0x40_0000, &[0x5a; 4096]);
         guest.start_queues(0, 0);
         for tag in 0..frames {
@@ -161,6 +160,7 @@ proptest! {
         let asked = Instant::now();
         device.status();
         prop_assert!(asked.elapsed() < Duration::from_secs(1));
+        prop_assert!(guest.read(0x40_0000, 4096).iter().all(|&byte| byte == 0x5a));
         guest.leave();
     }
 }
