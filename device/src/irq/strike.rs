@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use tsnic_abi::point;
+use tsnic_abi::{Counter, point};
 
 use super::blow::{Blow, Drain, LOOK, Landed};
 use super::loss::Standing;
@@ -31,6 +31,9 @@ const STARTERS_MAX: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A queue that does not become idle because of a packet nobody finds is sent another one this often.
 const NUDGE: Duration = Duration::from_millis(100);
+/// A round begins when no poll has begun for this long: a receiver that still busy-polls from the round before would find the
+/// starter on its way out, come back at once, and rescue the packet that was struck meanwhile.
+const QUIET: Duration = Duration::from_millis(1);
 /// So many inconclusive rounds in a row end the run.
 const IN_A_ROW_MAX: u32 = 10;
 
@@ -52,8 +55,8 @@ pub(super) struct Strike {
 
 #[derive(Debug)]
 enum State {
-    /// Waiting for the queue to be idle.
-    Settle { deadline: Instant, nudge_at: Instant },
+    /// Waiting for the queue to be idle and the guest quiet: `polls` polls had begun at `since`.
+    Settle { deadline: Instant, nudge_at: Instant, polls: Counter, since: Instant },
     /// Waiting for the guest to come to the rendezvous, armed.
     Meet { starters: u32, starter_at: Instant, drain: Drain },
     /// A blow is under way.
@@ -104,7 +107,7 @@ impl Strike {
     }
 
     fn settle(now: Instant) -> State {
-        State::Settle { deadline: now.plus(PATIENCE), nudge_at: now.plus(NUDGE) }
+        State::Settle { deadline: now.plus(PATIENCE), nudge_at: now.plus(NUDGE), polls: Counter(0), since: now }
     }
 
     /// Draws the round's choices, one draw a round whatever its outcome: the same seed gives the same plan.
@@ -192,8 +195,10 @@ impl Strike {
     }
 
     fn settling(&mut self, now: Instant, area: &AreaView, actions: &mut Actions) -> Then {
-        let State::Settle { deadline, nudge_at } = &mut self.state else { return Then::Again };
-        if area.irq.is_idle(&area.progress) {
+        let State::Settle { deadline, nudge_at, polls, since } = &mut self.state else { return Then::Again };
+        if area.progress.polls != *polls || !area.irq.is_idle(&area.progress) {
+            (*polls, *since) = (area.progress.polls, now);
+        } else if now.since(*since) >= QUIET {
             self.state = State::Meet { starters: 0, starter_at: now, drain: Drain::default() };
             return Then::Again;
         }
@@ -214,8 +219,10 @@ impl Strike {
         let State::Meet { starters, starter_at, drain } = &mut self.state else { return Then::Again };
         let irq = area.irq.interrupts();
         if let Some(here) = meeting {
-            // A poll that the interrupt itself started comes unarmed: nothing can be struck then.
-            if here.point != point::BEFORE_COMPLETE || !irq.armed() {
+            // A poll that the interrupt itself started comes unarmed: nothing can be struck then. One that has packets to
+            // report has an owner who will come back for more.
+            let unsuited = here.point != point::BEFORE_COMPLETE || !irq.armed() || !irq.covered(irq.produced());
+            if unsuited {
                 actions.want = point::BEFORE_COMPLETE;
                 actions.ack = Some(here.here);
                 actions.look_again(now, LOOK);
