@@ -71,15 +71,6 @@ impl<'a> Area<'a> {
         })
     }
 
-    /// Wipes out what concerns an earlier device: its identity, its wishes, and which of its interrupts were handled.
-    /// Before the area is posted; no device is then meant to use it.
-    pub fn clear(self) {
-        use offset::{FIRED, GENERATION, IRQ_OWNED, IRQ_SEEN, MAGIC, WANT};
-        for cell in [MAGIC, GENERATION, FIRED, WANT, IRQ_SEEN, IRQ_OWNED] {
-            self.set(cell, 0, Ordering::Relaxed);
-        }
-    }
-
     /// Number of the latest interrupt.
     #[must_use]
     pub fn fired(self) -> u32 {
@@ -97,8 +88,8 @@ impl<'a> Area<'a> {
     }
 
     /// A poll begins: its number, and the phase.
-    pub fn poll_begins(self, polls: u32) {
-        self.set(offset::POLLS, polls, Ordering::Relaxed);
+    pub fn poll_begins(self, number: Counter) {
+        self.set(offset::POLLS, number.0, Ordering::Relaxed);
         self.set(offset::PHASE, tsnic_abi::phase::POLL, Ordering::Release);
     }
 

@@ -36,6 +36,11 @@ impl HandoverState {
         Self { posted: None, due: false, next: 1 }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn starting_at(next: u32) -> Self {
+        Self { next, ..Self::new() }
+    }
+
     /// The link is up, or its configuration has changed: the area is to be posted. Until it is accepted the queue pair obeys
     /// virtio's rules.
     pub fn request(&mut self, shared: &Shared<'_>) {
@@ -55,8 +60,6 @@ impl HandoverState {
         if !self.due || self.posted.is_some() {
             return;
         }
-        let Some(area) = shared.own_area() else { return };
-        area.clear();
         if post(&Handover::new(0, self.next, shared.rx_ci(), tx_ci, shared.latest_arm())) {
             shared.stats.add(Stat::HandoversPosted, 1);
             self.posted = Some(self.next);

@@ -27,3 +27,6 @@ pub mod shared;
 pub mod stamp;
 pub mod stats;
 pub mod tx;
+
+#[cfg(test)]
+mod tests;

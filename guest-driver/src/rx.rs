@@ -113,10 +113,10 @@ impl Rx {
         if budget <= 0 {
             return 0;
         }
-        let polls = shared.stats.add(Stat::RxPolls, 1) as u32;
+        let number = shared.poll_begins();
         let area = shared.area();
         if let Some(area) = area {
-            area.poll_begins(polls);
+            area.poll_begins(number);
         }
         // Under virtio's rules this masks the interrupt for the length of the poll. A device with an area does not look at it.
         port.disable_callbacks();
@@ -139,8 +139,10 @@ impl Rx {
             return work;
         }
         if let Some(area) = area {
-            if port.complete(work) {
-                area.arm(shared.next_arm());
+            if port.complete(work)
+                && let Some(arm) = shared.arm_of(number)
+            {
+                area.arm(arm);
                 port.notify();
             }
         } else {
@@ -166,7 +168,7 @@ impl Rx {
 
     /// Takes one frame off the ring and gives it to the stack, or drops it; false when the ring is empty.
     fn receive<P: RxPort>(&mut self, shared: &Shared<'_>, port: &mut P) -> bool {
-        let number = self.ci;
+        let completion = self.ci;
         let Some((buffer, length)) = self.pop(port) else { return false };
         let stats = &shared.stats;
         if !(header::LEN + ETHERNET_HEADER_LEN..=BUFFER_LEN).contains(&length) {
@@ -202,7 +204,7 @@ impl Rx {
             stats.add(wrong, 1);
             return true;
         }
-        let notes = Notes { checksum: header.checksum, timestamp_ns: timestamp(shared, number) };
+        let notes = Notes { checksum: header.checksum, timestamp_ns: timestamp(shared, completion) };
         if port.deliver(frame, notes) {
             stats.add(Stat::RxPackets, 1);
             stats.add(Stat::RxBytes, total as u64);
@@ -213,12 +215,12 @@ impl Rx {
     }
 }
 
-/// The hardware timestamp of the frame that begins with completion `number`, if it is wanted and there.
-fn timestamp(shared: &Shared<'_>, number: Counter) -> Option<u64> {
+/// The hardware timestamp of the frame that begins with this completion, if it is wanted and there.
+fn timestamp(shared: &Shared<'_>, completion: Counter) -> Option<u64> {
     if !shared.stamping.rx() {
         return None;
     }
-    let found = shared.area().and_then(|area| area.rx_timestamp(number));
+    let found = shared.area().and_then(|area| area.rx_timestamp(completion));
     shared.stats.add(if found.is_some() { Stat::RxTimestamps } else { Stat::RxNoTimestamp }, 1);
     found
 }

@@ -83,10 +83,9 @@ impl<'a> Shared<'a> {
         self.refused.store(true, Ordering::Relaxed);
     }
 
-    /// The device uses the area no longer, or will be asked anew. Forgets which of its interrupts were handled.
+    /// The device uses the area no longer, or will be asked anew.
     pub fn area_gone(&self) {
         self.generation.store(0, Ordering::Release);
-        self.irq_owned.store(0, Ordering::Relaxed);
     }
 
     /// What can be timestamped. While it is not known, because the hand-over is not answered yet or the link is down, what
@@ -114,22 +113,35 @@ impl<'a> Shared<'a> {
         self.rx_ci.store(ci.0, Ordering::Relaxed);
     }
 
+    /// A poll begins: its number.
+    #[must_use]
+    pub fn poll_begins(&self) -> Counter {
+        Counter(self.stats.add(Stat::RxPolls, 1) as u32)
+    }
+
     /// Number of the latest arm.
     #[must_use]
     pub fn latest_arm(&self) -> Counter {
         Counter(self.arm.load(Ordering::Relaxed))
     }
 
-    /// The number of a new arm. Two polls of one queue may come to this at the same time, for `SCHED` is clear by then: each
-    /// gets a number of its own, and whichever the device sees last differs from what it saw before.
+    /// The number of the arm by the poll with this number, which has completed; None when there is to be none, for another poll has
+    /// begun meanwhile (`SCHED` is clear, so it may): that one looks at the ring, and arms when it completes. An arm beside it would
+    /// show the device an armed queue and a packet not consumed, which is what a lost packet looks like.
+    ///
+    /// A poll arms once at most, so its own number tells its arm from all others.
     #[must_use]
-    pub fn next_arm(&self) -> Counter {
+    pub fn arm_of(&self, poll: Counter) -> Option<Counter> {
+        if self.stats.get(Stat::RxPolls) as u32 != poll.0 {
+            return None;
+        }
         self.stats.add(Stat::RxArms, 1);
-        Counter(self.arm.fetch_add(1, Ordering::Relaxed)).plus(1)
+        self.arm.store(poll.0, Ordering::Relaxed);
+        Some(poll)
     }
 
     /// What `irq_owned` says after a handler run that read `fired`: the latest interrupt that found `SCHED` owned, and never one
-    /// that took it, so a leftover from 2^32 interrupts or from another device ago cannot pass for an answer.
+    /// that took it: of two runs for one interrupt the later is the answer.
     #[must_use]
     pub fn note_interrupt(&self, fired: u32, taken: bool) -> u32 {
         let before = self.irq_owned.load(Ordering::Relaxed);

@@ -23,9 +23,9 @@ pub mod caps {
 
 /// Values of [`Progress::phase`].
 pub mod phase {
-    /// No poll of this queue is running.
+    /// No poll of this queue is looking at the ring.
     pub const IDLE: u32 = 0;
-    /// The poll function is running.
+    /// A poll is looking at the ring, or filling it.
     pub const POLL: u32 = 1;
 }
 

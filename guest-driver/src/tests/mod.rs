@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The driver on the host: against a fake kernel and a fake device ([`fake`]), one test for each thing it promises.
+
+mod fake;
+mod handover;
+mod hostile;
+mod irq;
+mod race;
+mod rx;
+mod tx;

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The poll and the refill.
+
+use std::sync::atomic::Ordering;
+
+use tsnic_abi::{Counter, completion_offset, offset, phase};
+
+use super::fake::{ALL, Did, IN_BUSY_POLL, RX_RING, SCHED, World, frame_of};
+use crate::header::{Checksum, Partial};
+use crate::mode::IrqMode;
+use crate::rx::REFILL_RETRY_MS;
+use crate::shared::Features;
+use crate::stamp::{Able, FILTER_ALL, StampConfig, TX_OFF};
+use crate::stats::Stat;
+
+/// `SCHED` is owned, nothing queued.
+fn owned(world: World) -> World {
+    world.softirq();
+    world.forget();
+    world.napi.store(SCHED, Ordering::SeqCst);
+    world
+}
+
+fn area() -> World {
+    owned(World::with_area(IrqMode::Fixed))
+}
+
+fn plain() -> World {
+    owned(World::plain(IrqMode::Fixed))
+}
+
+fn timestamps_on(world: &World) {
+    let all = StampConfig { tx_type: TX_OFF, rx_filter: FILTER_ALL };
+    world.shared.stamping.set(all, Able { rx: true, tx: false }).expect("able");
+}
+
+#[test]
+fn the_poll_consumes_until_the_ring_is_empty() {
+    for world in [area(), plain()] {
+        (1..=5).for_each(|tag| world.publish(tag));
+        assert_eq!(world.poll(64), 5);
+        assert_eq!(world.tags(), [1, 2, 3, 4, 5]);
+        assert_eq!(world.shared.stats.get(Stat::RxPackets), 5);
+        assert_eq!(world.shared.stats.get(Stat::RxBytes), 5 * 54);
+    }
+}
+
+#[test]
+fn the_poll_consumes_no_more_than_its_budget_and_does_not_complete_then() {
+    for world in [area(), plain()] {
+        (1..=7).for_each(|tag| world.publish(tag));
+        assert_eq!(world.poll(5), 5);
+        assert_eq!(world.tags(), [1, 2, 3, 4, 5]);
+        assert!(!world.did().iter().any(|did| matches!(did, Did::Complete { .. })), "not when work == budget");
+        assert!(!world.did().iter().any(|did| matches!(did, Did::Notify { .. })));
+        assert_eq!(world.napi.load(Ordering::SeqCst), SCHED, "still owned");
+    }
+}
+
+#[test]
+fn budget_0_touches_nothing() {
+    for world in [area(), plain()] {
+        world.publish(1);
+        assert_eq!(world.poll(0), 0);
+        assert_eq!(world.did(), []);
+        assert_eq!(world.tags(), []);
+    }
+}
+
+#[test]
+fn an_arm_is_ci_then_arm_then_a_kick_and_nothing_after_it() {
+    let world = area();
+    let (ci, arm) = (world.cell(offset::CI), world.cell(offset::ARM));
+    world.publish(1);
+    world.publish(2);
+    world.poll(64);
+    let did = world.did();
+    let complete = did.iter().position(|did| matches!(did, Did::Complete { .. })).expect("it completed");
+    // `ci` is up to date, and the poll done with the ring, before SCHED is given up; the arm comes after.
+    assert_eq!(did[complete], Did::Complete { ci: ci + 2, arm, phase: phase::IDLE });
+    let [Did::Notify { ci: seen, arm: next }] = did[complete + 1..] else {
+        panic!("an arm, a kick and no look at the ring after it: {did:?}");
+    };
+    assert_eq!(seen, ci + 2);
+    assert_ne!(next, arm);
+}
+
+#[test]
+fn when_complete_returns_false_nothing_is_touched() {
+    let world = area();
+    world.napi.store(SCHED | IN_BUSY_POLL, Ordering::SeqCst);
+    let arm = world.cell(offset::ARM);
+    world.publish(1);
+    world.poll(8);
+    assert!(matches!(world.did().last(), Some(Did::Complete { .. })));
+    assert_eq!(world.cell(offset::ARM), arm);
+}
+
+#[test]
+fn a_poll_leaves_the_arm_to_another_that_has_begun_since_it_completed() {
+    let world = area();
+    let arm = world.cell(offset::ARM);
+    // The other one, on another CPU, between `SCHED` cleared and the arm.
+    world.after_complete(|world| {
+        let _ = world.shared.poll_begins();
+    });
+    world.poll(64);
+    assert!(matches!(world.did().last(), Some(Did::Complete { .. })));
+    assert_eq!(world.cell(offset::ARM), arm);
+    world.napi.store(SCHED, Ordering::SeqCst);
+    world.poll(64);
+    assert_ne!(world.cell(offset::ARM), arm);
+    assert!(world.rx.borrow().device.armed);
+}
+
+#[test]
+fn an_arms_number_is_its_polls() {
+    let world = area();
+    for _ in 0..3 {
+        world.napi.store(SCHED, Ordering::SeqCst);
+        world.poll(64);
+        assert_eq!(world.cell(offset::ARM), world.cell(offset::POLLS));
+    }
+}
+
+#[test]
+fn the_phase_is_poll_while_the_ring_is_looked_at_and_the_polls_are_counted() {
+    let world = area();
+    let polls = world.cell(offset::POLLS);
+    world.set_cell(offset::PHASE, 99);
+    world.poll(64);
+    assert_eq!((world.cell(offset::PHASE), world.cell(offset::POLLS)), (phase::IDLE, polls + 1));
+    assert_eq!(world.shared.stats.get(Stat::RxPolls), u64::from(polls + 1));
+}
+
+#[test]
+fn without_an_area_the_ring_is_looked_at_again_after_completion() {
+    let world = plain();
+    world.in_window(|world| world.publish(1));
+    world.poll(64);
+    assert_eq!(world.queued.get(), 1, "scheduled again");
+    world.softirq();
+    assert_eq!(world.tags(), [1]);
+    assert!(world.rx.borrow().callbacks, "interrupts are asked for at the end");
+    assert_eq!(world.napi.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn without_an_area_interrupts_are_masked_for_the_length_of_the_poll() {
+    let world = plain();
+    world.poll(64);
+    let did = world.did();
+    assert_eq!(did[0], Did::DisableCallbacks);
+    let enabled = did.iter().position(|did| *did == Did::EnableCallbacks).expect("asked for again");
+    assert!(matches!(did[enabled + 1..], [Did::Complete { .. }, Did::UsedSince]));
+}
+
+#[test]
+fn ci_counts_buffers_and_runs_on_across_the_wrap() {
+    let world = area();
+    world.shared.set_rx_ci(Counter(5));
+    // A merged frame of three buffers is one frame and three completions.
+    let mut first = frame_of(1);
+    first[10] = 3;
+    world.use_buffer(&first, first.len() as u32);
+    world.use_buffer(&[0xbb; 100], 100);
+    world.use_buffer(&[0xcc; 50], 50);
+    let before = world.cell(offset::CI);
+    assert_eq!(world.poll(64), 1);
+    assert_eq!(world.cell(offset::CI), before + 3);
+    assert_eq!(world.shared.rx_ci(), Counter(before + 3));
+    let delivered = &world.rx.borrow().delivered[0];
+    assert_eq!((delivered.bytes.len(), delivered.parts), (54 + 150, 3));
+    assert_eq!(delivered.bytes[54..], [vec![0xbb; 100], vec![0xcc; 50]].concat());
+}
+
+#[test]
+fn without_merged_buffers_the_number_of_buffers_is_not_looked_at() {
+    let world = World::new(IrqMode::Fixed, Features { merged_buffers: false, ..ALL });
+    world.open();
+    let world = owned(world);
+    let mut frame = frame_of(1);
+    frame[10] = 7;
+    world.use_buffer(&frame, frame.len() as u32);
+    world.publish(2);
+    assert_eq!(world.poll(64), 2);
+    assert_eq!(world.tags(), [1, 2]);
+}
+
+#[test]
+fn checksum_notes_go_with_the_frame() {
+    let world = plain();
+    let mut valid = frame_of(1);
+    valid[0] = 2;
+    let mut partial = frame_of(2);
+    partial[0] = 1;
+    partial[6] = 34;
+    partial[8] = 6;
+    for frame in [valid, partial, frame_of(3)] {
+        world.use_buffer(&frame, frame.len() as u32);
+    }
+    world.poll(64);
+    let checksums: Vec<_> = world.rx.borrow().delivered.iter().map(|frame| frame.notes.checksum).collect();
+    assert_eq!(checksums, [Checksum::Valid, Checksum::Partial(Partial { start: 34, offset: 6 }), Checksum::Unknown]);
+}
+
+#[test]
+fn the_timestamp_is_that_of_the_frames_first_completion() {
+    let world = area();
+    timestamps_on(&world);
+    let mut merged = frame_of(1);
+    merged[10] = 2;
+    world.use_buffer(&merged, merged.len() as u32);
+    world.use_buffer(&[0; 10], 10);
+    world.publish(2);
+    world.poll(64);
+    let times: Vec<_> = world.rx.borrow().delivered.iter().map(|frame| frame.notes.timestamp_ns).collect();
+    assert_eq!(times, [Some(1000), Some(1002)]);
+    assert_eq!(world.shared.stats.get(Stat::RxTimestamps), 2);
+}
+
+#[test]
+fn a_record_of_another_completion_gives_no_timestamp() {
+    let world = area();
+    timestamps_on(&world);
+    world.publish(1);
+    world.publish(2);
+    world.publish(3);
+    let number = completion_offset(offset::RX, 512, Counter(0)) + 8;
+    world.set_cell(number, 512);
+    world.set_cell(completion_offset(offset::RX, 512, Counter(1)) + 12, 0);
+    world.poll(64);
+    let times: Vec<_> = world.rx.borrow().delivered.iter().map(|frame| frame.notes.timestamp_ns).collect();
+    assert_eq!(times, [None, None, Some(1002)]);
+    assert_eq!(world.shared.stats.get(Stat::RxNoTimestamp), 2);
+}
+
+#[test]
+fn no_timestamp_unless_it_is_wanted() {
+    let world = area();
+    world.publish(1);
+    world.poll(64);
+    assert_eq!(world.rx.borrow().delivered[0].notes.timestamp_ns, None);
+    let stats = &world.shared.stats;
+    assert_eq!((stats.get(Stat::RxTimestamps), stats.get(Stat::RxNoTimestamp)), (0, 0));
+}
+
+#[test]
+fn consumed_buffers_are_replaced_and_the_device_told() {
+    let world = plain();
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING);
+    world.publish(1);
+    world.publish(2);
+    world.poll(64);
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING);
+    assert_eq!(world.did().iter().filter(|did| **did == Did::Kick).count(), 1);
+}
+
+#[test]
+fn out_of_memory_starts_the_refill_timer_whose_poll_refills() {
+    let world = area();
+    world.rx.borrow_mut().memory = Some(1);
+    world.publish(1);
+    world.publish(2);
+    world.publish(3);
+    world.poll(64);
+    assert!(world.did().contains(&Did::RefillIn(REFILL_RETRY_MS)));
+    assert_eq!(world.shared.stats.get(Stat::RxNoMemory), 1);
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING - 2);
+
+    world.rx.borrow_mut().memory = None;
+    assert!(world.rx.borrow().device.armed, "the timer comes with the queue armed");
+    world.refill_timer();
+    assert_eq!(world.queued.get(), 1);
+    world.softirq();
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING);
+    assert_eq!(world.shared.stats.get(Stat::RxRefillTimer), 1);
+}
+
+#[test]
+fn the_refill_timer_schedules_by_the_kernels_function_in_both_modes() {
+    for mode in [IrqMode::Fixed, IrqMode::Prefix] {
+        let world = World::with_area(mode);
+        world.softirq();
+        world.napi.store(SCHED, Ordering::SeqCst);
+        world.refill_timer();
+        assert_eq!(world.napi.load(Ordering::SeqCst), SCHED | super::fake::MISSED, "{mode:?}");
+    }
+}
+
+#[test]
+fn fail_refill_fails_in_polls_that_consumed_and_only_in_those() {
+    let world = area();
+    world.rx.borrow_mut().fail_refill = true;
+    world.publish(1);
+    world.poll(64);
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING - 1);
+    assert!(world.did().contains(&Did::RefillIn(REFILL_RETRY_MS)));
+    world.forget();
+    world.refill_timer();
+    world.softirq();
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING);
+    assert!(!world.did().iter().any(|did| matches!(did, Did::RefillIn(_))), "and then there is rest");
+}
+
+#[test]
+fn a_broken_queue_is_left_in_peace() {
+    let world = plain();
+    world.rx.borrow_mut().broken = true;
+    world.publish(1);
+    world.poll(64);
+    let did = world.did();
+    assert_eq!(did.iter().filter(|did| **did == Did::Push).count(), 1, "one try");
+    assert!(!did.iter().any(|did| matches!(did, Did::RefillIn(_) | Did::Kick)), "and no timer");
+    assert_eq!(world.live.get(), RX_RING - 1, "the buffer that was not taken is freed");
+}
+
+#[test]
+fn the_rules_change_with_the_area_from_one_poll_to_the_next() {
+    let world = plain();
+    world.poll(64);
+    assert!(world.did().contains(&Did::EnableCallbacks));
+    world.link(true);
+    world.answer_handover();
+    world.forget();
+    world.softirq();
+    assert!(world.did().iter().any(|did| matches!(did, Did::Notify { .. })), "the first arm, at once");
+    world.link(false);
+    world.forget();
+    world.softirq();
+    assert!(world.did().contains(&Did::EnableCallbacks), "virtio's rules again");
+    assert!(!world.did().iter().any(|did| matches!(did, Did::Notify { .. })));
+}

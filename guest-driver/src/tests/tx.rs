@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Transmission.
+
+use super::fake::{Chain, Packet, TX_RING, World};
+use crate::header::{self, Partial};
+use crate::mode::IrqMode;
+use crate::stamp::{Able, FILTER_NONE, StampConfig, TX_ON};
+use crate::stats::Stat;
+use crate::tx::Wish;
+
+fn plain() -> World {
+    let world = World::plain(IrqMode::Fixed);
+    world.tx.borrow_mut().kicks = 0;
+    world
+}
+
+fn frame(world: &World) -> Packet {
+    world.packet(vec![0; 60])
+}
+
+fn wishing(world: &World, wish: Wish) -> Packet {
+    let mut packet = frame(world);
+    packet.wish = wish;
+    packet
+}
+
+fn tx_timestamps_on(world: &World) {
+    let on = StampConfig { tx_type: TX_ON, rx_filter: FILTER_NONE };
+    world.shared.stamping.set(on, Able { rx: false, tx: true }).expect("able");
+}
+
+const STAMP: Wish = Wish { checksum: None, timestamp: true };
+
+#[test]
+fn a_frame_goes_out_with_the_header_it_asks_for() {
+    let world = plain();
+    let partial = Partial { start: 34, offset: 16 };
+    world.transmit(wishing(&world, Wish { checksum: Some(partial), timestamp: false }), false);
+    world.transmit(frame(&world), false);
+    let headers: Vec<_> = world
+        .tx
+        .borrow()
+        .ring
+        .iter()
+        .map(|chain| match chain {
+            Chain::Frame(_, header) => *header,
+            Chain::Handover(_) => panic!("no hand-over"),
+        })
+        .collect();
+    assert_eq!(headers, [header::build(Some(partial)), [0; header::LEN]]);
+    assert_eq!(world.shared.stats.get(Stat::TxPackets), 2);
+    assert_eq!(world.shared.stats.get(Stat::TxBytes), 120);
+    assert_eq!(world.tx.borrow().left, 2, "each got its chance of a software timestamp");
+}
+
+#[test]
+fn frames_that_follow_at_once_share_a_kick() {
+    let world = plain();
+    world.transmit(frame(&world), true);
+    world.transmit(frame(&world), true);
+    assert_eq!(world.tx.borrow().kicks, 0);
+    world.transmit(frame(&world), false);
+    assert_eq!(world.tx.borrow().kicks, 1);
+}
+
+#[test]
+fn the_queue_stops_before_the_ring_is_full_and_wakes_when_there_is_room() {
+    let world = plain();
+    let mut sent = 0;
+    while !world.tx.borrow().stopped {
+        world.transmit(frame(&world), true);
+        sent += 1;
+    }
+    assert_eq!(sent, TX_RING - 1, "one frame of the largest kind no longer fits");
+    assert_eq!(world.tx.borrow().kicks, 1, "a stopped queue kicks, whatever follows");
+    assert_eq!(world.shared.stats.get(Stat::TxStops), 1);
+    world.complete_tx(0);
+    world.tx_poll(64);
+    assert!(!world.tx.borrow().stopped);
+    assert_eq!(world.tx.borrow().sent, 1);
+}
+
+#[test]
+fn a_transmit_completion_never_schedules_the_receive_napi() {
+    let world = World::with_area(IrqMode::Fixed);
+    world.softirq();
+    let before = world.tx.borrow().rx_scheduled;
+    for _ in 0..20 {
+        world.transmit(frame(&world), false);
+        world.complete_tx(0);
+        world.tx_poll(64);
+    }
+    assert_eq!(world.tx.borrow().rx_scheduled, before);
+    assert_eq!(world.queued.get(), 0);
+}
+
+#[test]
+fn a_frame_the_ring_does_not_take_is_a_counted_drop() {
+    let world = plain();
+    world.tx.borrow_mut().broken = true;
+    let (live, dropped) = (world.live.get(), world.dropped.get());
+    world.transmit(frame(&world), false);
+    assert_eq!((world.live.get(), world.dropped.get()), (live, dropped + 1));
+    assert_eq!(world.shared.stats.get(Stat::TxDropped), 1);
+    assert_eq!(world.shared.stats.get(Stat::TxPackets), 0);
+}
+
+#[test]
+fn sent_frames_are_freed_as_sent_once() {
+    let world = plain();
+    let (live, dropped) = (world.live.get(), world.dropped.get());
+    world.transmit(frame(&world), false);
+    world.complete_tx(0);
+    world.transmit(frame(&world), false);
+    assert_eq!(world.tx.borrow().sent, 1, "the next transmission takes back what is done");
+    world.complete_tx(0);
+    world.tx_poll(64);
+    assert_eq!((world.tx.borrow().sent, world.live.get(), world.dropped.get()), (2, live, dropped));
+}
+
+#[test]
+fn what_is_done_already_is_taken_back_without_an_interrupt() {
+    let world = plain();
+    world.tx.borrow_mut().callback_misses = 1;
+    world.transmit(frame(&world), false);
+    assert_eq!(world.tx.borrow().scheduled, 1, "by the transmit NAPI");
+}
+
+#[test]
+fn the_transmit_poll_looks_again_after_completion() {
+    let world = plain();
+    world.transmit(frame(&world), false);
+    world.in_window(|world| world.complete_tx(0));
+    assert_eq!(world.tx_poll(64), 0);
+    assert_eq!(world.tx.borrow().scheduled, 1);
+    world.tx_poll(64);
+    assert_eq!((world.tx.borrow().scheduled, world.tx.borrow().sent), (1, 1));
+}
+
+#[test]
+fn with_budget_0_the_transmit_poll_takes_back_and_does_not_complete() {
+    let world = plain();
+    world.transmit(frame(&world), false);
+    world.complete_tx(0);
+    assert_eq!(world.tx_poll(0), 0);
+    assert_eq!((world.tx.borrow().sent, world.tx.borrow().completed), (1, 0));
+}
+
+#[test]
+fn a_frame_that_asks_for_it_gets_the_timestamp_of_its_completion() {
+    let world = World::with_area(IrqMode::Fixed);
+    tx_timestamps_on(&world);
+    // Completion 0 was the hand-over.
+    world.transmit(frame(&world), false);
+    world.transmit(wishing(&world, STAMP), false);
+    world.complete_tx(0);
+    world.complete_tx(0);
+    world.tx_poll(64);
+    assert_eq!(world.tx.borrow().stamped, [5002]);
+    assert_eq!(world.shared.stats.get(Stat::TxTimestamps), 1);
+}
+
+#[test]
+fn no_timestamp_is_promised_without_an_area_or_unless_it_is_switched_on() {
+    for (world, on) in [(plain(), true), (World::with_area(IrqMode::Fixed), false)] {
+        if on {
+            tx_timestamps_on(&world);
+        }
+        world.transmit(wishing(&world, STAMP), false);
+        world.complete_tx(0);
+        world.tx_poll(64);
+        assert_eq!(world.tx.borrow().stamped, []);
+        let stats = &world.shared.stats;
+        assert_eq!((stats.get(Stat::TxTimestamps), stats.get(Stat::TxNoTimestamp)), (0, 0));
+    }
+}
+
+#[test]
+fn a_promised_timestamp_that_does_not_come_is_counted() {
+    let world = World::with_area(IrqMode::Fixed);
+    tx_timestamps_on(&world);
+    world.transmit(wishing(&world, STAMP), false);
+    world.link(false);
+    world.complete_tx(0);
+    world.tx_poll(64);
+    assert_eq!(world.tx.borrow().stamped, []);
+    assert_eq!(world.shared.stats.get(Stat::TxNoTimestamp), 1);
+    assert_eq!(world.tx.borrow().sent, 1, "and the frame is freed");
+}
