@@ -2,7 +2,9 @@
 //! `testvm boot`: a guest with the device and its driver, to see that everything a run needs works.
 
 use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use guest_agent::protocol::Request;
 
 use crate::config::Machine;
@@ -15,6 +17,9 @@ use crate::vm::VmConfig;
 
 /// The guest's interface.
 const NIC: &str = "eth0";
+
+/// How long the driver may take to hand its queue area over once the link is up.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Boot, show what came up, and power off; with `hold` only after Ctrl-C.
 ///
@@ -33,7 +38,12 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         neighbours: vec![(link.host_ip, link.host_mac)],
     };
     vm.command(&link_up)?;
-    let status = vm.device_status()?;
+    let deadline = Instant::now() + HAND_OVER_LIMIT;
+    let mut status = vm.device_status()?;
+    while status.area.is_none() && Instant::now() < deadline {
+        sleep(Duration::from_millis(10));
+        status = vm.device_status()?;
+    }
     println!(
         "guest      Linux {}, {} CPUs, ready after {:.2} s",
         vm.ready().kernel,
@@ -53,6 +63,7 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         sleep(TICK);
     }
     vm.power_off()?;
+    ensure!(status.area.is_some(), "The driver did not hand its queue area over within {HAND_OVER_LIMIT:?}");
     if let Some(logs) = lab.logs() {
         println!("logs       {}", logs.display());
     }

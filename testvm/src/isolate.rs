@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The run's own namespaces: its network, its mounts and, for an ordinary user, its user namespace.
+//! The run's own namespaces: its network and, for an ordinary user, its user namespace; and its directory.
 //!
 //! Everything a run makes outside of files it means to leave behind is made in here, so that it ends with the last
 //! process of the run, however that one dies.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use thiserror::Error;
 
 use crate::process;
@@ -42,15 +43,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The run directory cannot be made private.
-    #[error("No private file system on {path}")]
-    Mount {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Errno,
-    },
+    /// There is no file system for the run directory.
+    #[error("No private file system (tmpfs) for the run")]
+    Mount(#[source] io::Error),
     /// A directory of the run cannot be made.
     #[error("Directory {path} cannot be made or opened")]
     Directory {
@@ -76,31 +71,31 @@ pub enum Error {
 
 const TUN: &str = "/dev/net/tun";
 
-/// Size limit of the run directory, for mount(2). It holds sockets and, without `--keep`, logs.
-const RUN_DIR_OPTIONS: &str = "mode=0700,size=64m";
+/// Size limit of the run directory. It holds sockets, the initramfs and, without `--keep`, logs.
+const RUN_DIR_SIZE: &str = "64m";
 
-/// Proof that this process is in its own namespaces, and the private directory there.
+/// Proof that this process is in its own namespaces, and the run directory: a file system that is mounted nowhere. Only this process
+/// and its children reach it, through an open file, and it is gone with the last of them.
 #[derive(Debug)]
 pub struct RunDir {
-    path: PathBuf,
+    root: OwnedFd,
 }
 
 impl RunDir {
-    /// Move this process into namespaces of its own and mount a private directory at `mount_point` (made if missing).
-    /// The process must be single-threaded and must not have done this before.
+    /// Move this process into namespaces of its own and make the run directory. The process must be single-threaded and must not have
+    /// done this before.
     ///
     /// # Errors
     /// Namespaces are not allowed here; the message says what to do.
-    pub fn enter(mount_point: &Path) -> Result<Self, Error> {
+    pub fn enter() -> Result<Self, Error> {
         check_tun()?;
-        let directory = |source| Error::Directory { path: mount_point.to_owned(), source };
-        fs::create_dir_all(mount_point).map_err(directory)?;
         let (uid, gid) = (geteuid(), getegid());
-        let base = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
         if uid.is_root() {
-            unshare(base).map_err(|source| Error::Namespace { hint: root_hint().to_owned(), source })?;
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|source| Error::Namespace { hint: root_hint().to_owned(), source })?;
         } else {
-            unshare(base | CloneFlags::CLONE_NEWUSER)
+            // A mount namespace, because only its owner may make a file system.
+            unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
                 .map_err(|source| Error::Namespace { hint: user_hint(source, limit_of_user_namespaces()), source })?;
             // Without setgroups an unprivileged process may map its own group.
             for (path, map) in [
@@ -115,36 +110,32 @@ impl RunDir {
                 })?;
             }
         }
-        let mounted = |path: &Path, source| Error::Mount { path: path.to_owned(), source };
-        // Nothing mounted from here on may show outside.
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(|e| mounted(Path::new("/"), e))?;
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("tsnic"), mount_point, Some("tmpfs"), flags, Some(RUN_DIR_OPTIONS))
-            .map_err(|e| mounted(mount_point, e))?;
+        let root = private_file_system().map_err(|errno| Error::Mount(errno.into()))?;
         ip("link set dev lo up\n")?;
-        Ok(Self { path: mount_point.to_owned() })
+        Ok(Self { root })
     }
 
-    /// A new directory in the run directory.
+    /// Its path, in this process and in its children. Short, as a socket's address must be.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()))
+    }
+
+    /// A new directory in it.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn subdirectory(&self, name: &str) -> Result<SocketDir, Error> {
-        let path = self.path.join(name);
-        let directory = |source| Error::Directory { path: path.clone(), source };
-        fs::create_dir(&path).map_err(directory)?;
-        let handle = File::open(&path).map_err(directory)?;
-        Ok(SocketDir { path, handle })
+        let path = self.path().join(name);
+        fs::create_dir(&path).map_err(|source| Error::Directory { path: path.clone(), source })?;
+        Ok(SocketDir { path })
     }
 }
 
-/// A directory for sockets. A socket address has room for about a hundred bytes, the cache's path may be longer: children
-/// get it as working directory and use bare names, this process goes through its handle.
-#[derive(Debug)]
+/// A directory for sockets; children have it as working directory and use bare names.
+#[derive(Clone, Debug)]
 pub struct SocketDir {
     path: PathBuf,
-    handle: File,
 }
 
 impl SocketDir {
@@ -154,12 +145,22 @@ impl SocketDir {
         &self.path
     }
 
-    /// A short path to `name` in it, valid in this process as long as `self` lives.
+    /// The path of a socket in it: short enough for an address, which has room for about a hundred bytes.
     #[must_use]
     pub fn socket(&self, name: &str) -> PathBuf {
-        use std::os::fd::AsRawFd;
-        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.handle.as_raw_fd()))
+        self.path.join(name)
     }
+}
+
+/// A tmpfs that is mounted nowhere. Its file is inherited by children on purpose: they use the same paths.
+fn private_file_system() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "size", RUN_DIR_SIZE)?;
+    fsconfig_set_string(&context, "mode", "0700")?;
+    fsconfig_create(&context)?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&context, FsMountFlags::empty(), attributes)
 }
 
 /// A TAP device of the run's network namespace, and who is who on it.
@@ -250,6 +251,12 @@ fn root_hint() -> &'static str {
      profile that forbids unshare); or run as an ordinary user where user namespaces are allowed"
 }
 
+/// Whether the root directory of this process is not a file system's: then it is a chroot.
+fn in_chroot() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"))
+}
+
 fn limit_of_user_namespaces() -> Option<u64> {
     fs::read_to_string("/proc/sys/user/max_user_namespaces").ok()?.trim().parse().ok()
 }
@@ -257,6 +264,7 @@ fn limit_of_user_namespaces() -> Option<u64> {
 fn user_hint(error: Errno, limit: Option<u64>) -> String {
     let how = match (error, limit) {
         (_, Some(0)) | (Errno::ENOSPC, _) => "raise the limit: sysctl user.max_user_namespaces=10000",
+        (Errno::EPERM, _) if in_chroot() => "the kernel allows none inside a chroot",
         (Errno::EINVAL, _) => "this process has more than one thread, or the kernel has no user namespaces",
         _ => {
             "this system keeps user namespaces from ordinary users: allow them (sysctl kernel.unprivileged_userns_clone=1, or \

@@ -139,13 +139,12 @@ impl Lab {
         let built = Built::prepare(machine, machine.refresh, progress)?;
 
         let stage = progress.stage(Stage::Isolate);
-        let mount_point = machine.cache.join("run");
-        let run = RunDir::enter(&mount_point)?;
-        let logs = if machine.keep { kept_logs(&machine.cache)? } else { mount_point.clone() };
-        stage.done("own network and mounts");
+        let run = RunDir::enter()?;
+        let logs = if machine.keep { kept_logs(&machine.cache)? } else { run.path() };
+        stage.done("a network of its own");
 
         let stage = progress.stage(Stage::Initramfs);
-        let initramfs = Initramfs::write(&mount_point.join("initramfs"), &built.kernel, &built.agent, &built.driver)?;
+        let initramfs = Initramfs::write(&run.path().join("initramfs"), &built.kernel, &built.agent, &built.driver)?;
         stage.done("");
         let Built { kernel, device, .. } = built;
         Ok(Self { kernel, qemu, initramfs, machine: machine.clone(), device, run, logs, guests: 0 })
