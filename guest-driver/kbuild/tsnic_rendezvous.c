@@ -30,6 +30,8 @@ static int counter_get(char *buffer, const struct kernel_param *kp)
 }
 
 static const struct kernel_param_ops counter_ops = { .get = counter_get };
+module_param_cb(meetings, &counter_ops, &meetings, 0444);
+MODULE_PARM_DESC(meetings, "rendezvous that a poll has come to: one more than met and gave_up while it is there");
 module_param_cb(met, &counter_ops, &met, 0444);
 MODULE_PARM_DESC(met, "rendezvous that the device ended");
 module_param_cb(gave_up, &counter_ops, &gave_up, 0444);

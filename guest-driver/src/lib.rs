@@ -9,8 +9,8 @@
 //! | context | what runs there | what it owns |
 //! |---|---|---|
 //! | hard interrupt | [`irq::receive_interrupt`] | nothing |
-//! | softirq or NAPI thread | [`rx::Rx::poll`] | [`rx::Rx`], for it owns `SCHED` |
-//! | softirq (transmission, transmit NAPI) or process (link changes) | [`tx::Tx`] | [`tx::Tx`], by the transmit queue's lock |
+//! | softirq or NAPI thread | [`rx::poll`] | the receive ring, for it owns `SCHED` |
+//! | softirq (transmission, transmit NAPI) or process (link changes) | [`tx::Tx`] | the transmit ring and [`tx::Tx`], by the transmit queue's lock |
 //! | any | [`shared::Shared`] | nothing; atomics |
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(not(target_os = "none"), forbid(unsafe_code))]

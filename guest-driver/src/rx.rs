@@ -80,6 +80,9 @@ pub trait RxPort {
     /// `napi_complete_done()`. When true, `SCHED` is clear and another poll may already be running.
     fn complete(&mut self, work: i32) -> bool;
 
+    /// Somebody owns `SCHED`.
+    fn owned(&self) -> bool;
+
     /// The driver's own `napi_schedule()`, by the kernel's function.
     fn schedule(&mut self);
 
@@ -90,101 +93,96 @@ pub trait RxPort {
     fn fail_refill(&self) -> bool;
 }
 
-/// The receive queue's own state. Owned by whoever owns `SCHED`.
-#[derive(Debug, Default)]
-pub struct Rx {
+/// The NAPI poll. Returns frames consumed, at most `budget`. May be called without the driver having asked for it (busy
+/// polling), and with budget 0 (netpoll), which is about transmission only.
+///
+/// With an area there is no look at the ring after arming: the device raises an interrupt for what was published since `ci`
+/// (docs/interface.md, "Interrupts on a queue with an area"). A poll whose `SCHED` was taken again before it could arm does not:
+/// the new owner will. Its arm beside a new owner who has not looked at the ring yet would show the device what a lost packet
+/// looks like.
+pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
+    if budget <= 0 {
+        return 0;
+    }
+    let number = shared.poll_begins();
+    let area = shared.area();
+    if let Some(area) = area {
+        area.poll_begins(number);
+    }
+    // Under virtio's rules this masks the interrupt for the length of the poll. A device with an area does not look at it.
+    port.disable_callbacks();
+
+    let before = shared.rx_ci();
+    let mut consumer = Consumer { port, ci: before };
+    let mut work = 0;
+    while work < budget && consumer.receive(shared) {
+        work += 1;
+    }
+    let Consumer { port, ci } = consumer;
+    refill(shared, port, ci != before && port.fail_refill());
+
+    // Before `SCHED` is given up: two polls may overlap after that, and `ci` must not go back.
+    shared.set_rx_ci(ci);
+    if let Some(area) = area {
+        area.set_ci(ci);
+        area.poll_ends();
+    }
+    if work == budget {
+        return work;
+    }
+    if let Some(area) = area {
+        if port.complete(work) && !port.owned() {
+            area.arm(shared.arm_of(number));
+            port.notify();
+        }
+    } else {
+        let mark = port.enable_callbacks();
+        if port.complete(work) && port.used_since(mark) {
+            port.schedule();
+        }
+    }
+    work
+}
+
+/// Before the NAPI is enabled: fills the ring. Process context.
+pub fn open<P: RxPort>(shared: &Shared<'_>, port: &mut P) {
+    refill(shared, port, false);
+}
+
+/// The ring as one poll consumes it.
+struct Consumer<'p, P> {
+    port: &'p mut P,
     /// Used-ring entries consumed since the queue was started.
     ci: Counter,
 }
 
-impl Rx {
-    /// At probe.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { ci: Counter(0) }
-    }
-
-    /// The NAPI poll. Returns frames consumed, at most `budget`. May be called without the driver having asked for it (busy
-    /// polling), and with budget 0 (netpoll), which is about transmission only.
-    ///
-    /// With an area there is no look at the ring after arming: the device raises an interrupt for what was published since `ci`
-    /// (docs/interface.md, "Interrupts on a queue with an area").
-    pub fn poll<P: RxPort>(&mut self, shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
-        if budget <= 0 {
-            return 0;
-        }
-        let number = shared.poll_begins();
-        let area = shared.area();
-        if let Some(area) = area {
-            area.poll_begins(number);
-        }
-        // Under virtio's rules this masks the interrupt for the length of the poll. A device with an area does not look at it.
-        port.disable_callbacks();
-
-        let before = self.ci;
-        let mut work = 0;
-        while work < budget && self.receive(shared, port) {
-            work += 1;
-        }
-        let consumed = self.ci != before;
-        refill(shared, port, consumed && port.fail_refill());
-
-        // Before `SCHED` is given up: two polls may overlap after that, and `ci` must not go back.
-        shared.set_rx_ci(self.ci);
-        if let Some(area) = area {
-            area.set_ci(self.ci);
-            area.poll_ends();
-        }
-        if work == budget {
-            return work;
-        }
-        if let Some(area) = area {
-            if port.complete(work)
-                && let Some(arm) = shared.arm_of(number)
-            {
-                area.arm(arm);
-                port.notify();
-            }
-        } else {
-            let mark = port.enable_callbacks();
-            if port.complete(work) && port.used_since(mark) {
-                port.schedule();
-            }
-        }
-        work
-    }
-
-    /// Before the NAPI is enabled: fills the ring. Process context.
-    pub fn open<P: RxPort>(&mut self, shared: &Shared<'_>, port: &mut P) {
-        refill(shared, port, false);
-    }
-
+impl<P: RxPort> Consumer<'_, P> {
     /// Takes the next used buffer off the ring, and counts it.
-    fn pop<P: RxPort>(&mut self, port: &mut P) -> Option<(P::Buffer, usize)> {
-        let (buffer, length) = port.pop()?;
+    fn pop(&mut self) -> Option<(P::Buffer, usize)> {
+        let (buffer, length) = self.port.pop()?;
         self.ci = self.ci.plus(1);
         Some((buffer, length as usize))
     }
 
     /// Takes one frame off the ring and gives it to the stack, or drops it; false when the ring is empty.
-    fn receive<P: RxPort>(&mut self, shared: &Shared<'_>, port: &mut P) -> bool {
+    fn receive(&mut self, shared: &Shared<'_>) -> bool {
         let completion = self.ci;
-        let Some((buffer, length)) = self.pop(port) else { return false };
+        let Some((buffer, length)) = self.pop() else { return false };
         let stats = &shared.stats;
         if !(header::LEN + ETHERNET_HEADER_LEN..=BUFFER_LEN).contains(&length) {
             stats.add(Stat::RxBadLength, 1);
             return true;
         }
-        let header = header::parse(&port.header(&buffer), shared.features.guest_csum);
+        let header = header::parse(&self.port.header(&buffer), shared.features.guest_csum);
         let buffers = match header {
             Some(header) if shared.features.merged_buffers => header.buffers,
             _ => 1,
         };
-        let mut frame = port.frame(buffer, length);
+        let mut frame = self.port.frame(buffer, length);
         let mut total = length - header::LEN;
         let mut wrong = (buffers == 0).then_some(Stat::RxBadBuffers);
         for _ in 1..buffers {
-            let Some((buffer, length)) = self.pop(port) else {
+            let Some((buffer, length)) = self.pop() else {
                 wrong = Some(Stat::RxBadBuffers);
                 break;
             };
@@ -193,7 +191,7 @@ impl Rx {
                 wrong = Some(Stat::RxBadLength);
             }
             if wrong.is_none() {
-                port.append(&mut frame, buffer, length);
+                self.port.append(&mut frame, buffer, length);
             }
         }
         let Some(header) = header else {
@@ -205,7 +203,7 @@ impl Rx {
             return true;
         }
         let notes = Notes { checksum: header.checksum, timestamp_ns: timestamp(shared, completion) };
-        if port.deliver(frame, notes) {
+        if self.port.deliver(frame, notes) {
             stats.add(Stat::RxPackets, 1);
             stats.add(Stat::RxBytes, total as u64);
         } else {

@@ -125,19 +125,12 @@ impl<'a> Shared<'a> {
         Counter(self.arm.load(Ordering::Relaxed))
     }
 
-    /// The number of the arm by the poll with this number, which has completed; None when there is to be none, for another poll has
-    /// begun meanwhile (`SCHED` is clear, so it may): that one looks at the ring, and arms when it completes. An arm beside it would
-    /// show the device an armed queue and a packet not consumed, which is what a lost packet looks like.
-    ///
-    /// A poll arms once at most, so its own number tells its arm from all others.
+    /// The number of the arm by the poll with this number: its own, for a poll arms once at most.
     #[must_use]
-    pub fn arm_of(&self, poll: Counter) -> Option<Counter> {
-        if self.stats.get(Stat::RxPolls) as u32 != poll.0 {
-            return None;
-        }
+    pub fn arm_of(&self, poll: Counter) -> Counter {
         self.stats.add(Stat::RxArms, 1);
         self.arm.store(poll.0, Ordering::Relaxed);
-        Some(poll)
+        poll
     }
 
     /// What `irq_owned` says after a handler run that read `fired`: the latest interrupt that found `SCHED` owned, and never one

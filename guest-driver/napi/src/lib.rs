@@ -8,6 +8,8 @@
 //! It depends on nothing and never blocks, so it may be called in any context, hard interrupts included.
 #![no_std]
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 pub mod prefix;
 
 /// Where a kernel keeps the state bits: bit *numbers*, not masks.
@@ -23,11 +25,30 @@ pub struct Bits {
 }
 
 impl Bits {
+    /// Somebody owns the context: `SCHED` is set. By the time the caller looks at the answer it may be out of date.
+    #[inline]
+    #[must_use]
+    pub fn scheduled(self, state: &AtomicUsize) -> bool {
+        state.load(Ordering::Relaxed) & self.sched_mask() != 0
+    }
+
     const fn sched_mask(self) -> usize {
         1 << self.sched
     }
 
     const fn disable_mask(self) -> usize {
         1 << self.disable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scheduled_is_the_sched_bit_and_no_other() {
+        let bits = Bits { sched: 3, disable: 2 };
+        assert!(bits.scheduled(&AtomicUsize::new(1 << 3)));
+        assert!(!bits.scheduled(&AtomicUsize::new(!(1 << 3))));
     }
 }

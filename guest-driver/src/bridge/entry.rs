@@ -9,6 +9,7 @@ use core::sync::atomic::AtomicU32;
 use tsnic_abi::{offset, point};
 
 use super::nic::{self, MODE, State};
+use super::rx::RxKernel;
 use super::skb::Skb;
 use super::sys::{self, Meeting, NapiRef, NicRef, QueueRef, Totals, VirtioRef, net_device, sk_buff};
 use crate::irq::{self, Napi};
@@ -74,9 +75,12 @@ extern "C" fn tsnic_tx_interrupt(vq: QueueRef<'_>) {
 /// The receive NAPI's poll. Softirq or NAPI thread.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
-    // SAFETY: Whoever has the context polled owns `SCHED`, until `napi_complete_done()` returns true, after which `Rx::poll` uses
-    // neither its state nor the ring. (Netpoll, which does not own it, comes with budget 0, with which nothing is done.)
-    unsafe { nic::with_rx(sys::glue_nic_of_rx_napi(napi), |shared, rx, port| rx.poll(shared, port, budget)) }
+    // SAFETY: Whoever has the context polled owns `SCHED`, until `napi_complete_done()` returns true, after which `rx::poll` does not
+    // touch the ring. (Netpoll, which does not own it, comes with budget 0, with which nothing is done.)
+    unsafe {
+        let nic = sys::glue_nic_of_rx_napi(napi);
+        rx::poll(&nic::state(nic).shared, &mut RxKernel::new(nic), budget)
+    }
 }
 
 /// The transmit NAPI's poll. Softirq or NAPI thread.
@@ -102,7 +106,7 @@ extern "C" fn tsnic_open(dev: NonNull<net_device>) -> c_int {
     // SAFETY: An interface of this driver, which is down: its receive NAPI is disabled, and RTNL keeps others from enabling it.
     unsafe {
         let nic = sys::glue_nic_of_dev(dev);
-        nic::with_rx(nic, |shared, rx, port| rx.open(shared, port));
+        rx::open(&nic::state(nic).shared, &mut RxKernel::new(nic));
         let napi = sys::glue_rx_napi(nic);
         sys::napi_enable(napi);
         // Interrupts that came while it was disabled are lost; and the first completion arms.

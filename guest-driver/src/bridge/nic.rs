@@ -7,14 +7,12 @@ use core::ptr::{self, NonNull};
 
 use tsnic_abi::{AREA_SIZE, Handover};
 
-use super::rx::RxKernel;
 use super::skb::Skb;
 use super::sys::{self, NicRef, VirtioRef};
 use super::tx::TxKernel;
 use crate::area::{Area, CELLS};
 use crate::header;
 use crate::mode::ModeSwitch;
-use crate::rx::Rx;
 use crate::shared::{Features, Shared};
 use crate::tx::Tx;
 
@@ -47,7 +45,6 @@ const ENOMEM: c_int = 12;
 pub struct State {
     /// For all contexts.
     pub shared: Shared<'static>,
-    rx: UnsafeCell<Rx>,
     tx: UnsafeCell<Tx>,
 }
 
@@ -57,17 +54,6 @@ const _: () = assert!(align_of::<State>() <= 64);
 pub fn state(nic: NicRef<'_>) -> &State {
     // SAFETY: `probe` writes it before anything can call the driver; it stays until the interface is freed.
     unsafe { &*sys::glue_state(nic).cast() }
-}
-
-/// The receive queue and its state.
-///
-/// # Safety
-/// The caller owns `SCHED` of the receive NAPI, or the NAPI is disabled and the caller holds RTNL; for as long as it uses the result.
-pub unsafe fn with_rx<R>(nic: NicRef<'_>, f: impl FnOnce(&Shared<'static>, &mut Rx, &mut RxKernel<'_>) -> R) -> R {
-    let state = state(nic);
-    // SAFETY: By the caller's promise nobody else is here, so neither the state nor the port has another user.
-    let (rx, mut port) = unsafe { (&mut *state.rx.get(), RxKernel::new(nic)) };
-    f(&state.shared, rx, &mut port)
 }
 
 /// The transmit queue and its state.
@@ -127,8 +113,7 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), c_int> {
         // as atomics; so does meeting.c.
         Area::new(unsafe { cells.as_ref() })
     });
-    let state =
-        State { shared: Shared::new(features, area), rx: UnsafeCell::new(Rx::new()), tx: UnsafeCell::new(Tx::new()) };
+    let state = State { shared: Shared::new(features, area), tx: UnsafeCell::new(Tx::new()) };
     // SAFETY: The memory is for this, and nobody knows of it yet.
     unsafe { ptr::write(sys::glue_state(nic).cast(), state) };
     sys::glue_later_init(nic);

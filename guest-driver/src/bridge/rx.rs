@@ -7,6 +7,7 @@ use core::ptr;
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef, sk_buff};
 use crate::header::{self, Checksum};
+use crate::irq::Napi;
 use crate::rx::{BUFFER_LEN, Notes, RxPort};
 
 /// The receive queue in the hands of its one user.
@@ -111,7 +112,7 @@ impl RxPort for RxKernel<'_> {
         if let Some(ns) = notes.timestamp_ns {
             sys::glue_skb_hwtstamp(skb, ns);
         }
-        // SAFETY: `Rx::receive` lets no frame through whose first buffer is shorter than an Ethernet header. The invariant makes us
+        // SAFETY: `rx::poll` lets no frame through whose first buffer is shorter than an Ethernet header. The invariant makes us
         // the receive NAPI's poll, and the skb is given up.
         unsafe {
             sys::glue_skb_type(self.nic, skb);
@@ -136,8 +137,14 @@ impl RxPort for RxKernel<'_> {
     }
 
     fn complete(&mut self, work: i32) -> bool {
-        // SAFETY: `Rx::poll` calls it last, and touches the ring no more.
+        // SAFETY: `rx::poll` calls it last, and touches the ring no more.
         unsafe { sys::napi_complete_done(sys::glue_rx_napi(self.nic), work) }
+    }
+
+    fn owned(&self) -> bool {
+        let napi = sys::glue_rx_napi(self.nic);
+        let (state, bits) = napi.state();
+        bits.scheduled(state)
     }
 
     fn schedule(&mut self) {

@@ -17,7 +17,7 @@ use crate::area::{Area, CELLS};
 use crate::header;
 use crate::irq::{self, Napi};
 use crate::mode::IrqMode;
-use crate::rx::{Rx, refill_timer};
+use crate::rx as rx_driver;
 use crate::shared::{Features, Shared};
 use crate::tx::{Tx, Wish};
 
@@ -91,7 +91,6 @@ pub struct World {
     pub after: RefCell<Option<Hook>>,
     pub live: Rc<Cell<usize>>,
     pub dropped: Rc<Cell<usize>>,
-    rx_state: RefCell<Rx>,
     tx_state: RefCell<Tx>,
 }
 
@@ -116,7 +115,6 @@ impl World {
             after: RefCell::default(),
             live: Rc::default(),
             dropped: Rc::default(),
-            rx_state: RefCell::new(Rx::new()),
             tx_state: RefCell::new(Tx::new()),
         }
     }
@@ -146,7 +144,7 @@ impl World {
     }
 
     pub fn open(&self) {
-        self.rx_state.borrow_mut().open(&self.shared, &mut self.port());
+        rx_driver::open(&self.shared, &mut self.port());
     }
 
     pub fn port(&self) -> &Self {
@@ -312,7 +310,7 @@ impl World {
     /// `net_rx_action()` and busy pollers: has the owner poll once. The caller has seen to it that `SCHED` is owned.
     pub fn poll(&self, budget: i32) -> i32 {
         self.queued.set(0);
-        let work = self.rx_state.borrow_mut().poll(&self.shared, &mut self.port(), budget);
+        let work = rx_driver::poll(&self.shared, &mut self.port(), budget);
         assert!((0..=budget).contains(&work), "the poll returned {work} of {budget}");
         work
     }
@@ -341,7 +339,7 @@ impl World {
     }
 
     pub fn refill_timer(&self) {
-        refill_timer(&self.shared, || self.napi_schedule());
+        rx_driver::refill_timer(&self.shared, || self.napi_schedule());
     }
 
     pub fn link(&self, up: bool) {
