@@ -32,7 +32,7 @@ counters! {
     rx_no_buffers,
     /// Frames lost because no buffers of the ring could ever hold them.
     rx_too_big,
-    /// Frames lost because the receive queue was not running, or broken.
+    /// Frames lost because the receive queue was not running, or broken; those of a wire that waits, only when the queue is reset.
     rx_not_running,
     /// Frames lost because their open checksum was outside of them.
     rx_malformed,

@@ -230,6 +230,8 @@ impl Pair {
         let state = RingState::starting_at(setup.next_avail, Index(0));
         self.queues[queue].running = Some(Running { config, state, broken: false });
         let ring = Ring::start(view, config, setup.next_avail)?;
+        // Now, for the session may put this ring off to a later one.
+        self.keep(queue, ring.state());
         let resumed = stopped.is_some_and(|(stopped_config, stopped)| {
             let now = ring.state();
             stopped_config == config && stopped.next_avail == now.next_avail && stopped.next_used == now.next_used

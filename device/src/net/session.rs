@@ -69,9 +69,16 @@ impl<'m, 's> Session<'m, 's> {
         session
     }
 
-    /// Resolves the area anew, for the memory may be another since the last session. Only while both rings run.
+    /// Resolves the area anew, for the memory may be another since the last session.
+    ///
+    /// The area counts what both rings complete. So while only one of them has been started again after a stop, that one waits for the
+    /// other: a completion the area knows nothing of would put its numbers out of step for good.
     fn open_area(&mut self) {
-        let Some(area) = self.pair.area.as_ref().filter(|_| self.rx.is_some() && self.tx.is_some()) else { return };
+        let Some(area) = &self.pair.area else { return };
+        if self.rx.is_none() || self.tx.is_none() {
+            (self.rx, self.tx) = (None, None);
+            return;
+        }
         match Area::open(&self.view, area.address) {
             Ok(cells) => self.cells = Some(cells),
             Err(_) => self.pair.forget_area("it is no longer guest memory"),

@@ -1,21 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The daemon's view of a queue, with one rule of its own: a kick that was read by somebody else is no error.
+//! The daemon's view of a queue, with three rules of its own: a kick that was read by somebody else is no error, a queue that starts
+//! is served at once, and an interrupt without a line is raised when there is one.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use vhost_user_backend::{VringRwLock, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::Error;
 use vm_memory::GuestAddressSpace;
 
-/// [`VringRwLock`], except for kicks.
+/// [`VringRwLock`], except for kicks and starts.
+///
+/// Frames may have waited on the wire for a queue to start, which the daemon tells nobody, and the driver need not kick a queue
+/// that goes on after a stop. So the queue is kicked from here, as soon as it is ready and enabled.
+///
+/// QEMU starts a queue with its kick eventfd and sends the call eventfd after that. An interrupt raised between the two would be
+/// lost, and with it, on a queue with one-shot interrupts, every later one.
 ///
 /// The daemon ends a worker, silently, when reading a kick fails. It does fail, with `EAGAIN`, when the front end replaces the
 /// eventfd between the worker's wake-up and its read; and a blocking eventfd would hang the worker in the same place.
 #[derive(Clone)]
-pub struct Vring<M: GuestAddressSpace>(VringRwLock<M>);
+pub struct Vring<M: GuestAddressSpace> {
+    inner: VringRwLock<M>,
+    /// The front end's kick eventfd, to be written.
+    kick: Arc<Mutex<Option<File>>>,
+    /// An interrupt was raised while there was no call eventfd. Written under the lock of `inner`, so that whoever sets the eventfd sees it.
+    missed: Arc<AtomicBool>,
+}
+
+impl<M: GuestAddressSpace + 'static> Vring<M> {
+    fn wake(&self) {
+        if let Some(kick) = &mut *self.kick.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Fails when it has been kicked 2^64 times already, or is no eventfd, which is found out when it is watched.
+            let _ = kick.write_all(&1_u64.to_ne_bytes());
+        }
+    }
+}
 
 impl<'a, M: GuestAddressSpace + 'a> VringStateGuard<'a, M> for Vring<M> {
     type G = <VringRwLock<M> as VringStateGuard<'a, M>>::G;
@@ -27,8 +51,8 @@ impl<'a, M: GuestAddressSpace + 'a> VringStateMutGuard<'a, M> for Vring<M> {
 
 impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     fn read_kick(&self) -> io::Result<bool> {
-        match self.0.read_kick() {
-            Err(_) => Ok(self.0.get_ref().is_enabled()),
+        match self.inner.read_kick() {
+            Err(_) => Ok(self.inner.get_ref().is_enabled()),
             enabled => enabled,
         }
     }
@@ -40,82 +64,105 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
             // An eventfd that refuses this is none, and is found out when it is watched.
             let _ = fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK));
         }
-        self.0.set_kick(file);
+        *self.kick.lock().unwrap_or_else(PoisonError::into_inner) =
+            file.as_ref().and_then(|file| file.try_clone().ok());
+        self.inner.set_kick(file);
     }
 
     fn new(mem: M, max_queue_size: u16) -> Result<Self, Error> {
-        VringRwLock::new(mem, max_queue_size).map(Self)
+        let (kick, missed) = Default::default();
+        VringRwLock::new(mem, max_queue_size).map(|inner| Self { inner, kick, missed })
     }
 
     fn get_ref(&self) -> <Self as VringStateGuard<'_, M>>::G {
-        self.0.get_ref()
+        self.inner.get_ref()
     }
 
     fn get_mut(&self) -> <Self as VringStateMutGuard<'_, M>>::G {
-        self.0.get_mut()
+        self.inner.get_mut()
     }
 
     fn add_used(&self, desc_index: u16, len: u32) -> Result<(), Error> {
-        self.0.add_used(desc_index, len)
+        self.inner.add_used(desc_index, len)
     }
 
     fn signal_used_queue(&self) -> io::Result<()> {
-        self.0.signal_used_queue()
+        let state = self.inner.get_ref();
+        if state.get_call().is_none() {
+            self.missed.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        drop(state);
+        self.inner.signal_used_queue()
     }
 
     fn enable_notification(&self) -> Result<bool, Error> {
-        self.0.enable_notification()
+        self.inner.enable_notification()
     }
 
     fn disable_notification(&self) -> Result<(), Error> {
-        self.0.disable_notification()
+        self.inner.disable_notification()
     }
 
     fn needs_notification(&self) -> Result<bool, Error> {
-        self.0.needs_notification()
+        self.inner.needs_notification()
     }
 
     fn set_enabled(&self, enabled: bool) {
-        self.0.set_enabled(enabled);
+        self.inner.set_enabled(enabled);
+        if enabled {
+            self.wake();
+        }
     }
 
     fn set_queue_info(&self, desc_table: u64, avail_ring: u64, used_ring: u64) -> Result<(), Error> {
-        self.0.set_queue_info(desc_table, avail_ring, used_ring)
+        self.inner.set_queue_info(desc_table, avail_ring, used_ring)
     }
 
     fn queue_next_avail(&self) -> u16 {
-        self.0.queue_next_avail()
+        self.inner.queue_next_avail()
     }
 
     fn set_queue_next_avail(&self, base: u16) {
-        self.0.set_queue_next_avail(base);
+        self.inner.set_queue_next_avail(base);
     }
 
     fn set_queue_next_used(&self, idx: u16) {
-        self.0.set_queue_next_used(idx);
+        self.inner.set_queue_next_used(idx);
     }
 
     fn queue_used_idx(&self) -> Result<u16, Error> {
-        self.0.queue_used_idx()
+        self.inner.queue_used_idx()
     }
 
     fn set_queue_size(&self, num: u16) {
-        self.0.set_queue_size(num);
+        self.inner.set_queue_size(num);
     }
 
     fn set_queue_event_idx(&self, enabled: bool) {
-        self.0.set_queue_event_idx(enabled);
+        self.inner.set_queue_event_idx(enabled);
     }
 
     fn set_queue_ready(&self, ready: bool) {
-        self.0.set_queue_ready(ready);
+        self.inner.set_queue_ready(ready);
+        if ready {
+            self.wake();
+        } else {
+            // What was raised before a stop is the front end's to deliver.
+            self.missed.store(false, Ordering::Relaxed);
+        }
     }
 
     fn set_call(&self, file: Option<File>) {
-        self.0.set_call(file);
+        let line = file.is_some();
+        self.inner.set_call(file);
+        if line && self.missed.swap(false, Ordering::Relaxed) {
+            // As when the worker raises it: a full counter is an interrupt raised often enough.
+            let _ = self.inner.signal_used_queue();
+        }
     }
 
     fn set_err(&self, file: Option<File>) {
-        self.0.set_err(file);
+        self.inner.set_err(file);
     }
 }

@@ -62,6 +62,51 @@ fn an_area_is_kept_when_the_same_bases_come_back_with_a_new_memory_table() {
 }
 
 #[test]
+fn frames_wait_on_the_wire_for_a_queue_that_goes_on_after_a_stop() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.hand_over();
+    traffic(&device, &mut guest, 1);
+    let [rx, tx] = guest.stop_queues();
+    for tag in 2..10 {
+        device.host.send(&frame(tag, 100));
+    }
+    sleep(A_WHILE);
+    assert!(!device.status().running);
+    guest.start_queues(rx, tx);
+    // Nobody kicks, and no other frame comes: the start alone must do.
+    for tag in 2..10 {
+        assert_eq!(guest.receive().frame, frame(tag, 100));
+    }
+    assert_eq!(device.counter("rx_not_running"), 0);
+    // The receive queue starts first; none of the frames came in before the area was back in use.
+    let numbers: Vec<_> = (0..9).map(|number| guest.rx_record(tsnic_abi::Counter(number)).number).collect();
+    assert_eq!(numbers, (0..9).collect::<Vec<_>>());
+    assert_eq!(device.status().produced, 9);
+    guest.leave();
+}
+
+#[test]
+fn an_interrupt_raised_before_the_queue_had_a_line_is_not_lost() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.hand_over();
+    guest.arm();
+    traffic(&device, &mut guest, 1);
+    guest.handle_interrupt();
+    guest.arm();
+    let [rx, tx] = guest.stop_queues();
+    guest.rx.interrupts();
+    device.host.send(&frame(2, 100));
+    guest.start_queues_and(rx, tx, || {
+        eventually("the interrupt is raised", || (device.status().fired == 2).then_some(()));
+    });
+    eventually("the interrupt comes", || (guest.rx.interrupts() > 0).then_some(()));
+    assert_eq!(guest.receive().frame, frame(2, 100));
+    guest.leave();
+}
+
+#[test]
 fn an_area_is_kept_when_no_frame_had_come_before_the_stop() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());

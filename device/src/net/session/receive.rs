@@ -79,6 +79,10 @@ impl Session<'_, '_> {
 
     /// Lets frames through to the guest.
     fn open_wire(&mut self) -> Result<Pass, RingError> {
+        // A machine that is stopped goes on one day, and nobody there would know why frames are missing.
+        if self.rx.is_none() && self.pair.wire.waits() {
+            return Ok(Pass::Quiet);
+        }
         let mut starved = false;
         if !self.pair.held.frames.is_empty() && self.rx.is_some() {
             self.release()?;

@@ -159,6 +159,12 @@ impl Guest {
     }
 
     pub fn start_queues(&mut self, rx_base: u16, tx_base: u16) {
+        self.start_queues_and(rx_base, tx_base, || ());
+    }
+
+    /// As QEMU does it with queues it has started before: they are enabled, and have a kick eventfd before a call eventfd. `between`
+    /// is called when both have the one and neither has the other.
+    pub fn start_queues_and(&mut self, rx_base: u16, tx_base: u16, between: impl FnOnce()) {
         for (index, base) in [rx_base, tx_base].into_iter().enumerate() {
             let queue = if index == 0 { &self.rx } else { &self.tx };
             let config = VringConfigData {
@@ -174,6 +180,9 @@ impl Guest {
             self.frontend.set_vring_base(index, base).unwrap();
             self.frontend.set_vring_addr(index, &config).unwrap();
             self.frontend.set_vring_kick(index, &queue.kick).unwrap();
+        }
+        between();
+        for (index, queue) in [&self.rx, &self.tx].into_iter().enumerate() {
             self.frontend.set_vring_call(index, &queue.call).unwrap();
             self.frontend.set_vring_enable(index, true).unwrap();
         }
