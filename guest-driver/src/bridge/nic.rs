@@ -151,6 +151,7 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), c_int> {
     unsafe { sys::napi_enable(sys::glue_tx_napi(nic)) };
     let err = sys::glue_netdev_register(nic);
     if err != 0 {
+        sys::glue_config_off(nic);
         sys::glue_reset(nic);
         // SAFETY: Enabled above; and nothing is in the rings.
         unsafe {
