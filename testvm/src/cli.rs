@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
+use crate::check;
 use crate::config::{AccelChoice, Config, Interrupts, KernelChoice, Machine, Series};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
@@ -26,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Reproduce the NAPI race, and show that the fix holds
     Repro(ReproArgs),
+    /// Check what the driver and the device have to live through in a guest
+    Check(CheckArgs),
     /// Only boot the guest, to see that everything it needs works
     Boot(BootArgs),
     /// Only fetch the kernel and build everything, so that a later run can be offline
@@ -47,6 +50,20 @@ pub struct ReproArgs {
     /// Seed of every random choice
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// The guest's surroundings.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Arguments of `testvm check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Run only this check; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(check::list().map(|(name, _)| name)))]
+    pub only: Vec<String>,
+    /// Say which checks there are, and run none
+    #[arg(long)]
+    pub list: bool,
     /// The guest's surroundings.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -214,9 +231,13 @@ mod tests {
 
     #[test]
     fn usage_errors_have_exit_code_2() {
-        for bad in
-            [&["repro", "--accel", "magic"][..], &["repro", "--rounds", "0"], &["repo"], &["boot", "--vcpus", "0"]]
-        {
+        for bad in [
+            &["repro", "--accel", "magic"][..],
+            &["repro", "--rounds", "0"],
+            &["repo"],
+            &["boot", "--vcpus", "0"],
+            &["check", "--only", "nothing"],
+        ] {
             assert_eq!(parse(bad).expect_err("nonsense").exit_code(), 2, "{bad:?}");
         }
     }

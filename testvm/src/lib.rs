@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod build;
 pub mod cache;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod initramfs;

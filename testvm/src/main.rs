@@ -10,7 +10,7 @@ use testvm::config::{Config, Machine};
 use testvm::lab::Built;
 use testvm::progress::Progress;
 use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
-use testvm::{boot, interrupt, scenario};
+use testvm::{boot, check, interrupt, scenario};
 
 const EXIT_USAGE: u8 = 2;
 
@@ -32,6 +32,16 @@ fn configure(cli: Cli) -> Result<Engine, testvm::cli::UsageError> {
         Command::Repro(args) => {
             let config = Config::try_from(args)?;
             Box::new(move || scenario::repro(&config))
+        }
+        Command::Check(args) if args.list => Box::new(|| {
+            for (name, about) in check::list() {
+                println!("{name:<14} {about}");
+            }
+            Ok(Verdict::Pass)
+        }),
+        Command::Check(args) => {
+            let machine = Machine::try_from(args.machine)?;
+            Box::new(move || check::run(&machine, &args.only))
         }
         Command::Boot(args) => {
             let (vcpus, hold) = (args.vcpus, args.hold);

@@ -6,7 +6,7 @@ use crate::kmsg::KernelLog;
 use crate::protocol::{Reply, Request};
 use crate::receiver::Receiver;
 use crate::rpc::RpcServer;
-use crate::{affinity, files, hwtstamp, link, modules};
+use crate::{affinity, files, hwtstamp, link, modules, packet};
 
 /// What the agent keeps from one request to the next.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Carries a request out. Whatever goes wrong becomes [`Reply::Error`]. [`Request::PowerOff`] is the caller's: here it
-    /// only stops what is running.
+    /// Carries a request out. Whatever goes wrong becomes [`Reply::Error`]. [`Request::PowerOff`] and [`Request::Reboot`] are
+    /// the caller's: here the first only stops what is running, and the second leaves even that as it is.
     pub fn handle(&mut self, request: Request) -> Reply {
         self.carry_out(request).unwrap_or_else(|error| Reply::Error { message: error.chain() })
     }
@@ -61,6 +61,8 @@ impl Agent {
                 };
                 return Ok(Reply::Text { text: log.read_new()? });
             }
+            Request::SendFrame { name, frame } => packet::send(&name, &frame)?,
+            Request::Reboot => {}
             Request::PowerOff => {
                 // Their counts interest nobody any more.
                 let _ = self.receiver.take().map(Receiver::stop);

@@ -18,8 +18,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     system::power_off_on_panic();
-    if let Err(error) = serve() {
-        system::log(&error.chain());
+    match serve() {
+        Ok(End::Reboot) => system::reboot_now(),
+        Ok(End::PowerOff) => {}
+        Err(error) => system::log(&error.chain()),
     }
     system::power_off();
     // The kernel refused to power off. PID 1 must not return.
@@ -28,8 +30,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves requests until told to power off, or until the serial line is gone.
-fn serve() -> Result<(), Error> {
+/// How the machine ends.
+enum End {
+    PowerOff,
+    Reboot,
+}
+
+/// Serves requests until told to end the machine, or until the serial line is gone.
+fn serve() -> Result<End, Error> {
     system::mount_all()?;
     let port = serial::open(PORT)?;
     let output = port.try_clone().map_err(Error::file("duplicate", PORT))?;
@@ -41,15 +49,19 @@ fn serve() -> Result<(), Error> {
     loop {
         let reply = match channel.receive().map_err(Error::file("read", PORT))? {
             Incoming::Request(request) => {
-                let last = request == Request::PowerOff;
+                let end = match request {
+                    Request::PowerOff => Some(End::PowerOff),
+                    Request::Reboot => Some(End::Reboot),
+                    _ => None,
+                };
                 let reply = agent.handle(request);
-                if last {
-                    return Ok(());
+                if let Some(end) = end {
+                    return Ok(end);
                 }
                 reply
             }
             Incoming::Bad(error) => guest_agent::protocol::Reply::Error { message: error.chain() },
-            Incoming::End => return Ok(()),
+            Incoming::End => return Ok(End::PowerOff),
         };
         channel.send(&reply).map_err(Error::file("write", PORT))?;
         system::reap();

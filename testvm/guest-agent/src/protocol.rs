@@ -96,6 +96,15 @@ pub enum Request {
     RpcStop,
     /// Kernel log lines since the last call; answered by [`Reply::Text`].
     KernelLog,
+    /// Send one Ethernet frame, as it is, out of an interface (`AF_PACKET`).
+    SendFrame {
+        /// Interface.
+        name: String,
+        /// The frame from its destination address on.
+        frame: Vec<u8>,
+    },
+    /// Restart the machine without a word to its drivers' devices. The next thing said is [`Reply::Ready`].
+    Reboot,
     /// Power the machine off. No answer.
     PowerOff,
 }

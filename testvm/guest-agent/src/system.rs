@@ -70,6 +70,12 @@ pub fn power_off() {
     log(&format!("Power off: {error}"));
 }
 
+/// Restarts the machine, with everything in the middle of whatever it does; returns only if the kernel refuses.
+pub fn reboot_now() {
+    let Err(error) = reboot(RebootMode::RB_AUTOBOOT);
+    log(&format!("Reboot: {error}"));
+}
+
 /// A PID 1 that dies panics the kernel and says nothing: instead, a panic in any thread is printed and ends the machine
 /// in order. testvm sees the serial line close and has the message on the console.
 pub fn power_off_on_panic() {

@@ -31,6 +31,8 @@ pub struct MachineSpec<'a> {
     pub agent_socket: &'a str,
     /// Socket where the device waits for QEMU.
     pub device_socket: &'a str,
+    /// Socket where QEMU listens for commands of its machine protocol.
+    pub qmp_socket: &'a str,
     /// The guest's MAC address.
     pub guest_mac: [u8; 6],
     /// How the device interrupts.
@@ -54,7 +56,7 @@ impl MachineSpec<'_> {
     /// The arguments, without the program.
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
-        let Self { vcpus, memory_mib, agent_socket, device_socket, .. } = self;
+        let Self { vcpus, memory_mib, agent_socket, device_socket, qmp_socket, .. } = self;
         let (accel, cpu) = match self.accel {
             Accel::Kvm => ("kvm", "host"),
             Accel::Tcg => ("tcg,thread=multi", "max"),
@@ -92,6 +94,7 @@ impl MachineSpec<'_> {
             "-serial",
             "chardev:agent",
         ]);
+        add(&["-qmp", &format!("unix:{qmp_socket},server=on,wait=off")]);
         add(&["-append", &append]);
         args.extend(["-chardev".into(), option("file,id=console,path=", self.console)]);
         args.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initrd.into()]);
@@ -129,6 +132,7 @@ mod tests {
             console: Path::new("/logs/a,b"),
             agent_socket: "agent",
             device_socket: "nic",
+            qmp_socket: "qmp",
             guest_mac: [0x52, 0x54, 0, 0x74, 0x73, 0],
             interrupts,
         }

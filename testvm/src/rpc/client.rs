@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use guest_agent::clock::monotonic_ns;
@@ -85,13 +86,26 @@ pub enum ClientError {
 /// # Errors
 /// The first request that got no proper reply. Nothing is tried again: TCP has done that already.
 pub fn run(config: &ClientConfig, mut progress: impl FnMut(u32)) -> Result<Vec<Exchange>, ClientError> {
+    let mut exchanges = Vec::new();
+    converse(config, |exchange| {
+        exchanges.push(exchange);
+        progress(exchange.seq + 1);
+        ControlFlow::Continue(())
+    })?;
+    Ok(exchanges)
+}
+
+/// The same, until `each` has heard enough.
+///
+/// # Errors
+/// As [`run`].
+pub fn converse(config: &ClientConfig, mut each: impl FnMut(Exchange) -> ControlFlow<()>) -> Result<(), ClientError> {
     let ClientConfig { server, requests: total, think_us: (think_min, think_max), limit, .. } = *config;
     let deadline = Instant::now() + limit;
     let connect = |source| ClientError::Connect { server, source };
     let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(server), limit).map_err(connect)?;
     stream.set_nodelay(true).map_err(connect)?;
     let mut random = Pcg64Mcg::seed_from_u64(config.seed);
-    let mut exchanges = Vec::new();
     for seq in 0..total {
         let think = random.random_range(think_min..=think_max.max(think_min));
         std::thread::sleep(Duration::from_micros(u64::from(think)));
@@ -106,17 +120,19 @@ pub fn run(config: &ClientConfig, mut progress: impl FnMut(u32)) -> Result<Vec<E
         if reply.seq() != seq {
             return Err(ClientError::WrongReply { seq, got: reply.seq() });
         }
-        exchanges.push(Exchange {
+        let exchange = Exchange {
             seq,
             sent,
             arrived: reply.hardware_ns().map(HostNs),
             received: GuestNs(reply.received_ns()),
             replied: GuestNs(reply.sending_ns()),
             returned,
-        });
-        progress(seq + 1);
+        };
+        if each(exchange).is_break() {
+            break;
+        }
     }
-    Ok(exchanges)
+    Ok(())
 }
 
 /// One request and its reply, with the times just before the one and just after the other.
@@ -171,6 +187,18 @@ mod tests {
             let arrived = exchange.arrived.ok_or("no timestamp")?;
             assert!(exchange.sent <= arrived && arrived <= exchange.returned, "{exchange:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_conversation_ends_when_enough_was_heard() -> Result<(), Box<dyn std::error::Error>> {
+        let server = server(|seq| Some(ReplyFrame::new(seq, 1, 1, 1)))?;
+        let mut heard = 0;
+        converse(&config(server, 25), |exchange| {
+            heard += 1;
+            if exchange.seq == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        assert_eq!(heard, 4);
         Ok(())
     }
 

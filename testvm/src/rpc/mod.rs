@@ -6,6 +6,6 @@ pub mod latency;
 mod offset;
 pub mod time;
 
-pub use client::{ClientConfig, ClientError, run};
+pub use client::{ClientConfig, ClientError, converse, run};
 pub use latency::{Latency, LatencyError, latencies};
 pub use time::{Exchange, GuestNs, HostNs};

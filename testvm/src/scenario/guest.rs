@@ -10,10 +10,11 @@ use tsnic::control::protocol::{self as device, Flow, Status};
 use super::error::Error;
 use super::plan::{Mode, Owner};
 use crate::initramfs::Initramfs;
+use crate::isolate::Link;
 use crate::vm::Vm;
 
 /// The guest's interface.
-const NIC: &str = "eth0";
+pub(crate) const NIC: &str = "eth0";
 /// The guest's UDP port for generated packets.
 const UDP_PORT: u16 = 7000;
 /// The guest's TCP port for RPCs.
@@ -97,13 +98,7 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// As [`Self::set_mode`].
     pub fn link_up(&mut self) -> Result<(), Error> {
-        let link = self.vm.link();
-        let request = Request::LinkUp {
-            name: NIC.into(),
-            ip: link.guest_ip,
-            prefix_len: link.prefix_len,
-            neighbours: vec![(link.host_ip, link.host_mac), (peer_ip(link.guest_ip), PEER_MAC)],
-        };
+        let request = raise(self.vm.link());
         self.vm.command(&request)?;
         self.up = true;
         if self.vcpus > 1 {
@@ -196,15 +191,7 @@ impl<'a> Guest<'a> {
     /// Where generated packets come from and go to.
     #[must_use]
     pub fn flow(&self) -> Flow {
-        let link = self.vm.link();
-        Flow {
-            guest_mac: link.guest_mac,
-            guest_ip: link.guest_ip,
-            guest_port: UDP_PORT,
-            peer_mac: PEER_MAC,
-            peer_ip: peer_ip(link.guest_ip),
-            peer_port: UDP_PORT,
-        }
+        flow(self.vm.link())
     }
 
     /// Waits until the device has an area, is armed, and the driver has consumed everything.
@@ -270,16 +257,39 @@ fn peer_ip(guest: Ipv4Addr) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, 77)
 }
 
+/// Raises the guest's interface.
+pub(crate) fn raise(link: &Link) -> Request {
+    Request::LinkUp {
+        name: NIC.into(),
+        ip: link.guest_ip,
+        prefix_len: link.prefix_len,
+        neighbours: vec![(link.host_ip, link.host_mac), (peer_ip(link.guest_ip), PEER_MAC)],
+    }
+}
+
+/// Where generated packets come from and go to.
+pub(crate) fn flow(link: &Link) -> Flow {
+    Flow {
+        guest_mac: link.guest_mac,
+        guest_ip: link.guest_ip,
+        guest_port: UDP_PORT,
+        peer_mac: PEER_MAC,
+        peer_ip: peer_ip(link.guest_ip),
+        peer_port: UDP_PORT,
+    }
+}
+
 const FAIL_REFILL: &str = "/sys/module/tsnic/parameters/fail_refill";
 const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
 const THREADED: &str = "/sys/class/net/eth0/threaded";
 
-fn insert(path: &str) -> Request {
+/// Loads a module without parameters.
+pub(crate) fn insert(path: &str) -> Request {
     Request::InsertModule { path: path.into(), params: String::new() }
 }
 
 /// What an error message says of a state that is not armed.
-pub(super) fn state(status: &Status) -> String {
+pub(crate) fn state(status: &Status) -> String {
     let area = status.area.map_or("no queue area".into(), |generation| format!("queue area {generation}"));
     format!(
         "{area}, produced {}, signaled {}, consumed {}, {}armed",

@@ -3,7 +3,7 @@
 
 mod error;
 mod experiment;
-mod guest;
+pub(crate) mod guest;
 pub mod plan;
 
 use std::fs;

@@ -94,6 +94,12 @@ pub enum Error {
         /// What it answered.
         reply: String,
     },
+    /// There is no device to ask: it was killed on purpose.
+    #[error("The device is off, it cannot be asked ({doing})")]
+    DeviceOff {
+        /// What was to be asked.
+        doing: String,
+    },
     /// The user asked for the end.
     #[error("Stopped while {doing}")]
     Interrupted {

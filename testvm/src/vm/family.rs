@@ -18,6 +18,8 @@ use crate::process::{Child, Tail};
 pub(super) struct Family {
     pub qemu: Child,
     pub backend: Child,
+    /// The device was ended on purpose: it is not missed.
+    pub device_off: bool,
     pub console: Console,
     pub logs: Logs,
 }
@@ -47,7 +49,9 @@ impl Family {
         if let Some(status) = self.qemu.ended()? {
             return Err(self.qemu_ended(doing, status));
         }
-        if let Some(status) = self.backend.ended()? {
+        if !self.device_off
+            && let Some(status) = self.backend.ended()?
+        {
             let tail = self.logs.tail("device");
             return Err(Error::Ended { who: DEVICE, doing: doing.to_owned(), status, tail });
         }
@@ -109,7 +113,8 @@ impl Logs {
     pub fn redirect(&self, command: &mut Command, name: &str) -> Result<(), Error> {
         let path = self.path(name);
         let open = |path: &Path| {
-            let file = File::create(path)?;
+            // A device that is started again goes on with its log.
+            let file = File::options().create(true).append(true).open(path)?;
             Ok((file.try_clone()?, file))
         };
         let (out, err) = open(&path).map_err(|source| Error::Io { path, source })?;

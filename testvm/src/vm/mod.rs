@@ -4,7 +4,9 @@
 mod console;
 mod error;
 mod family;
+mod life;
 mod lines;
+mod qmp;
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -26,6 +28,7 @@ use console::Console;
 pub use error::Error;
 use family::{Family, Logs, Waiting};
 pub use lines::{LineError, Lines};
+use qmp::Qmp;
 
 /// What a guest is made of.
 #[derive(Clone, Debug)]
@@ -84,11 +87,21 @@ pub struct Vm {
     family: Family,
     agent: Lines,
     control: Lines,
+    qmp: Option<Qmp>,
     link: Link,
     ready: Ready,
     boot_time: Duration,
     interrupts: Interrupts,
-    _sockets: SocketDir,
+    transport: Vec<String>,
+    device: DeviceProgram,
+    sockets: SocketDir,
+}
+
+/// How the device is started.
+#[derive(Debug)]
+struct DeviceProgram {
+    path: PathBuf,
+    args: Vec<String>,
 }
 
 const AGENT: &str = "The guest agent";
@@ -98,6 +111,7 @@ const QEMU: &str = "QEMU";
 const NIC_SOCKET: &str = "nic";
 const CONTROL_SOCKET: &str = "control";
 const AGENT_SOCKET: &str = "agent";
+const QMP_SOCKET: &str = "qmp";
 
 /// Under TCG on a busy machine a boot takes a few seconds; one that takes this long hangs.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -123,7 +137,8 @@ impl Vm {
         let sockets = parts.run.subdirectory(&format!("vm{}", parts.index))?;
         let logs = Logs { dir: parts.logs.to_owned(), index: parts.index };
 
-        let mut backend = start_device(parts.device, &config.device_args, &link, &sockets, &logs)?;
+        let device = DeviceProgram { path: parts.device.to_owned(), args: config.device_args.clone() };
+        let mut backend = start_device(&device, &link, &sockets, &logs)?;
         let control = connect_control(&sockets, &mut backend, &logs, tick)?;
         let agent_socket = sockets.socket(AGENT_SOCKET);
         let listener =
@@ -140,6 +155,7 @@ impl Vm {
             console: console.path(),
             agent_socket: AGENT_SOCKET,
             device_socket: NIC_SOCKET,
+            qmp_socket: QMP_SOCKET,
             guest_mac: link.guest_mac,
             interrupts: parts.interrupts,
         };
@@ -147,27 +163,41 @@ impl Vm {
         command.args(spec.arguments()).current_dir(sockets.path());
         logs.redirect(&mut command, "qemu")?;
         let qemu = Child::spawn(QEMU, &mut command)?;
-        let mut family = Family { qemu, backend, console, logs };
+        let mut family = Family { qemu, backend, device_off: false, console, logs };
         let agent = accept(&listener, &agent_socket, &mut family, tick)?;
         let mut vm = Self {
             family,
             agent: Lines::new(agent),
             control: Lines::new(control),
+            qmp: None,
             link,
             ready: Ready { kernel: String::new(), cpus: 0, clocksource: String::new() },
             boot_time: Duration::ZERO,
             interrupts: parts.interrupts,
-            _sockets: sockets,
+            transport: parts.initramfs.transport.clone(),
+            device,
+            sockets,
         };
-        vm.ready = match vm.hear_agent("the guest boots", BOOT_LIMIT, tick)? {
-            agent::Reply::Ready { kernel, cpus, clocksource } => Ready { kernel, cpus, clocksource },
-            other => return Err(unexpected(AGENT, "the guest boots", &other)),
-        };
+        vm.hear_ready("the guest boots", tick)?;
         vm.boot_time = started.elapsed();
-        for path in &parts.initramfs.transport {
-            vm.command(&agent::Request::InsertModule { path: path.clone(), params: String::new() })?;
-        }
+        vm.load_transport()?;
         Ok(vm)
+    }
+
+    /// The agent's first word after a boot.
+    fn hear_ready(&mut self, doing: &str, tick: &mut dyn FnMut()) -> Result<(), Error> {
+        self.ready = match self.hear_agent(doing, BOOT_LIMIT, tick)? {
+            agent::Reply::Ready { kernel, cpus, clocksource } => Ready { kernel, cpus, clocksource },
+            other => return Err(unexpected(AGENT, doing, &other)),
+        };
+        Ok(())
+    }
+
+    fn load_transport(&mut self) -> Result<(), Error> {
+        for path in self.transport.clone() {
+            self.command(&agent::Request::InsertModule { path, params: String::new() })?;
+        }
+        Ok(())
     }
 
     /// What the agent said when it came up.
@@ -271,7 +301,7 @@ impl Vm {
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<device::Reply, Error> {
         let doing = describe(request);
-        self.control.send(request).map_err(|source| self.family.diagnose(DEVICE, &doing, source))?;
+        self.device_begin(request)?;
         loop {
             match self.hear_device(&doing, patience)? {
                 device::Reply::Progress { done, total } => progress(done, total),
@@ -279,6 +309,18 @@ impl Vm {
                 reply => return Ok(reply),
             }
         }
+    }
+
+    /// Asks the device for a run and does not wait for anything: for runs that are not to come to their end.
+    ///
+    /// # Errors
+    /// The device is off, or has died.
+    pub fn device_begin(&mut self, request: &device::Request) -> Result<(), Error> {
+        let doing = describe(request);
+        if self.family.device_off {
+            return Err(Error::DeviceOff { doing });
+        }
+        self.control.send(request).map_err(|source| self.family.diagnose(DEVICE, &doing, source))
     }
 
     /// The state of the device.
@@ -362,17 +404,11 @@ impl Vm {
     }
 }
 
-fn start_device(
-    program: &Path,
-    more: &[String],
-    link: &Link,
-    sockets: &SocketDir,
-    logs: &Logs,
-) -> Result<Child, Error> {
-    let mut command = Command::new(program);
+fn start_device(program: &DeviceProgram, link: &Link, sockets: &SocketDir, logs: &Logs) -> Result<Child, Error> {
+    let mut command = Command::new(&program.path);
     command
         .args(["--socket", NIC_SOCKET, "--control", CONTROL_SOCKET, "--wire", &format!("tap:{}", link.tap)])
-        .args(more)
+        .args(&program.args)
         .current_dir(sockets.path());
     logs.redirect(&mut command, "device")?;
     Ok(Child::spawn(DEVICE, &mut command)?)

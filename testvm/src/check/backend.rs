@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Checks of a backend that dies, hangs or grows.
+
+use std::time::Duration;
+
+use guest_agent::protocol::Request;
+use tsnic::control::protocol::{Request as DeviceRequest, Starter, StrikeRun};
+
+use super::bench::{Bench, counter};
+use super::failure::{Failure, expect};
+use crate::scenario::guest::{self, insert};
+
+const KILLS: usize = 3;
+/// How often the backend is held in the hope to find a poll at the rendezvous.
+const TRIES: u32 = 200;
+/// Time for a poll that is on its way to the rendezvous. The module's own bound is 500 ms.
+const ON_ITS_WAY: Duration = Duration::from_millis(3);
+/// How long the backend hangs: until everything on its way has come, and then some.
+const HANG: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(900)];
+/// Largest resident private memory of the backend, KiB.
+const MEMORY_KIB: u64 = 32 * 1024;
+/// More rounds than are ever played.
+const ROUNDS: u32 = 10_000;
+const STUCK_US: (u32, u32) = (1_000, 2_000);
+const BUSY_POLL_US: u32 = 200;
+
+const CARRIER: &str = "/sys/class/net/eth0/carrier";
+const CARRIER_LOST: &str = "/sys/class/net/eth0/carrier_down_count";
+const MEETINGS: &str = "/sys/module/tsnic_rendezvous/parameters/meetings";
+const MET: &str = "/sys/module/tsnic_rendezvous/parameters/met";
+const GAVE_UP: &str = "/sys/module/tsnic_rendezvous/parameters/gave_up";
+
+/// Check: the backend is killed under traffic and started again. The guest sees the link go and come, and hands its area over to the
+/// new one; TCP lives through it.
+pub fn killed(bench: &mut Bench) -> Result<String, Failure> {
+    let traffic = bench.start_traffic()?;
+    for _ in 0..KILLS {
+        let lost_before = bench.number(CARRIER_LOST)?;
+        bench.vm.kill_device()?;
+        bench.wait_file(CARRIER, |carrier| carrier == 0)?;
+        restart(bench)?;
+        let lost = bench.number(CARRIER_LOST)?;
+        expect(lost == lost_before + 1, || format!("The guest lost the link {} times", lost - lost_before))?;
+        bench.stamped_rpcs(&traffic)?;
+    }
+    Ok(format!("{KILLS} times, {}", bench.end_traffic(traffic)?))
+}
+
+/// Starts a killed backend again, and waits for the link and the hand-over.
+fn restart(bench: &mut Bench) -> Result<(), Failure> {
+    bench.vm.start_device()?;
+    bench.wait_file(CARRIER, |carrier| carrier == 1)?;
+    // All counters begin at 0 with the process.
+    bench.wait("No area was handed over to the new backend", |status| {
+        status.area.is_some() && counter(status, "handovers") > 0
+    })?;
+    Ok(())
+}
+
+/// Check: the driver is unloaded and loaded while there is no backend, and works when there is one again.
+pub fn killed_reload(bench: &mut Bench) -> Result<String, Failure> {
+    let traffic = bench.start_traffic()?;
+    bench.vm.kill_device()?;
+    bench.wait_file(CARRIER, |carrier| carrier == 0)?;
+    bench.unload("tsnic")?;
+    bench.load_driver()?;
+    bench.vm.start_device()?;
+    bench.link_up()?;
+    bench.wait("No area was handed over to the new backend", |status| status.area.is_some())?;
+    bench.stamped_rpcs(&traffic)?;
+    bench.end_traffic(traffic)
+}
+
+/// Check: the backend is killed while it holds a poll at the rendezvous. The guest gives the rendezvous up and recovers.
+pub fn killed_meeting(bench: &mut Bench) -> Result<String, Failure> {
+    let module = insert(&bench.files().rendezvous);
+    bench.vm.command(&module)?;
+    let flow = guest::flow(bench.vm.link());
+    bench.vm.command(&Request::ReceiverStart {
+        local: (flow.guest_ip, flow.guest_port),
+        peer: (flow.peer_ip, flow.peer_port),
+        busy_poll_us: BUSY_POLL_US,
+        cpu: 0,
+    })?;
+    bench.vm.device_begin(&DeviceRequest::Strike(StrikeRun {
+        seed: 1,
+        rounds: ROUNDS,
+        flow,
+        starter: Starter::Udp,
+        stuck_us: STUCK_US,
+    }))?;
+    bench.wait("No rendezvous comes about", |status| counter(status, "acks") > 0)?;
+    let mut tries = 0;
+    let gave_up = loop {
+        tries += 1;
+        bench.vm.hold_device()?;
+        std::thread::sleep(ON_ITS_WAY);
+        let gave_up = bench.number(GAVE_UP)?;
+        if bench.number(MEETINGS)? > bench.number(MET)? + gave_up {
+            break gave_up;
+        }
+        bench.vm.release_device()?;
+        expect(tries < TRIES, || format!("In {tries} looks no poll was found at the rendezvous"))?;
+    };
+    bench.vm.kill_device()?;
+    // Not the new device but its own bound ends the poll's wait.
+    bench.wait_file(GAVE_UP, |now| now == gave_up + 1)?;
+    restart(bench)?;
+    let received = bench.vm.count(&Request::ReceiverStop)?;
+    expect(received > 0, || "The receiver got no datagram".into())?;
+    let traffic = bench.start_traffic()?;
+    let seen = bench.end_traffic(traffic)?;
+    bench.unload("tsnic_rendezvous")?;
+    Ok(format!("a poll was found at the rendezvous at look {tries}, {seen}"))
+}
+
+/// Check: the backend does nothing for a second. The guest goes on, and so does everything else afterwards.
+pub fn hung(bench: &mut Bench) -> Result<String, Failure> {
+    let traffic = bench.start_traffic()?;
+    let before = bench.status()?;
+    bench.vm.hold_device()?;
+    std::thread::sleep(HANG[0]);
+    let held = traffic.replies();
+    std::thread::sleep(HANG[1]);
+    // The guest itself must not hang with it.
+    bench.read("/proc/uptime")?;
+    let (carrier, replies) = (bench.number(CARRIER)?, traffic.replies());
+    bench.vm.release_device()?;
+    expect(carrier == 1, || "The link went down".into())?;
+    let during = replies.stamped - held.stamped;
+    expect(during == 0, || format!("{during} RPCs were answered while the backend was held"))?;
+    bench.stamped_rpcs(&traffic)?;
+    let after = bench.status()?;
+    for name in ["handovers", "areas_forgotten", "connections", "queues_broken"] {
+        expect(counter(&after, name) == counter(&before, name), || {
+            format!("{name} went from {} to {}", counter(&before, name), counter(&after, name))
+        })?;
+    }
+    bench.end_traffic(traffic)
+}
+
+/// Check: the backend's own memory is within its bound.
+pub fn memory(bench: &mut Bench) -> Result<String, Failure> {
+    let kib = bench.vm.device_memory_kib()?;
+    expect(kib > 0, || "The backend claims to use no memory at all".into())?;
+    expect(kib <= MEMORY_KIB, || format!("{kib} KiB, more than {MEMORY_KIB}"))?;
+    Ok(format!("{kib} KiB of {MEMORY_KIB}"))
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A guest under test, and what all checks do with it.
+
+use std::time::{Duration, Instant};
+
+use guest_agent::protocol::Request;
+use serde_json::json;
+use tsnic::control::protocol::Status;
+
+use super::failure::{Failure, expect};
+use super::log::Log;
+use super::traffic::{Replies, Traffic};
+use crate::initramfs::Initramfs;
+use crate::lab::{self, Lab};
+use crate::progress::Progress;
+use crate::scenario::guest::{self, NIC, RPC_PORT, insert};
+use crate::vm::{self, Vm, VmConfig};
+
+/// For everything that is waited for: many times what it takes, and a failure when it is over.
+const LIMIT: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(5);
+/// RPCs that show that all is well.
+const RPCS: u64 = 20;
+/// `SO_BUSY_POLL` of the RPC server's connections, microseconds.
+const BUSY_POLL_US: u32 = 50;
+const VCPUS: u8 = 2;
+
+/// A guest under test.
+#[derive(Debug)]
+pub struct Bench {
+    /// The machine.
+    pub vm: Vm,
+    files: Initramfs,
+    log: Log,
+}
+
+impl Bench {
+    /// Boots a guest; `log` is what earlier ones said.
+    pub fn boot(lab: &mut Lab, progress: &mut Progress, log: Log) -> Result<Self, lab::Error> {
+        let vm = lab.boot(&VmConfig { vcpus: VCPUS, ..VmConfig::default() }, progress)?;
+        Ok(Self { vm, files: lab.initramfs.clone(), log })
+    }
+
+    /// The guest's modules.
+    pub fn files(&self) -> &Initramfs {
+        &self.files
+    }
+
+    /// Powers the guest off, in order.
+    pub fn end(self) -> Result<(), vm::Error> {
+        self.vm.power_off()
+    }
+
+    /// Kills the guest; what it said.
+    pub fn into_log(self) -> Log {
+        self.log
+    }
+
+    /// What the kernel said so far.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Takes over what the kernel has said since the last time.
+    pub fn collect_log(&mut self) -> Result<(), Failure> {
+        let text = self.vm.text(&Request::KernelLog)?;
+        self.log.add(&text);
+        Ok(())
+    }
+
+    /// Brings about the state each check begins with, whatever the one before has left: machine running, backend there, driver
+    /// loaded, link up, area in use, no server, no test module.
+    pub fn baseline(&mut self) -> Result<(), Failure> {
+        if self.vm.device_off() {
+            self.vm.start_device()?;
+        }
+        self.vm.release_device()?;
+        self.vm.qmp("cont", &json!({}))?;
+        for request in [Request::RpcStop, Request::ReceiverStop] {
+            match self.vm.ask(&request) {
+                // None was running.
+                Ok(_) | Err(vm::Error::Refused { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for name in ["tsnic_rendezvous", "virtio_net", "net_failover", "failover"] {
+            if self.has_module(name)? {
+                self.unload(name)?;
+            }
+        }
+        if !self.has_module("tsnic")? {
+            self.load_driver()?;
+        }
+        self.link_up()?;
+        self.wait("The device is not armed", |status| {
+            status.area.is_some() && status.armed && status.ci == status.produced
+        })?;
+        Ok(())
+    }
+
+    /// Whether the kernel has this module loaded.
+    pub fn has_module(&mut self, name: &str) -> Result<bool, Failure> {
+        let modules = self.read("/proc/modules")?;
+        Ok(modules.lines().any(|line| line.split(' ').next() == Some(name)))
+    }
+
+    /// Loads the driver.
+    pub fn load_driver(&mut self) -> Result<(), Failure> {
+        let request = insert(&self.files.driver);
+        Ok(self.vm.command(&request)?)
+    }
+
+    /// Unloads a module.
+    pub fn unload(&mut self, name: &str) -> Result<(), Failure> {
+        Ok(self.vm.command(&Request::RemoveModule { name: name.into() })?)
+    }
+
+    /// Raises the link, with hardware timestamps.
+    pub fn link_up(&mut self) -> Result<(), Failure> {
+        let request = guest::raise(self.vm.link());
+        self.vm.command(&request)?;
+        Ok(self.vm.command(&Request::HwTimestamps { name: NIC.into() })?)
+    }
+
+    /// Takes the link down.
+    pub fn link_down(&mut self) -> Result<(), Failure> {
+        Ok(self.vm.command(&Request::LinkDown { name: NIC.into() })?)
+    }
+
+    /// Reads a file of the guest.
+    pub fn read(&mut self, path: &str) -> Result<String, Failure> {
+        Ok(self.vm.text(&Request::ReadFile { path: path.into() })?)
+    }
+
+    /// Reads a number from a file of the guest.
+    pub fn number(&mut self, path: &str) -> Result<u64, Failure> {
+        let text = self.read(path)?;
+        text.parse().map_err(|_| Failure::Unmet(format!("{path} is {text:?}, not a number")))
+    }
+
+    /// The state of the device.
+    pub fn status(&mut self) -> Result<Status, Failure> {
+        Ok(self.vm.device_status()?)
+    }
+
+    /// Waits for a state of the device, and gives it; `otherwise` is what is wrong when it does not come.
+    pub fn wait(&mut self, otherwise: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status, Failure> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let status = self.status()?;
+            if wanted(&status) {
+                return Ok(status);
+            }
+            expect(Instant::now() < deadline, || format!("{otherwise} (after {} s: {status:?})", LIMIT.as_secs()))?;
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until a file of the guest holds a number that will do.
+    pub fn wait_file(&mut self, path: &str, wanted: impl Fn(u64) -> bool) -> Result<u64, Failure> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let found = self.number(path)?;
+            if wanted(found) {
+                return Ok(found);
+            }
+            if Instant::now() >= deadline {
+                let status = if self.vm.device_off() { None } else { Some(self.status()?) };
+                return Err(Failure::Unmet(format!(
+                    "{path} is still {found} after {} s; device {status:?}",
+                    LIMIT.as_secs()
+                )));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Starts the RPC server and the traffic with it.
+    pub fn start_traffic(&mut self) -> Result<Traffic, Failure> {
+        self.start_server()?;
+        let traffic = Traffic::start(self.vm.link())?;
+        self.stamped_rpcs(&traffic)?;
+        Ok(traffic)
+    }
+
+    /// The same without the flood.
+    pub fn start_rpcs(&mut self) -> Result<Traffic, Failure> {
+        self.start_server()?;
+        let traffic = Traffic::rpcs(self.vm.link())?;
+        self.stamped_rpcs(&traffic)?;
+        Ok(traffic)
+    }
+
+    fn start_server(&mut self) -> Result<(), Failure> {
+        let local = (self.vm.link().guest_ip, RPC_PORT);
+        Ok(self.vm.command(&Request::RpcStart { local, busy_poll_us: BUSY_POLL_US, cpu: 0 })?)
+    }
+
+    /// Ends the traffic and the RPC server: all replies were in order, all over one connection. What there was, as text.
+    pub fn end_traffic(&mut self, traffic: Traffic) -> Result<String, Failure> {
+        let (datagrams, replies) = traffic.end()?;
+        let served = self.vm.count(&Request::RpcStop)?;
+        let answered = replies.stamped + replies.plain;
+        expect(served == answered, || format!("The server answered {served} RPCs, the client heard {answered}"))?;
+        let lost = counter(&self.status()?, "lost");
+        expect(lost == 0, || format!("The device saw {lost} packets lost, with the fixed interrupt mode"))?;
+        let errors = counter(&self.status()?, "ci_errors");
+        expect(errors == 0, || format!("Driver and device disagreed {errors} times on what was received"))?;
+        Ok(format!("{answered} RPCs, {datagrams} datagrams"))
+    }
+
+    /// More RPCs are answered, with hardware timestamps: wire, device, area, driver and stack work.
+    pub fn stamped_rpcs(&mut self, traffic: &Traffic) -> Result<(), Failure> {
+        let before = traffic.replies();
+        self.replies(traffic, |now| now.stamped >= before.stamped + RPCS).map(drop)
+    }
+
+    /// Waits until enough replies have come.
+    pub fn replies(&mut self, traffic: &Traffic, enough: impl Fn(Replies) -> bool) -> Result<Replies, Failure> {
+        let before = traffic.replies();
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let now = traffic.replies();
+            if enough(now) {
+                return Ok(now);
+            }
+            self.vm.check("RPCs go on")?;
+            expect(!traffic.has_ended(), || "The TCP connection of the RPCs broke".into())?;
+            if Instant::now() >= deadline {
+                let status = self.status()?;
+                return Err(Failure::Unmet(format!(
+                    "RPCs do not go on as they should: within {} s from {before:?} to {now:?}; {status:?}",
+                    LIMIT.as_secs()
+                )));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// A counter of the device.
+pub fn counter(status: &Status, name: &str) -> u64 {
+    status.counters.get(name).copied().unwrap_or(0)
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Checks of the driver's life: loaded, unloaded, up, down, replaced, imitated.
+
+use std::time::Duration;
+
+use guest_agent::protocol::Request;
+use nix::libc::{EBUSY, EINVAL};
+use tsnic_abi::{Counter, Handover};
+use zerocopy::IntoBytes as _;
+
+use super::bench::{Bench, counter};
+use super::failure::{Failure, expect, expect_refused};
+use super::listener::Listener;
+use crate::scenario::guest::{self, NIC, insert};
+
+const RELOADS: usize = 4;
+const LINK_CYCLES: usize = 5;
+const STOCK_RPCS: u64 = 20;
+const IRQ_MODE: &str = "/sys/module/tsnic/parameters/irq_mode";
+/// Under this traffic a poll, and so an arm, comes every few hundred microseconds.
+const NO_ARM: Duration = Duration::from_millis(30);
+
+/// Check: the module goes and comes back under traffic, each time with a new area.
+pub fn reload(bench: &mut Bench) -> Result<String, Failure> {
+    let traffic = bench.start_traffic()?;
+    for _ in 0..RELOADS {
+        let before = bench.status()?;
+        bench.unload("tsnic")?;
+        // That the area is gone the device learns when the queues start anew: until then this is also what a stopped machine looks
+        // like, which keeps its area.
+        bench.wait("The queues are not stopped after rmmod", |status| !status.running)?;
+        bench.load_driver()?;
+        bench.link_up()?;
+        bench.wait("The old area is not forgotten, or no new one handed over", |after| {
+            let more = |name| counter(after, name) > counter(&before, name);
+            after.area.is_some() && more("handovers") && more("areas_forgotten")
+        })?;
+        bench.stamped_rpcs(&traffic)?;
+    }
+    Ok(format!("{RELOADS} times, {}", bench.end_traffic(traffic)?))
+}
+
+/// Check: the interface goes down and up under traffic. While it is down the driver leaves the device alone.
+pub fn link(bench: &mut Bench) -> Result<String, Failure> {
+    let traffic = bench.start_traffic()?;
+    for _ in 0..LINK_CYCLES {
+        bench.link_down()?;
+        let down = bench.status()?;
+        std::thread::sleep(NO_ARM);
+        let still = bench.status()?;
+        let arms = |status: &_| counter(status, "arms");
+        expect(arms(&still) == arms(&down), || {
+            format!("The driver armed {} times while the link was down", arms(&still) - arms(&down))
+        })?;
+        bench.link_up()?;
+        bench.wait("No area after the link came up", |status| status.area.is_some() && arms(status) > arms(&still))?;
+        bench.stamped_rpcs(&traffic)?;
+    }
+    Ok(format!("{LINK_CYCLES} times, {}", bench.end_traffic(traffic)?))
+}
+
+/// Check: the interrupt mode is refused while the link is up, accepted while it is down; nonsense is refused always.
+pub fn irq_mode(bench: &mut Bench) -> Result<String, Failure> {
+    let write = |bench: &mut Bench, value: &str| {
+        bench.vm.command(&Request::WriteFile { path: IRQ_MODE.into(), value: value.into() })
+    };
+    let is = |bench: &mut Bench, mode: &str, when: &str| {
+        let found = bench.read(IRQ_MODE)?;
+        expect(found == mode, || format!("The mode {when} is {found:?}, not {mode:?}"))
+    };
+    is(bench, "fixed", "at first")?;
+    expect_refused(write(bench, "prefix"), "\"prefix\" while the link was up", EBUSY)?;
+    expect_refused(write(bench, "nonsense"), "\"nonsense\" while the link was up", EINVAL)?;
+    is(bench, "fixed", "after two refusals")?;
+    bench.link_down()?;
+    write(bench, "prefix")?;
+    is(bench, "prefix", "after it was set")?;
+    for nonsense in ["nonsense", "prefixed", "fixed\nprefix"] {
+        expect_refused(write(bench, nonsense), &format!("{nonsense:?} while the link was down"), EINVAL)?;
+    }
+    is(bench, "prefix", "after nonsense")?;
+    bench.link_up()?;
+    expect_refused(write(bench, "fixed"), "\"fixed\" while the link was up", EBUSY)?;
+    bench.link_down()?;
+    write(bench, "fixed")?;
+    bench.link_up()?;
+    let traffic = bench.start_traffic()?;
+    bench.end_traffic(traffic)?;
+    Ok("refused while up, accepted while down, nonsense never".into())
+}
+
+/// Check: the kernel's own driver takes over and finds a plain virtio-net device; then ours comes back. One TCP connection lives
+/// through all.
+pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
+    let modules = bench.files().virtio_net.clone();
+    if modules.is_empty() {
+        return Err(Failure::Skip("This kernel has no virtio_net module".into()));
+    }
+    // Without the flood, behind which frames would have to be looked for.
+    let traffic = bench.start_rpcs()?;
+    let before = bench.status()?;
+    bench.unload("tsnic")?;
+    for module in &modules {
+        bench.vm.command(&insert(module))?;
+    }
+    let up = guest::raise(bench.vm.link());
+    bench.vm.command(&up)?;
+    let stocked = bench
+        .wait("The kernel's driver has not started the queues, or the device kept the area", |status| {
+            status.running && status.area.is_none()
+        })?;
+    expect(counter(&stocked, "areas_forgotten") > counter(&before, "areas_forgotten"), || {
+        "The device did not count the forgotten area".into()
+    })?;
+    let then = traffic.replies();
+    let with_stock = bench.replies(&traffic, |now| now.plain >= then.plain + STOCK_RPCS)?;
+    // The reply to a request that our driver received may have gone out with the other: there is one at most.
+    let stamped = with_stock.stamped - then.stamped;
+    expect(stamped <= 1, || format!("{stamped} RPCs had hardware timestamps, which virtio_net does not give"))?;
+    send_forged_frames(bench)?;
+    let still = bench.status()?;
+    expect(still.area.is_none() && counter(&still, "handovers") == counter(&before, "handovers"), || {
+        format!("The device has an area with the kernel's driver: {}", guest::state(&still))
+    })?;
+    for module in modules.iter().rev() {
+        let name = module.rsplit('/').next().unwrap_or(module).trim_end_matches(".ko");
+        bench.unload(name)?;
+    }
+    bench.load_driver()?;
+    bench.link_up()?;
+    bench.stamped_rpcs(&traffic)?;
+    bench.wait("Our driver is back without an area", |status| status.area.is_some())?;
+    Ok(format!("there and back, {}", bench.end_traffic(traffic)?))
+}
+
+/// Check: a program with a raw socket cannot say what the driver says on its transmit queue.
+pub fn forged(bench: &mut Bench) -> Result<String, Failure> {
+    let before = bench.status()?;
+    let sent = send_forged_frames(bench)?;
+    let after = bench.status()?;
+    for name in ["handovers", "handovers_refused", "areas_forgotten", "tx_malformed", "queues_broken"] {
+        expect(counter(&after, name) == counter(&before, name), || {
+            format!("{name} went from {} to {}", counter(&before, name), counter(&after, name))
+        })?;
+    }
+    expect(after.area == before.area, || format!("The area went from {:?} to {:?}", before.area, after.area))?;
+    let traffic = bench.start_traffic()?;
+    bench.end_traffic(traffic)?;
+    Ok(format!("{sent} frames came out as they went in"))
+}
+
+/// Sends frames with a good hand-over header: as the frame itself, and as its payload, alone and with much behind it. They all come out
+/// of the wire as they are; their number.
+fn send_forged_frames(bench: &mut Bench) -> Result<u64, Failure> {
+    let mut listener = Listener::open()?;
+    let header = Handover::new(0, 0xF00D, Counter(0), Counter(0), Counter(0));
+    let link = bench.vm.link();
+    let addressed = [&link.host_mac[..], &link.guest_mac, &[0x88, 0xb5], header.as_bytes()].concat();
+    let padded = [&addressed[..], &[0; 1400]].concat();
+    let frames = [header.as_bytes().to_vec(), addressed, padded];
+    for frame in &frames {
+        bench.vm.command(&Request::SendFrame { name: NIC.into(), frame: frame.clone() })?;
+    }
+    listener.hear(&frames)?;
+    Ok(frames.len() as u64)
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Why a check did not pass.
+
+use std::fmt::Write as _;
+
+use thiserror::Error;
+
+use crate::rpc::ClientError;
+use crate::vm;
+
+/// Why a check did not pass.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// It cannot be done here.
+    #[error("{0}")]
+    Skip(String),
+    /// Something expected was not seen, or something forbidden was.
+    #[error("{0}")]
+    Unmet(String),
+    /// The guest or the device refused something, or died.
+    #[error(transparent)]
+    Vm(#[from] vm::Error),
+    /// The RPC client.
+    #[error("The RPCs ended early")]
+    Rpc(#[from] ClientError),
+    /// A socket of the host.
+    #[error("The host's own traffic cannot be made")]
+    Socket(#[from] std::io::Error),
+}
+
+impl Failure {
+    /// With all causes, in one text.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let _ = write!(text, ": {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// [`Failure::Unmet`] with this text unless `condition` holds.
+pub fn expect(condition: bool, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    if condition { Ok(()) } else { Err(Failure::Unmet(text())) }
+}
+
+/// The other way round: the refusal that was expected. `errno` is the guest's system error as a number.
+pub fn expect_refused(result: Result<(), vm::Error>, what: &str, errno: i32) -> Result<(), Failure> {
+    match result {
+        Ok(()) => Err(Failure::Unmet(format!("{what} was accepted"))),
+        Err(vm::Error::Refused { message, .. }) if message.contains(&format!("(os error {errno})")) => Ok(()),
+        Err(vm::Error::Refused { message, .. }) => {
+            Err(Failure::Unmet(format!("{what} was refused, but not by system error {errno}: {message}")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> Result<(), vm::Error> {
+        Err(vm::Error::Refused { who: "The guest agent", doing: String::new(), message: message.into() })
+    }
+
+    #[test]
+    fn only_the_expected_refusal_is_one() {
+        let busy = nix::libc::EBUSY;
+        assert!(expect_refused(refused("Cannot write: Device or resource busy (os error 16)"), "x", busy).is_ok());
+        for other in [Ok(()), refused("Invalid argument (os error 22)"), refused("os error 161")] {
+            assert!(matches!(expect_refused(other, "x", busy), Err(Failure::Unmet(_))));
+        }
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `testvm check`: what the driver and the device have to live through, in a real guest.
+//!
+//! One boot for all checks, in a fixed order. Each begins and ends with the same state of affairs ([`Bench::baseline`]): driver
+//! loaded, link up, queue area in use. One that fails does not stop the others; when it leaves the guest unusable, they
+//! get a new one.
+
+mod backend;
+mod bench;
+mod driver;
+mod failure;
+mod listener;
+mod log;
+mod machine;
+mod traffic;
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use bench::Bench;
+use failure::Failure;
+
+use crate::config::Machine;
+use crate::interrupt;
+use crate::lab::Lab;
+use crate::progress::{Progress, Stage};
+use crate::verdict::Verdict;
+use log::Log;
+
+/// One check.
+struct Check {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Bench) -> Result<String, Failure>,
+}
+
+/// All checks, in order. The last two look back on all before.
+const CHECKS: &[Check] = &[
+    Check { name: "reload", about: "tsnic.ko is unloaded and loaded under traffic", run: driver::reload },
+    Check { name: "link", about: "the interface goes down and up under traffic", run: driver::link },
+    Check { name: "irq-mode", about: "the interrupt mode changes only while the link is down", run: driver::irq_mode },
+    Check { name: "stock-driver", about: "the kernel's virtio_net takes the device over", run: driver::stock },
+    Check { name: "forged-area", about: "frames that look like a hand-over are but frames", run: driver::forged },
+    Check { name: "stop-cont", about: "the machine is stopped and goes on under traffic", run: machine::stop_cont },
+    Check { name: "killed", about: "the backend is killed under traffic and restarted", run: backend::killed },
+    Check {
+        name: "killed-reload",
+        about: "the driver is reloaded while there is no backend",
+        run: backend::killed_reload,
+    },
+    Check { name: "killed-meeting", about: "the backend is killed at a rendezvous", run: backend::killed_meeting },
+    Check { name: "hung", about: "the backend hangs for a second under traffic", run: backend::hung },
+    Check { name: "reboot", about: "the machine is reset under traffic", run: machine::reboot },
+    Check { name: "memory", about: "the backend is still small", run: backend::memory },
+    Check { name: "kernel-log", about: "the guest's kernel never complained", run: log::quiet },
+];
+
+/// The names of all checks, with what each is about.
+pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CHECKS.iter().map(|check| (check.name, check.about))
+}
+
+/// How a check ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// What was seen.
+    Passed(String),
+    /// Why.
+    Failed(String),
+    /// Why.
+    Skipped(String),
+}
+
+/// How many checks ended in which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    fn count(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Passed(_) => self.passed += 1,
+            Outcome::Failed(_) => self.failed += 1,
+            Outcome::Skipped(_) => self.skipped += 1,
+        }
+    }
+
+    /// Nothing failed and nothing passed is no verdict.
+    fn verdict(self) -> Verdict {
+        match self {
+            Self { failed: 1.., .. } => Verdict::Fail,
+            Self { passed: 1.., .. } => Verdict::Pass,
+            _ => Verdict::Undecided,
+        }
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// Runs the checks whose names are in `only`, or all when it is empty, and prints what came of each.
+///
+/// # Errors
+/// The run could not be judged: no guest comes up, or the user stopped it.
+pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
+    let mut progress = Progress::new();
+    let mut lab = Lab::prepare(machine, &mut progress)?;
+    let mut log = Log::default();
+    let mut bench = None;
+    let mut tally = Tally::default();
+    for check in CHECKS.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name)) {
+        let bench_now = match &mut bench {
+            Some(bench) => bench,
+            none => none.insert(Bench::boot(&mut lab, &mut progress, std::mem::take(&mut log))?),
+        };
+        let stage = progress.stage(Stage::Run(check.name.to_owned()));
+        let started = Instant::now();
+        let ended = bench_now.baseline().and_then(|()| (check.run)(bench_now));
+        interrupt::check()?;
+        let (usable, outcome) = conclude(bench_now, ended);
+        match &outcome {
+            Outcome::Passed(_) => stage.done("passed"),
+            Outcome::Skipped(_) => stage.done("SKIPPED"),
+            Outcome::Failed(_) => drop(stage),
+        }
+        show(check, started.elapsed(), &outcome);
+        tally.count(&outcome);
+        if !usable && let Some(bench) = bench.take() {
+            log = bench.into_log();
+        }
+    }
+    if tally == Tally::default() {
+        bail!("No check was run");
+    }
+    if let Some(bench) = bench {
+        bench.end()?;
+    }
+    if let Some(logs) = lab.logs() {
+        eprintln!("Logs: {}", logs.display());
+    }
+    println!("{tally}");
+    Ok(tally.verdict())
+}
+
+/// What a check's end means, and whether its guest can be used for the next one.
+fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome) {
+    let collected = bench.collect_log();
+    match ended {
+        Ok(seen) => match collected {
+            Ok(()) => (true, Outcome::Passed(seen)),
+            Err(error) => (false, Outcome::Failed(error.chain())),
+        },
+        Err(Failure::Skip(why)) => (collected.is_ok(), Outcome::Skipped(why)),
+        Err(failure) => (bench.baseline().is_ok(), Outcome::Failed(failure.chain())),
+    }
+}
+
+fn show(check: &Check, took: Duration, outcome: &Outcome) {
+    let (word, text) = match outcome {
+        Outcome::Passed(text) => ("passed", text),
+        Outcome::Failed(text) => ("FAILED", text),
+        Outcome::Skipped(text) => ("SKIPPED", text),
+    };
+    println!("{word:<7} {:<14} {:>5.1} s  {}: {text}", check.name, took.as_secs_f64(), check.about);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_simple() {
+        let mut names: Vec<_> = list().map(|(name, _)| name).collect();
+        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')), "{names:?}");
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CHECKS.len());
+    }
+
+    #[test]
+    fn one_failure_is_a_failed_run_and_nothing_but_skips_is_no_verdict() {
+        let verdict = |passed, failed, skipped| Tally { passed, failed, skipped }.verdict();
+        assert_eq!(verdict(12, 1, 0), Verdict::Fail);
+        assert_eq!(verdict(0, 1, 12), Verdict::Fail);
+        assert_eq!(verdict(1, 0, 12), Verdict::Pass);
+        assert_eq!(verdict(0, 0, 13), Verdict::Undecided);
+    }
+
+    #[test]
+    fn the_closing_line_counts_all_three() {
+        let mut tally = Tally::default();
+        for outcome in [Outcome::Passed(String::new()), Outcome::Skipped(String::new()), Outcome::Passed(String::new())]
+        {
+            tally.count(&outcome);
+        }
+        assert_eq!(tally.to_string(), "2 passed, 0 failed, 1 skipped");
+    }
+}

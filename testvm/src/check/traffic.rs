@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The host's side of the traffic that goes on during a check: RPCs over one TCP connection, one after another, and UDP datagrams
+//! that nobody in the guest wants.
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::failure::Failure;
+use crate::isolate::Link;
+use crate::rpc::{ClientConfig, ClientError, Exchange, converse};
+use crate::scenario::guest::RPC_PORT;
+
+/// RPCs that must have been answered long before this is over; a check that needs this long has failed anyway.
+const CONVERSATION_LIMIT: Duration = Duration::from_secs(60);
+/// Time between a reply and the next request, microseconds.
+const THINK_US: (u32, u32) = (0, 500);
+/// Pause between two datagrams of the flood.
+const FLOOD_GAP: Duration = Duration::from_micros(300);
+/// A port on which nobody listens: the guest answers now and then that it is unreachable.
+const FLOOD_PORT: u16 = 9;
+/// The flood's datagrams, bytes: alternately a small and a full frame.
+const FLOOD_SIZES: [usize; 2] = [18, 1472];
+
+/// RPCs, with or without a flood, that go on until they are ended. When this is dropped instead, nobody waits for the thread: after a
+/// failure it may have nobody to talk to until its limit.
+#[derive(Debug)]
+pub struct Traffic {
+    counts: Arc<Counts>,
+    rpcs: JoinHandle<Result<(), ClientError>>,
+    stop: Stop,
+    flood: Option<Flood>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    stamped: AtomicU64,
+    plain: AtomicU64,
+}
+
+impl Counts {
+    fn replies(&self) -> Replies {
+        Replies { stamped: self.stamped.load(Ordering::SeqCst), plain: self.plain.load(Ordering::SeqCst) }
+    }
+}
+
+/// Tells a thread to stop, at the latest when it is dropped.
+#[derive(Debug, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Replies so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replies {
+    /// To requests that the guest saw with a hardware timestamp.
+    pub stamped: u64,
+    /// To the others.
+    pub plain: u64,
+}
+
+impl Traffic {
+    /// Begins with RPCs and the flood.
+    pub fn start(link: &Link) -> Result<Self, Failure> {
+        Ok(Self { flood: Some(Flood::start(link)?), ..Self::rpcs(link)? })
+    }
+
+    /// Connects to the RPC server of the guest at `link` and begins with RPCs only.
+    pub fn rpcs(link: &Link) -> Result<Self, Failure> {
+        let (counts, stop) = (Arc::new(Counts::default()), Stop::default());
+        let server = SocketAddrV4::new(link.guest_ip, RPC_PORT);
+        let config =
+            ClientConfig { server, requests: u32::MAX, seed: 1, think_us: THINK_US, limit: CONVERSATION_LIMIT };
+        let (counting, stopping) = (Arc::clone(&counts), Arc::clone(&stop.0));
+        let each = move |exchange: Exchange| {
+            let counter = if exchange.arrived.is_some() { &counting.stamped } else { &counting.plain };
+            counter.fetch_add(1, Ordering::SeqCst);
+            if stopping.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let rpcs = std::thread::Builder::new().name("rpcs".into()).spawn(move || converse(&config, each))?;
+        Ok(Self { counts, rpcs, stop, flood: None })
+    }
+
+    /// How many replies have come.
+    pub fn replies(&self) -> Replies {
+        self.counts.replies()
+    }
+
+    /// The RPCs have ended though nobody wanted it: [`Self::end`] tells why.
+    pub fn has_ended(&self) -> bool {
+        self.rpcs.is_finished()
+    }
+
+    /// Ends it; every reply was in order and the connection lived to the end. Datagrams sent, and replies.
+    pub fn end(self) -> Result<(u64, Replies), Failure> {
+        drop(self.stop);
+        self.rpcs.join().map_err(|_| Failure::Unmet("The RPC thread panicked".into()))??;
+        Ok((self.flood.map_or(0, |flood| flood.sent()), self.counts.replies()))
+    }
+}
+
+/// Datagrams that go on until this is dropped.
+#[derive(Debug)]
+pub struct Flood {
+    sent: Arc<AtomicU64>,
+    _stop: Stop,
+}
+
+impl Flood {
+    /// Begins.
+    pub fn start(link: &Link) -> Result<Self, Failure> {
+        let socket = UdpSocket::bind((link.host_ip, 0))?;
+        let (sent, stop) = (Arc::new(AtomicU64::new(0)), Stop::default());
+        let (counting, stopping) = (Arc::clone(&sent), Arc::clone(&stop.0));
+        let guest: Ipv4Addr = link.guest_ip;
+        std::thread::Builder::new().name("flood".into()).spawn(move || {
+            for size in FLOOD_SIZES.into_iter().cycle() {
+                if stopping.load(Ordering::SeqCst) {
+                    return;
+                }
+                // Fails while nobody holds the other end of the wire, which is part of some checks.
+                if socket.send_to(&[0x55; FLOOD_SIZES[1]][..size], (guest, FLOOD_PORT)).is_ok() {
+                    counting.fetch_add(1, Ordering::SeqCst);
+                }
+                std::thread::sleep(FLOOD_GAP);
+            }
+        })?;
+        Ok(Self { sent, _stop: stop })
+    }
+
+    /// Datagrams sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
