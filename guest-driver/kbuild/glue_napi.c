@@ -46,7 +46,7 @@ void glue_napi_del(struct tsnic *nic)
 	netif_napi_del(&nic->tx_napi);
 }
 
-/* Softirq, or bottom halves off. */
+/* Bottom halves off, or hard interrupts. */
 void glue_napi_schedule(struct napi_struct *napi)
 {
 	napi_schedule(napi);
@@ -58,6 +58,12 @@ void glue_napi_schedule_bh(struct napi_struct *napi)
 	local_bh_disable();
 	napi_schedule(napi);
 	local_bh_enable();
+}
+
+/* Returns when every poll that had begun has returned: polls run with bottom halves off, which an RCU grace period waits for. */
+void glue_napi_grace(void)
+{
+	synchronize_net();
 }
 
 void glue_gro_receive(struct napi_struct *napi, struct sk_buff *skb)

@@ -111,6 +111,17 @@ void glue_tx_unlock_bh(struct tsnic *nic)
 	__netif_tx_unlock_bh(netdev_get_tx_queue(nic->dev, 0));
 }
 
+/* Bottom halves are off already. */
+void glue_tx_lock(struct tsnic *nic)
+{
+	__netif_tx_lock(netdev_get_tx_queue(nic->dev, 0), smp_processor_id());
+}
+
+void glue_tx_unlock(struct tsnic *nic)
+{
+	__netif_tx_unlock(netdev_get_tx_queue(nic->dev, 0));
+}
+
 bool glue_xmit_more(void)
 {
 	return netdev_xmit_more();

@@ -38,8 +38,8 @@ struct tsnic {
 	void *handover;
 	/* The transmit queue's lock guards it: virtio-net header, skb head, fragments. */
 	struct scatterlist sg[MAX_SKB_FRAGS + 2];
-	/* The Rust half's state. */
-	u8 rust[] __aligned(64);
+	/* The Rust half's state. kmalloc() promises no more than this alignment. */
+	u8 rust[] __aligned(8);
 };
 
 /* Numbers for ip -s link. */
@@ -92,7 +92,8 @@ bool tsnic_meeting_cells(struct tsnic *nic, struct tsnic_meeting *meeting);
  * of this driver's receive NAPIs, or its queue has no area.
  *
  * Context: only from inside the poll of @napi (for instance from a hook on napi_complete_done()). The interface and its
- * area cannot go away while the poll runs: ndo_stop and device removal both wait for NAPI_STATE_SCHED.
+ * area cannot go away while the poll function runs: it has bottom halves off, and device removal waits for an RCU grace
+ * period after the NAPI is disabled. (To wait for NAPI_STATE_SCHED would not do: a poll gives it up before it returns.)
  */
 bool tsnic_meeting(struct napi_struct *napi, struct tsnic_meeting *meeting);
 /* Kicks that queue. Same context. */
@@ -152,6 +153,8 @@ void glue_queue_wake(struct tsnic *nic);
 bool glue_queue_stopped(struct tsnic *nic);
 void glue_tx_lock_bh(struct tsnic *nic);
 void glue_tx_unlock_bh(struct tsnic *nic);
+void glue_tx_lock(struct tsnic *nic);
+void glue_tx_unlock(struct tsnic *nic);
 bool glue_xmit_more(void);
 
 extern const unsigned int glue_napi_sched_bit;
@@ -163,6 +166,7 @@ void glue_napi_add(struct tsnic *nic);
 void glue_napi_del(struct tsnic *nic);
 void glue_napi_schedule(struct napi_struct *napi);
 void glue_napi_schedule_bh(struct napi_struct *napi);
+void glue_napi_grace(void);
 void glue_gro_receive(struct napi_struct *napi, struct sk_buff *skb);
 
 extern const unsigned int glue_max_skb_frags;

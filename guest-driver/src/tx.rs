@@ -28,7 +28,8 @@ pub enum Sent<F> {
     Handover(u32),
 }
 
-/// The transmit queue's ring, NAPI and network queue. All under the transmit queue's lock, bottom halves off, never sleeps.
+/// The transmit queue's ring, NAPI and network queue. All under the transmit queue's lock, bottom halves or hard interrupts off, never
+/// sleeps.
 pub trait TxPort {
     /// A frame. Dropping it frees it as dropped, [`TxPort::free`] as sent.
     type Frame;
@@ -153,17 +154,14 @@ impl Tx {
         }
     }
 
-    /// The transmit NAPI's poll. Does not count against the budget; with budget 0 (netpoll) it does not complete.
-    pub fn poll<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
+    /// The transmit NAPI's poll, with a budget, against which nothing counts: it completes always.
+    pub fn poll<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P) {
         port.disable_callbacks();
         self.reclaim(shared, port);
-        if budget > 0 {
-            let mark = port.enable_callbacks();
-            if port.complete() && port.used_since(mark) {
-                port.schedule();
-            }
+        let mark = port.enable_callbacks();
+        if port.complete() && port.used_since(mark) {
+            port.schedule();
         }
-        0
     }
 
     /// The link's state at probe, or after a configuration change. Posts the area when the link is up, whether it was before or

@@ -72,7 +72,7 @@ extern "C" fn tsnic_tx_interrupt(vq: QueueRef<'_>) {
     }
 }
 
-/// The receive NAPI's poll. Softirq or NAPI thread.
+/// The receive NAPI's poll. Bottom halves off: softirq, NAPI thread, or the process that busy-polls.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
     // SAFETY: Whoever has the context polled owns `SCHED`, until `napi_complete_done()` returns true, after which `rx::poll` does not
@@ -83,14 +83,17 @@ extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
     }
 }
 
-/// The transmit NAPI's poll. Softirq or NAPI thread.
+/// The transmit NAPI's poll. Softirq or NAPI thread. Nothing counts against the budget.
+///
+/// Netpoll calls it too: with budget 0, hard interrupts off, and perhaps on the CPU that holds the lock. There is nothing for it
+/// here: transmission takes back what is done.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_tx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
-    // SAFETY: Called without the lock, with its own budget.
-    unsafe {
-        let nic = sys::glue_nic_of_tx_napi(napi);
-        nic::lock_tx(nic, budget, |shared, tx, port| tx.poll(shared, port, budget))
+    if budget > 0 {
+        // SAFETY: Called without the lock, with its own budget.
+        unsafe { nic::poll_tx(sys::glue_nic_of_tx_napi(napi), budget, |shared, tx, port| tx.poll(shared, port)) }
     }
+    0
 }
 
 /// The refill timer. Softirq context.
@@ -129,7 +132,7 @@ extern "C" fn tsnic_stop(dev: NonNull<net_device>) -> c_int {
     0
 }
 
-/// `ndo_start_xmit`. Bottom halves off, under the transmit queue's lock.
+/// `ndo_start_xmit`. Bottom halves or (netpoll) hard interrupts off, under the transmit queue's lock.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_xmit(skb: NonNull<sk_buff>, dev: NonNull<net_device>) -> c_int {
     // SAFETY: The stack holds the lock and gives the skb away.

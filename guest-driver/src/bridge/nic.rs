@@ -48,7 +48,7 @@ pub struct State {
     tx: UnsafeCell<Tx>,
 }
 
-const _: () = assert!(align_of::<State>() <= 64);
+const _: () = assert!(align_of::<State>() <= 8, "more than the memory's alignment");
 
 /// The state of an interface that has been through [`probe`]'s first step.
 pub fn state(nic: NicRef<'_>) -> &State {
@@ -59,7 +59,7 @@ pub fn state(nic: NicRef<'_>) -> &State {
 /// The transmit queue and its state.
 ///
 /// # Safety
-/// The caller holds the transmit queue's lock, bottom halves off, while `f` runs. `budget` is 0, or that of the transmit NAPI's
+/// The caller holds the transmit queue's lock, bottom halves or hard interrupts off, while `f` runs; or nobody else knows of the queue yet. `budget` is 0, or that of the transmit NAPI's
 /// poll in which the caller is.
 pub unsafe fn with_tx<R>(
     nic: NicRef<'_>,
@@ -72,21 +72,17 @@ pub unsafe fn with_tx<R>(
     f(&state.shared, tx, &mut port)
 }
 
-/// The same, taking the lock. Process or softirq context.
+/// The same in the transmit NAPI's poll, taking the lock.
 ///
 /// # Safety
-/// The caller does not hold the lock. `budget` as in [`with_tx`].
-pub unsafe fn lock_tx<R>(
-    nic: NicRef<'_>,
-    budget: c_int,
-    f: impl FnOnce(&Shared<'static>, &mut Tx, &mut TxKernel<'_>) -> R,
-) -> R {
-    sys::glue_tx_lock_bh(nic);
-    // SAFETY: Locked in the line above, unlocked in the line below.
+/// The caller is the poll and does not hold the lock. `budget` is the poll's and not 0: netpoll comes with 0, perhaps from an
+/// interrupt that hit the holder of the lock.
+pub unsafe fn poll_tx(nic: NicRef<'_>, budget: c_int, f: impl FnOnce(&Shared<'static>, &mut Tx, &mut TxKernel<'_>)) {
+    // SAFETY: Polls run with bottom halves off. Locked here, unlocked below.
     unsafe {
-        let result = with_tx(nic, budget, f);
-        sys::glue_tx_unlock_bh(nic);
-        result
+        sys::glue_tx_lock(nic);
+        with_tx(nic, budget, f);
+        sys::glue_tx_unlock(nic);
     }
 }
 
@@ -155,7 +151,7 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), c_int> {
         sys::glue_reset(nic);
         // SAFETY: Enabled above; and nothing is in the rings.
         unsafe {
-            sys::napi_disable(sys::glue_tx_napi(nic));
+            tx_napi_off(nic);
             sys::glue_del_vqs(nic);
             release(nic);
         }
@@ -169,8 +165,23 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), c_int> {
 pub fn link(nic: NicRef<'_>, vdev: VirtioRef<'_>) {
     let up = !sys::glue_has_feature(vdev, feature::STATUS) || sys::glue_read_status(nic) & STATUS_LINK_UP != 0;
     sys::glue_carrier(nic, up);
-    // SAFETY: The lock is not held here.
-    unsafe { lock_tx(nic, 0, |shared, tx, port| tx.link(shared, port, up)) }
+    sys::glue_tx_lock_bh(nic);
+    // SAFETY: Locked in the line above, unlocked in the line below.
+    unsafe {
+        with_tx(nic, 0, |shared, tx, port| tx.link(shared, port, up));
+        sys::glue_tx_unlock_bh(nic);
+    }
+}
+
+/// Ends the transmit NAPI's polls. `napi_disable()` only waits until one has given `SCHED` up, and the poll looks at the ring after
+/// that ([`Tx::poll`]); so the grace period, in which every poll that had begun returns.
+///
+/// # Safety
+/// The NAPI is enabled. Process context.
+unsafe fn tx_napi_off(nic: NicRef<'_>) {
+    // SAFETY: The caller's promise.
+    unsafe { sys::napi_disable(sys::glue_tx_napi(nic)) };
+    sys::glue_napi_grace();
 }
 
 /// Takes the interface down for good. Process context; the device may be dead.
@@ -181,10 +192,13 @@ pub unsafe fn remove(nic: NicRef<'_>) {
     sys::glue_config_off(nic);
     sys::glue_netdev_unregister(nic);
     // SAFETY: Enabled since probe; nobody transmits any more.
-    unsafe { sys::napi_disable(sys::glue_tx_napi(nic)) };
+    unsafe { tx_napi_off(nic) };
     sys::glue_reset(nic);
-    // SAFETY: The device is reset, both NAPIs are disabled and nobody transmits: the queues are ours. Tokens are skbs that the rings
-    // owned, but for the hand-over, whose memory is the interface's.
+    // SAFETY: The device is reset, so no interrupt handler runs; nobody transmits; and no poll runs or will begin, so the queues are
+    // ours. For the transmit NAPI `tx_napi_off` has seen to that. The receive NAPI was disabled by `ndo_stop` (or never enabled), and
+    // `unregister_netdev()` goes through `synchronize_net()` after it has closed the interface: a poll that had given `SCHED` up and
+    // was still on its way to arm the queue, kick it or look at its used index had bottom halves off, so it was over by then.
+    // Tokens are skbs that the rings owned, but for the hand-over, whose memory is the interface's.
     unsafe {
         let (rx, tx) = (sys::glue_rx_vq(nic), sys::glue_tx_vq(nic));
         while let Some(skb) = Skb::from_raw(sys::virtqueue_detach_unused_buf(rx)) {

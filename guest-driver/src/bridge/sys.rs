@@ -120,7 +120,7 @@ unsafe extern "C" {
 
     // glue_virtio.c: from one handle to another. Any context.
 
-    /// The memory of the Rust half's state: zeroed at first, 64-byte aligned, `tsnic_state_size()` bytes.
+    /// The memory of the Rust half's state: zeroed at first, 8-byte aligned, `tsnic_state_size()` bytes.
     pub safe fn glue_state(nic: NicRef<'_>) -> *mut c_void;
     /// The area: page-aligned, zeroed at first, freed with the interface; NULL if there was no memory for it.
     pub safe fn glue_area(nic: NicRef<'_>) -> *mut c_void;
@@ -198,11 +198,19 @@ unsafe extern "C" {
     pub safe fn glue_queue_stop(nic: NicRef<'_>);
     pub safe fn glue_queue_wake(nic: NicRef<'_>);
     pub safe fn glue_queue_stopped(nic: NicRef<'_>) -> bool;
-    /// The transmit queue's lock, bottom halves off: the lock under which the stack transmits. Process or softirq context.
+    /// The transmit queue's lock, bottom halves off: the lock under which the stack transmits. Process context.
     pub safe fn glue_tx_lock_bh(nic: NicRef<'_>);
     /// # Safety
-    /// The caller holds the lock.
+    /// The caller holds the lock, by [`glue_tx_lock_bh`].
     pub unsafe fn glue_tx_unlock_bh(nic: NicRef<'_>);
+    /// The same lock, for a caller that has bottom halves off and hard interrupts on. Spins.
+    ///
+    /// # Safety
+    /// Bottom halves are off.
+    pub unsafe fn glue_tx_lock(nic: NicRef<'_>);
+    /// # Safety
+    /// The caller holds the lock, by [`glue_tx_lock`].
+    pub unsafe fn glue_tx_unlock(nic: NicRef<'_>);
     /// `netdev_xmit_more()`. In `ndo_start_xmit`.
     pub safe fn glue_xmit_more() -> bool;
 
@@ -217,7 +225,9 @@ unsafe extern "C" {
     /// # Safety
     /// Both NAPIs are disabled; neither is used again.
     pub unsafe fn glue_napi_del(nic: NicRef<'_>);
-    /// Softirq context, or bottom halves off.
+    /// `synchronize_net()`: returns when every poll that had begun has returned. Process context; sleeps.
+    pub safe fn glue_napi_grace();
+    /// Softirq context, or bottom halves or hard interrupts off.
     pub safe fn glue_napi_schedule(napi: NapiRef<'_>);
     /// Process context.
     pub safe fn glue_napi_schedule_bh(napi: NapiRef<'_>);
@@ -228,7 +238,7 @@ unsafe extern "C" {
     /// # Safety
     /// The caller has just taken `SCHED`, which passes to the poll.
     pub unsafe fn __napi_schedule(napi: NapiRef<'_>);
-    /// Softirq or NAPI thread.
+    /// Bottom halves off: softirq, NAPI thread, or the process that busy-polls.
     ///
     /// # Safety
     /// The caller is the context's poll; when this returns it is not any more.
@@ -238,12 +248,13 @@ unsafe extern "C" {
     /// # Safety
     /// The context is disabled (as it is after it was added).
     pub unsafe fn napi_enable(napi: NapiRef<'_>);
-    /// Process context; sleeps until no poll runs.
+    /// Process context; sleeps until it has got `SCHED`, after which no poll begins. One that has given `SCHED` up may not have
+    /// returned yet: [`glue_napi_grace`].
     ///
     /// # Safety
     /// The context is enabled.
     pub unsafe fn napi_disable(napi: NapiRef<'_>);
-    /// `napi_gro_receive()`: takes the skb. Softirq or NAPI thread.
+    /// `napi_gro_receive()`: takes the skb. Context as before.
     ///
     /// # Safety
     /// The caller is the context's poll, and owns the skb.

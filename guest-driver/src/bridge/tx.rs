@@ -14,7 +14,7 @@ use crate::tx::{Sent, TxPort, Wish};
 /// The transmit queue in the hands of its one user.
 ///
 /// # Invariants
-/// The transmit queue's lock is held, bottom halves off; or nothing can transmit and the transmit NAPI is disabled.
+/// The transmit queue's lock is held, bottom halves or hard interrupts off; or nothing can transmit and the transmit NAPI is disabled.
 pub struct TxKernel<'a> {
     nic: NicRef<'a>,
     vq: QueueRef<'a>,
@@ -149,8 +149,8 @@ impl TxPort for TxKernel<'_> {
     }
 
     fn complete(&mut self) -> bool {
-        // SAFETY: `Tx::poll` calls it only with a budget, which only the transmit NAPI's poll has. What it does afterwards is under the
-        // transmit queue's lock.
+        // SAFETY: Only `Tx::poll` calls it, which only the transmit NAPI's poll calls. What it does afterwards is under the transmit
+        // queue's lock, and before the poll returns (see `nic::tx_napi_off`).
         unsafe { sys::napi_complete_done(sys::glue_tx_napi(self.nic), 0) }
     }
 

@@ -16,7 +16,7 @@ fn new() -> World {
 /// Sends the posted chain back with this length and lets the driver see it.
 fn send_back(world: &World, length: u32) {
     world.complete_tx(length);
-    world.tx_poll(64);
+    world.tx_poll();
 }
 
 fn generation(world: &World) -> u32 {
@@ -96,7 +96,7 @@ fn after_a_good_hand_over_the_receive_napi_is_scheduled_once_and_its_completion_
 fn send_tx(world: &World) {
     world.transmit(world.packet(vec![0; 60]), false);
     world.complete_tx(0);
-    world.tx_poll(64);
+    world.tx_poll();
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn it_waits_until_the_ring_has_room() {
     world.link(true);
     assert!(!world.tx.borrow().ring.iter().any(|chain| matches!(chain, Chain::Handover(_))));
     world.complete_tx(0);
-    world.tx_poll(64);
+    world.tx_poll();
     assert!(world.tx.borrow().ring.iter().any(|chain| matches!(chain, Chain::Handover(_))));
 }
 

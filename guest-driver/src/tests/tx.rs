@@ -75,7 +75,7 @@ fn the_queue_stops_before_the_ring_is_full_and_wakes_when_there_is_room() {
     assert_eq!(world.tx.borrow().kicks, 1, "a stopped queue kicks, whatever follows");
     assert_eq!(world.shared.stats.get(Stat::TxStops), 1);
     world.complete_tx(0);
-    world.tx_poll(64);
+    world.tx_poll();
     assert!(!world.tx.borrow().stopped);
     assert_eq!(world.tx.borrow().sent, 1);
 }
@@ -88,7 +88,7 @@ fn a_transmit_completion_never_schedules_the_receive_napi() {
     for _ in 0..20 {
         world.transmit(frame(&world), false);
         world.complete_tx(0);
-        world.tx_poll(64);
+        world.tx_poll();
     }
     assert_eq!(world.tx.borrow().rx_scheduled, before);
     assert_eq!(world.queued.get(), 0);
@@ -114,7 +114,7 @@ fn sent_frames_are_freed_as_sent_once() {
     world.transmit(frame(&world), false);
     assert_eq!(world.tx.borrow().sent, 1, "the next transmission takes back what is done");
     world.complete_tx(0);
-    world.tx_poll(64);
+    world.tx_poll();
     assert_eq!((world.tx.borrow().sent, world.live.get(), world.dropped.get()), (2, live, dropped));
 }
 
@@ -131,19 +131,10 @@ fn the_transmit_poll_looks_again_after_completion() {
     let world = plain();
     world.transmit(frame(&world), false);
     world.in_window(|world| world.complete_tx(0));
-    assert_eq!(world.tx_poll(64), 0);
+    world.tx_poll();
     assert_eq!(world.tx.borrow().scheduled, 1);
-    world.tx_poll(64);
+    world.tx_poll();
     assert_eq!((world.tx.borrow().scheduled, world.tx.borrow().sent), (1, 1));
-}
-
-#[test]
-fn with_budget_0_the_transmit_poll_takes_back_and_does_not_complete() {
-    let world = plain();
-    world.transmit(frame(&world), false);
-    world.complete_tx(0);
-    assert_eq!(world.tx_poll(0), 0);
-    assert_eq!((world.tx.borrow().sent, world.tx.borrow().completed), (1, 0));
 }
 
 #[test]
@@ -155,7 +146,7 @@ fn a_frame_that_asks_for_it_gets_the_timestamp_of_its_completion() {
     world.transmit(wishing(&world, STAMP), false);
     world.complete_tx(0);
     world.complete_tx(0);
-    world.tx_poll(64);
+    world.tx_poll();
     assert_eq!(world.tx.borrow().stamped, [5002]);
     assert_eq!(world.shared.stats.get(Stat::TxTimestamps), 1);
 }
@@ -168,7 +159,7 @@ fn no_timestamp_is_promised_without_an_area_or_unless_it_is_switched_on() {
         }
         world.transmit(wishing(&world, STAMP), false);
         world.complete_tx(0);
-        world.tx_poll(64);
+        world.tx_poll();
         assert_eq!(world.tx.borrow().stamped, []);
         let stats = &world.shared.stats;
         assert_eq!((stats.get(Stat::TxTimestamps), stats.get(Stat::TxNoTimestamp)), (0, 0));
@@ -182,7 +173,7 @@ fn a_promised_timestamp_that_does_not_come_is_counted() {
     world.transmit(wishing(&world, STAMP), false);
     world.link(false);
     world.complete_tx(0);
-    world.tx_poll(64);
+    world.tx_poll();
     assert_eq!(world.tx.borrow().stamped, []);
     assert_eq!(world.shared.stats.get(Stat::TxNoTimestamp), 1);
     assert_eq!(world.tx.borrow().sent, 1, "and the frame is freed");

@@ -295,7 +295,7 @@ impl World {
         }
         self.identify(header.generation.get(), 7);
         self.complete_tx(32 * 1024);
-        self.tx_poll(64);
+        self.tx_poll();
     }
 
     // ---- the kernel ----
@@ -346,8 +346,8 @@ impl World {
         self.tx_state.borrow_mut().link(&self.shared, &mut self.port(), up);
     }
 
-    pub fn tx_poll(&self, budget: i32) -> i32 {
-        self.tx_state.borrow_mut().poll(&self.shared, &mut self.port(), budget)
+    pub fn tx_poll(&self) {
+        self.tx_state.borrow_mut().poll(&self.shared, &mut self.port());
     }
 
     pub fn transmit(&self, packet: Packet, more: bool) {
