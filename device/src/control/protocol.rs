@@ -136,6 +136,10 @@ pub struct Round {
     /// Why, when inconclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The blow had landed: the handler found the NAPI owned, and the guest was let go. An inconclusive round after that is no mishap
+    /// of the set-up: the guest did not do with the packet what it should.
+    #[serde(default)]
+    pub landed: bool,
     /// Delivered: device timestamp of the packet to the arm that covered it, ns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_ns: Option<u64>,

@@ -83,6 +83,11 @@ impl Blow {
         self.stage = Stage::Struck(published);
     }
 
+    /// The handler found the NAPI owned, and the guest was let go.
+    pub(super) const fn is_acked(&self) -> bool {
+        matches!(self.stage, Stage::Acked(..))
+    }
+
     /// The struck packet, once it has been published.
     pub(super) const fn packet(&self) -> Option<Published> {
         match self.stage {

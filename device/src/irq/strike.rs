@@ -339,10 +339,13 @@ impl Strike {
 
     fn inconclusive(&mut self, reason: String, now: Instant) -> Then {
         self.in_a_row += 1;
-        self.end_round(
-            Round { outcome: Outcome::Inconclusive, reason: Some(reason), delivered_ns: None, stuck_ns: None },
-            now,
-        );
+        let landed = match &self.state {
+            State::Settle { .. } | State::Meet { .. } => false,
+            State::Blow(blow) => blow.is_acked(),
+            State::Stuck { .. } | State::Free { .. } => true,
+        };
+        let (outcome, reason) = (Outcome::Inconclusive, Some(reason));
+        self.end_round(Round { outcome, reason, landed, delivered_ns: None, stuck_ns: None }, now);
         if self.in_a_row == IN_A_ROW_MAX {
             self.give_up(&format!("{IN_A_ROW_MAX} rounds in a row were inconclusive"));
         }
@@ -352,7 +355,7 @@ impl Strike {
 
     fn conclude(&mut self, outcome: Outcome, delivered_ns: Option<u64>, stuck_ns: Option<u64>, now: Instant) -> Then {
         self.in_a_row = 0;
-        self.end_round(Round { outcome, reason: None, delivered_ns, stuck_ns }, now);
+        self.end_round(Round { outcome, reason: None, landed: true, delivered_ns, stuck_ns }, now);
         Then::Again
     }
 
@@ -368,6 +371,7 @@ impl Strike {
         let round = Round {
             outcome: Outcome::Inconclusive,
             reason: Some(format!("Not tried: {why}")),
+            landed: false,
             delivered_ns: None,
             stuck_ns: None,
         };

@@ -35,6 +35,7 @@ struct CellView<'a> {
     rescued: Option<u32>,
     inconclusive: Option<u32>,
     inconclusive_reasons: Option<&'a BTreeMap<String, u32>>,
+    starters: Option<u32>,
     delivered_us: Quantiles,
     stuck_ms: MedianMax,
 }
@@ -46,6 +47,7 @@ struct UnassistedView {
     packets: Option<u32>,
     lost: Option<u32>,
     rescued: Option<u32>,
+    inconclusive: Option<u32>,
     delivered_us: Quantiles,
     stuck_ms: MedianMax,
 }
@@ -119,6 +121,7 @@ impl<'a> CellView<'a> {
             rescued: cell.map(|c| c.rescued),
             inconclusive: cell.map(|c| c.inconclusive),
             inconclusive_reasons: cell.map(|c| &c.inconclusive_reasons),
+            starters: cell.map(|c| c.starters),
             delivered_us: cell.map(|c| c.delivered_us).unwrap_or_default(),
             stuck_ms: cell.map(|c| c.stuck_ms).unwrap_or_default(),
         }
@@ -133,6 +136,7 @@ impl UnassistedView {
             packets: run.map(|r| r.packets),
             lost: run.map(|r| r.lost),
             rescued: run.map(|r| r.rescued),
+            inconclusive: run.map(|r| r.inconclusive),
             delivered_us: run.map(|r| r.delivered_us).unwrap_or_default(),
             stuck_ms: run.map(|r| r.stuck_ms).unwrap_or_default(),
         }

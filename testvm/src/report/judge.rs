@@ -92,7 +92,9 @@ impl Judge {
         if !mode.loses() {
             self.none_lost(&what, cell.conclusive(), "packets", cell.lost, cell.rescued);
         }
-        if percent_above(cell.inconclusive, cell.rounds, INCONCLUSIVE_PERCENT_MAX) {
+        // With the fix there is nothing that a packet could still wait for once the guest has been let go.
+        let unexplained = !mode.loses() && cell.inconclusive_landed > 0;
+        if unexplained || percent_above(cell.inconclusive, cell.rounds, INCONCLUSIVE_PERCENT_MAX) {
             let reasons: Vec<_> =
                 cell.inconclusive_reasons.iter().map(|(reason, times)| format!("{times} x {reason}")).collect();
             let text =
@@ -110,7 +112,11 @@ impl Judge {
             self.gap(&what, format!("{} packets of {packets} were sent", run.packets));
         }
         if !mode.loses() {
-            self.none_lost(&what, run.packets, "packets", run.lost, run.rescued);
+            self.none_lost(&what, run.packets - run.inconclusive.min(run.packets), "packets", run.lost, run.rescued);
+        }
+        let unexplained = !mode.loses() && run.inconclusive > 0;
+        if unexplained || percent_above(run.inconclusive, run.packets, INCONCLUSIVE_PERCENT_MAX) {
+            self.gap(&what, format!("the end of {} of {} packets was not seen", run.inconclusive, run.packets));
         }
     }
 
@@ -125,6 +131,9 @@ impl Judge {
         }
         if !mode.loses() {
             self.none_lost(&what, run.requests, "requests", run.lost, run.rescued);
+            if run.struck.inconclusive > 0 {
+                self.gap(&what, format!("the end of {} struck requests was not seen", run.struck.inconclusive));
+            }
         }
         if plan.strike_per_mille == 0 {
             return;

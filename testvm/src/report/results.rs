@@ -45,9 +45,14 @@ pub struct Cell {
     pub rescued: u32,
     /// The strike did not come about, or its result was not seen.
     pub inconclusive: u32,
+    /// Of these: after the blow had landed.
+    pub inconclusive_landed: u32,
     /// Why, and how often.
     pub inconclusive_reasons: BTreeMap<String, u32>,
-    /// From the device to the driver, of the packets that were never lost, microseconds.
+    /// Starters sent, repeats included: how often the guest had to be asked to come to the rendezvous.
+    pub starters: u32,
+    /// From the packet's timestamp to the arm that covers it, the rendezvous included, of the packets that were never lost,
+    /// microseconds.
     pub delivered_us: Quantiles,
     /// How long the lost ones stayed stuck until the next packet, milliseconds.
     pub stuck_ms: MedianMax,
@@ -73,7 +78,9 @@ impl Cell {
             lost: count(Outcome::Lost),
             rescued: count(Outcome::Rescued),
             inconclusive: count(Outcome::Inconclusive),
+            inconclusive_landed: self::count(of(Outcome::Inconclusive).filter(|round| round.landed)),
             inconclusive_reasons,
+            starters: report.starters,
             delivered_us: Quantiles::in_us(of(Outcome::Delivered).filter_map(|round| round.delivered_ns)),
             stuck_ms: MedianMax::in_ms(of(Outcome::Lost).filter_map(|round| round.stuck_ns)),
         }
@@ -103,7 +110,9 @@ pub struct Unassisted {
     pub lost: u32,
     /// Packets lost, then found by another poll.
     pub rescued: u32,
-    /// From the device to the driver, of the packets that were never lost, microseconds.
+    /// Packets whose end was not seen.
+    pub inconclusive: u32,
+    /// From the packet's timestamp to the arm that covers it, of the packets that were never lost, microseconds.
     pub delivered_us: Quantiles,
     /// How long the lost ones stayed stuck, milliseconds.
     pub stuck_ms: MedianMax,
@@ -119,6 +128,7 @@ impl Unassisted {
             packets: report.sent,
             lost: report.lost,
             rescued: report.rescued,
+            inconclusive: report.inconclusive,
             delivered_us: Quantiles::in_us(report.delivered_ns.iter().copied()),
             stuck_ms: MedianMax::in_ms(report.stuck_ns.iter().copied()),
         }

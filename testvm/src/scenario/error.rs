@@ -22,6 +22,9 @@ pub enum Error {
     /// The driver did not hand over its area, or did not arm.
     #[error("The driver did not arm the device after its link came up: {}", state(.0))]
     NotArmed(Box<Status>),
+    /// The guest's /proc/interrupts does not have the receive queue's interrupt.
+    #[error("The guest has no interrupt named {0}")]
+    NoIrq(&'static str),
     /// A livepatch transition did not end.
     #[error("The kernel did not finish the livepatch transition")]
     Livepatch,

@@ -75,11 +75,20 @@ impl Experiment<'_, '_> {
             starter: if owner == Owner::Watchdog { Starter::GroHeld } else { Starter::Udp },
             stuck_us: STUCK_US,
         });
+        let before = self.guest.owner_cpu_irqs()?;
         let report = match self.guest.run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))? {
             Reply::Strike(report) => report,
             other => return Err(reply("strike", &other)),
         };
+        let misplaced = self.guest.owner_cpu_irqs()?.saturating_sub(before);
         self.guest.stop_owner(owner)?;
+        // The first one after the interrupt was bound may still come to the old CPU.
+        if self.vcpus > 1 && misplaced > 1 {
+            self.results.problems.push(format!(
+                "{owner}, {} vCPUs, {mode}: {misplaced} interrupts came to the CPU of the poll, not to the other one",
+                self.vcpus
+            ));
+        }
         let cell = Cell::new(owner, self.vcpus, mode, &report);
         stage.done(format!("{} of {} lost", cell.lost, cell.rounds));
         self.results.cells.push(cell);

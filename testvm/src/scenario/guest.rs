@@ -105,8 +105,9 @@ impl<'a> Guest<'a> {
             let irq = self.vm.rx_irq().into();
             self.vm.command(&Request::IrqAffinity { irq, cpu: self.irq_cpu() })?;
         }
-        self.vm.command(&Request::HwTimestamps { name: NIC.into() })?;
-        self.wait_armed()
+        // The driver has none to offer before its device has accepted the area.
+        self.wait_armed()?;
+        Ok(self.vm.command(&Request::HwTimestamps { name: NIC.into() })?)
     }
 
     /// Takes the link down.
@@ -192,6 +193,16 @@ impl<'a> Guest<'a> {
     #[must_use]
     pub fn flow(&self) -> Flow {
         flow(self.vm.link())
+    }
+
+    /// Receive interrupts that have come to the CPU where the owner of `SCHED` runs.
+    ///
+    /// # Errors
+    /// The guest refuses, or does not know the interrupt.
+    pub fn owner_cpu_irqs(&mut self) -> Result<u64, Error> {
+        let irq = self.vm.rx_irq();
+        let text = self.vm.text(&Request::ReadFile { path: "/proc/interrupts".into() })?;
+        interrupts_of(&text, irq, OWNER_CPU).ok_or(Error::NoIrq(irq))
     }
 
     /// Waits until the device has an area, is armed, and the driver has consumed everything.
@@ -283,6 +294,12 @@ const FAIL_REFILL: &str = "/sys/module/tsnic/parameters/fail_refill";
 const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
 const THREADED: &str = "/sys/class/net/eth0/threaded";
 
+/// How often `irq` has come to `cpu`, from /proc/interrupts: the number, a column for each CPU, the chip, and last the name.
+fn interrupts_of(text: &str, irq: &str, cpu: usize) -> Option<u64> {
+    let line = text.lines().find(|line| line.split_whitespace().last() == Some(irq))?;
+    line.split_whitespace().nth(1 + cpu)?.parse().ok()
+}
+
 /// Loads a module without parameters.
 pub(crate) fn insert(path: &str) -> Request {
     Request::InsertModule { path: path.into(), params: String::new() }
@@ -298,4 +315,18 @@ pub(crate) fn state(status: &Status) -> String {
         status.ci,
         if status.armed { "" } else { "not " }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupts_are_counted_by_cpu() {
+        let text = "           CPU0       CPU1\n 24:         12       3456   PCI-MSIX-0000:00:02.0   1-edge      virtio0-rx\n\
+                     25:          1          2   PCI-MSIX-0000:00:02.0   2-edge      virtio0-tx\n";
+        assert_eq!(interrupts_of(text, "virtio0-rx", 0), Some(12));
+        assert_eq!(interrupts_of(text, "virtio0-rx", 1), Some(3456));
+        assert_eq!(interrupts_of(text, "virtio0", 0), None);
+    }
 }

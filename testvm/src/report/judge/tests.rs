@@ -72,6 +72,26 @@ fn too_many_inconclusive_rounds_are_no_verdict_and_say_why() {
 }
 
 #[test]
+fn a_fixed_packet_whose_end_was_not_seen_is_no_verdict() {
+    let mut run = fixture::pass();
+    let fixed = cell(&mut run.results, Owner::BusyPoll, Mode::Fixed);
+    (fixed.inconclusive, fixed.inconclusive_landed) = (1, 0);
+    assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "the blow did not land: a mishap of the set-up");
+    cell(&mut run.results, Owner::BusyPoll, Mode::Fixed).inconclusive_landed = 1;
+    assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
+
+    let mut run = fixture::pass();
+    for unassisted in &mut run.results.unassisted {
+        unassisted.inconclusive = u32::from(unassisted.mode == Mode::Fixed);
+    }
+    assert_eq!(verdict_of(&run).gaps, ["unassisted, fixed: the end of 1 of 20000 packets was not seen"]);
+
+    let mut run = fixture::pass();
+    rpc(&mut run.results, Mode::Fixed).struck.inconclusive = 1;
+    assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
+}
+
+#[test]
 fn whatever_is_missing_is_no_verdict() {
     type Remove = fn(&mut Results);
     let removals: [(Remove, &str); 5] = [

@@ -84,7 +84,7 @@ fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Re
 }
 
 fn strike(random: &mut Pcg64Mcg, lost: u32, inconclusive: u32) -> StrikeReport {
-    let round = |outcome| Round { outcome, reason: None, delivered_ns: None, stuck_ns: None };
+    let round = |outcome| Round { outcome, reason: None, landed: false, delivered_ns: None, stuck_ns: None };
     let rounds = (0..100)
         .map(|n| match n {
             n if n < lost => {
