@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tsnic_abi::Counter;
+use tsnic_abi::{Counter, RX_RECORDS};
 
 use crate::clock::Instant;
 
@@ -36,7 +36,7 @@ pub enum Moment {
 pub struct Moderation {
     limits: Limits,
     /// The unsignaled packets, oldest first: end completion number and time of publication. Empty while moderation is
-    /// off, and never longer than the ring.
+    /// off, and never longer than [`RX_RECORDS`].
     packets: VecDeque<(Counter, Instant)>,
 }
 
@@ -56,6 +56,11 @@ impl Moderation {
     /// A packet has been published whose completions end before number `end`.
     pub fn published(&mut self, end: Counter, now: Instant) {
         if !self.is_off() {
+            // A ring with an area has no more entries than this, so the driver has consumed the oldest one, though it has never
+            // armed since to say so.
+            if self.packets.len() == usize::from(RX_RECORDS) {
+                self.packets.pop_front();
+            }
             self.packets.push_back((end, now));
         }
     }
@@ -73,7 +78,7 @@ impl Moderation {
         // Completions of unknown age, published before the hand-over, are not held back.
         let Some(&(_, first)) = self.packets.front() else { return Moment::Now };
         let Limits { rx_usecs, rx_frames } = self.limits;
-        if rx_frames != 0 && self.packets.len() >= rx_frames as usize {
+        if rx_frames != 0 && self.packets.len() >= rx_frames.min(RX_RECORDS.into()) as usize {
             return Moment::Now;
         }
         if rx_usecs == 0 {

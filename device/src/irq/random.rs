@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use tsnic_abi::Counter;
+use tsnic_abi::{Counter, RX_RECORDS};
 
 use super::loss::Standing;
 use super::run::{Actions, AreaView, Finished, Generated, Observation, Publish, Published, StartError, Ticker, Wire};
@@ -37,7 +37,7 @@ pub(super) struct Random {
     ticker: Ticker,
     generation: u32,
     serial: u32,
-    /// Published and not covered yet, oldest first. Not longer than the ring.
+    /// Published and not covered yet, oldest first. Not longer than [`RX_RECORDS`].
     open: VecDeque<Packet>,
     /// The run waits for the queue to be idle before its first packet.
     settling: bool,
@@ -154,14 +154,20 @@ impl Random {
         }
         let lost = self.lost_since.is_some_and(|since| now.since(since) >= SETTLE);
         let free = if self.settling { area.irq.is_idle(&area.progress) } else { standing == Standing::Clear };
-        if lost {
+        // The driver gives buffers back and does not tell how far it has come.
+        let full = self.open.len() >= usize::from(RX_RECORDS);
+        if lost && !full {
             // A loss of earlier traffic, at the start, or of the last packet: ended by a packet that does not count.
             self.ask(self.settling || all_sent, Some(Fate::Lost), actions);
-        } else if free && !all_sent {
+        } else if free && !all_sent && !full {
             self.settling = false;
             self.ask(false, None, actions);
         } else {
             let waited = now.since(*self.waiting_since.get_or_insert(now));
+            if full && waited >= PATIENCE {
+                let open = self.open.len();
+                return Err(format!("The driver has not armed for {open} packets within {PATIENCE:?}: {}", area.irq));
+            }
             if waited >= PATIENCE {
                 return self.waited_too_long(all_sent, area, actions);
             }

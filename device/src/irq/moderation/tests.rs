@@ -73,6 +73,22 @@ fn completions_published_before_the_handover_are_not_held_back() {
     assert_eq!(moderation(50, 10).moment(at(0)), Moment::Now);
 }
 
+#[test]
+fn a_driver_that_never_arms_takes_no_more_memory_than_its_ring_can_hold() {
+    let mut frames = moderation(1_000_000, 5_000);
+    for number in 1..=511 {
+        frames.published(Counter(number), at(number.into()));
+    }
+    assert_eq!(frames.moment(at(600)), Moment::At(at(1_000_001)));
+    for number in 512..=10_000 {
+        frames.published(Counter(number), at(number.into()));
+    }
+    assert_eq!(frames.packets.len(), 512);
+    assert_eq!(frames.moment(at(10_000)), Moment::Now, "no more packets than these can be unsignaled");
+    frames.signaled(Counter(9_990));
+    assert_eq!(frames.moment(at(10_000)), Moment::At(at(1_009_991)), "the latest are remembered");
+}
+
 proptest! {
     #[test]
     fn an_interrupt_is_due_exactly_when_a_limit_is_reached(

@@ -5,10 +5,16 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tsnic_abi::Counter;
 
+use super::Random;
+use crate::clock::Instant;
 use crate::control::protocol::{RandomReport, RandomRun};
 use crate::irq::model::guest::{Mode, Owner};
 use crate::irq::model::world::{FLOW, World};
-use crate::irq::run::{Finished, RunRequest, StartError, Wire};
+use crate::irq::moderation::Limits;
+use crate::irq::queue::RxIrq;
+use crate::irq::run::{
+    AreaView, Finished, HeldFrames, Here, Observation, Progress, Published, RunRequest, StartError, Wire,
+};
 
 const BUSY: Owner = Owner::BusyPoll(Duration::from_micros(200));
 
@@ -151,6 +157,31 @@ fn the_run_fails_when_the_guest_has_no_buffers_or_never_gets_idle() {
     world.guest.cells.phase = 1;
     let Finished::Failed(why) = world.run_to_end(RunRequest::Random(request(100))) else { panic!() };
     assert!(why.starts_with("The queue was not idle within 2s: armed, produced"), "{why}");
+}
+
+#[test]
+fn a_driver_that_gives_buffers_back_and_never_arms_ends_the_run() {
+    let mut now = Instant::from_ns(1);
+    let mut irq = RxIrq::at_handover(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+    irq.doorbell(Counter(1), Counter(0), &Progress::default(), now);
+    let mut random = Random::new(request(100_000), now, 1).expect("in range");
+    for _ in 0..100_000 {
+        now = now.plus(Duration::from_millis(1));
+        let view = AreaView { generation: 1, irq: &irq, progress: Progress::default(), here: Here::default() };
+        let actions = random.step(now, &Observation { area: Some(view), held: HeldFrames::default() });
+        if let Some(finished) = actions.finished {
+            let Finished::Failed(why) = *finished else { panic!("{finished:?}") };
+            assert!(why.starts_with("The driver has not armed for 512 packets within 2s: not armed"), "{why}");
+            return;
+        }
+        if actions.publish.is_some() {
+            irq.published(1, now);
+            random.published(Published { end: irq.interrupts().produced(), timestamp: now });
+            let _ = irq.poll(now);
+        }
+        assert!(random.open.len() <= 512);
+    }
+    panic!("it goes on for ever");
 }
 
 #[test]
