@@ -321,10 +321,11 @@ impl Watch {
         }
     }
 
-    /// The guest had no buffers: the held frames stay held, and go out when the wire is open again.
+    /// The guest had no buffers: the held frames stay held, and go out when there are some, for the wire is open again. To hold on
+    /// would be to ask for the same publish at once, for as long as it fails.
     pub(super) fn publish_failed(&mut self) {
         self.pending = None;
-        if matches!(self.state, State::Blow(_)) {
+        if matches!(self.state, State::Hold { .. } | State::Blow(_)) {
             self.state = State::Flow;
         }
     }

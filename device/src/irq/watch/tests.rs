@@ -200,6 +200,22 @@ fn a_guest_out_of_buffers_gets_its_frames_when_it_has_some() {
 }
 
 #[test]
+fn a_wire_held_full_before_a_guest_out_of_buffers_does_not_keep_the_worker_spinning() {
+    let mut world = world(Mode::Fixed, 5, 300);
+    world.start(RunRequest::Watch(request(300))).expect("it starts");
+    assert!(world.run_until(Duration::from_secs(1), |world| world.last.wire == Wire::Hold));
+    world.wire.extend([None; 100]);
+    world.ring_size = 0;
+    // The world itself sees to it that a worker does not go round and round.
+    world.poke();
+    assert_eq!((world.last.wire, world.last.want), (Wire::Open, 0));
+    world.ring_size = 256;
+    world.poke();
+    assert!(world.run_until(Duration::from_secs(600), |world| client(world).is_done()));
+    assert_eq!(stop(&mut world).lost, 0);
+}
+
+#[test]
 fn the_same_seed_chooses_the_same_requests() {
     let choose = |seed| {
         let world = World::new(Mode::Fixed, BUSY, 1);
