@@ -115,9 +115,15 @@ impl<'m> Area<'m> {
     /// The area at this guest physical address.
     ///
     /// # Errors
-    /// When it is not guest memory.
+    /// When it is not guest memory, or not aligned in this process: a front end may give a region an address that is not the
+    /// page's own.
     pub fn open(view: &GuestView<'m>, address: u64) -> Result<Self, MemoryError> {
-        Ok(Self { cells: view.slice(address, AREA_SIZE as usize)? })
+        let cells = view.slice(address, AREA_SIZE as usize)?;
+        // The largest cell, at the start: if it is aligned, so is every other.
+        if cells.get_atomic_ref::<AtomicU64>(0).is_err() {
+            return Err(MemoryError { address, len: AREA_SIZE as usize });
+        }
+        Ok(Self { cells })
     }
 
     fn cell(&self, offset: usize) -> &AtomicU32 {
@@ -212,3 +218,19 @@ impl<'m> Area<'m> {
 const CAPABILITIES: u32 = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS;
 
 const _: () = assert!(offset::VERSION.is_multiple_of(4) && offset::PAIR == offset::VERSION + 2);
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+    use super::*;
+
+    #[test]
+    fn an_area_is_refused_when_this_process_has_it_at_an_odd_address() {
+        // The mapping starts at a page, so a guest address that starts at none makes every page of the guest odd here.
+        for (start, good) in [(0x1000, true), (0x1008, true), (0x1001, false), (0x1004, false)] {
+            let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(start), 0x2_0000)]).unwrap();
+            assert_eq!(Area::open(&GuestView::new(&memory), 0x2000).is_ok(), good, "{start:#x}");
+        }
+    }
+}
