@@ -19,10 +19,14 @@ use std::thread::{self, JoinHandle};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use tracing::debug;
-use vhost::vhost_user::message::{FrontendReq, MAX_ATTACHED_FD_ENTRIES, MAX_MSG_SIZE, VhostUserVirtioFeatures};
+use vhost::vhost_user::message::{FrontendReq, MAX_MSG_SIZE, VhostUserVirtioFeatures};
 use vmm_sys_util::eventfd::EventFd;
 
 const HEADER_LEN: usize = 12;
+
+/// Most descriptors one message of a Unix socket can bring (the kernel's `SCM_MAX_FD`). Those there is no room for are closed, and
+/// a memory table that has lost some is not what the front end said; how many are too many is the daemon's to decide.
+const RIGHTS_MAX: usize = 253;
 
 /// Version 1 of the protocol; neither a reply nor asking for one.
 const PLAIN_REQUEST: u32 = 1;
@@ -157,7 +161,7 @@ fn receive_exact(from: &UnixStream, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) ->
 }
 
 fn receive(from: &UnixStream, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut space = nix::cmsg_space!([RawFd; MAX_ATTACHED_FD_ENTRIES]);
+    let mut space = nix::cmsg_space!([RawFd; RIGHTS_MAX]);
     loop {
         let mut parts = [IoSliceMut::new(bytes)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -262,6 +266,18 @@ mod tests {
             passed.read_to_string(&mut content).unwrap();
             assert_eq!((content.as_str(), fds.len()), ("content", 0));
         }
+    }
+
+    #[test]
+    fn as_many_descriptors_as_a_socket_can_carry_go_through() {
+        let (vmm, daemon, _relay, _) = relay();
+        let file = tempfile::tempfile().unwrap();
+        let files: Vec<OwnedFd> = (0..253).map(|_| file.try_clone().unwrap().into()).collect();
+        let bytes = message(FrontendReq::SET_MEM_TABLE, &[5; 40]);
+        send_all(&vmm, &bytes, &files).unwrap();
+        let (mut got, mut fds) = (vec![0; bytes.len()], Vec::new());
+        assert!(receive_exact(&daemon, &mut got, &mut fds).unwrap());
+        assert_eq!((got, fds.len()), (bytes, 253));
     }
 
     #[test]
