@@ -37,13 +37,7 @@ bool glue_fail_refill(void)
 
 static void config_changed(struct virtio_device *vdev)
 {
-	struct tsnic *nic = vdev->priv;
-	unsigned long flags;
-
-	spin_lock_irqsave(&nic->config_lock, flags);
-	if (!nic->config_off)
-		schedule_work(&nic->config);
-	spin_unlock_irqrestore(&nic->config_lock, flags);
+	glue_config_soon(vdev->priv);
 }
 
 static const struct virtio_device_id id_table[] = {

@@ -41,6 +41,17 @@ void glue_refill_cancel(struct tsnic *nic)
 	timer_delete_sync(&nic->refill);
 }
 
+/* Any context. */
+void glue_config_soon(struct tsnic *nic)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&nic->config_lock, flags);
+	if (!nic->config_off)
+		schedule_work(&nic->config);
+	spin_unlock_irqrestore(&nic->config_lock, flags);
+}
+
 /* After this no configuration work runs or will be queued. May sleep. */
 void glue_config_off(struct tsnic *nic)
 {

@@ -190,6 +190,7 @@ void glue_skb_stamped(struct sk_buff *skb, u64 ns);
 void glue_later_init(struct tsnic *nic);
 void glue_refill_in(struct tsnic *nic, unsigned int ms);
 void glue_refill_cancel(struct tsnic *nic);
+void glue_config_soon(struct tsnic *nic);
 void glue_config_off(struct tsnic *nic);
 bool glue_fail_refill(void);
 

@@ -71,6 +71,12 @@ impl<'a> Area<'a> {
         })
     }
 
+    /// The device still uses the area that it was handed with this generation: it zeroes the cell when it forgets an area.
+    #[must_use]
+    pub fn in_use(self, generation: u32) -> bool {
+        self.get(offset::GENERATION, Ordering::Relaxed) == generation
+    }
+
     /// Number of the latest interrupt.
     #[must_use]
     pub fn fired(self) -> u32 {

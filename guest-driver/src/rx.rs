@@ -28,8 +28,8 @@ pub struct Notes {
     pub timestamp_ns: Option<u64>,
 }
 
-/// The receive queue's ring, NAPI and buffers. In the poll (softirq or the NAPI's kernel thread, never sleeps) unless it says
-/// otherwise.
+/// The receive queue's ring, NAPI and buffers. In the poll unless it says otherwise: bottom halves off, in softirq, the
+/// NAPI's kernel thread or the process that busy-polls; never sleeps.
 pub trait RxPort {
     /// A receive buffer: empty, in the ring, or filled. Dropping it frees it.
     type Buffer;
@@ -89,6 +89,9 @@ pub trait RxPort {
     /// Starts (or puts off) the refill timer, which calls [`refill_timer`]. Any context.
     fn refill_in(&mut self, ms: u32);
 
+    /// Has the link looked at anew ([`crate::tx::Tx::link`]), soon and in process context. Any context.
+    fn look_at_link(&mut self);
+
     /// The test parameter `fail_refill`. Any context.
     fn fail_refill(&self) -> bool;
 }
@@ -99,13 +102,17 @@ pub trait RxPort {
 /// With an area there is no look at the ring after arming: the device raises an interrupt for what was published since `ci`
 /// (docs/interface.md, "Interrupts on a queue with an area"). A poll whose `SCHED` was taken again before it could arm does not:
 /// the new owner will. Its arm beside a new owner who has not looked at the ring yet would show the device what a lost packet
-/// looks like.
+/// looks like. If the device has forgotten the area, the poll goes by virtio's rules and asks for a new hand-over.
 pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if budget <= 0 {
         return 0;
     }
     let number = shared.poll_begins();
-    let area = shared.area();
+    let (area, forgotten) = shared.area_or_forgotten();
+    if forgotten {
+        shared.stats.add(Stat::AreasForgotten, 1);
+        port.look_at_link();
+    }
     if let Some(area) = area {
         area.poll_begins(number);
     }
@@ -130,16 +137,15 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if work == budget {
         return work;
     }
+    // A device with an area does not look at this either. But should it forget the area, this is how its interrupts go on.
+    let mark = port.enable_callbacks();
     if let Some(area) = area {
         if port.complete(work) && !port.owned() {
             area.arm(shared.arm_of(number));
             port.notify();
         }
-    } else {
-        let mark = port.enable_callbacks();
-        if port.complete(work) && port.used_since(mark) {
-            port.schedule();
-        }
+    } else if port.complete(work) && port.used_since(mark) {
+        port.schedule();
     }
     work
 }

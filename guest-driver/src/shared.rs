@@ -88,6 +88,21 @@ impl<'a> Shared<'a> {
         self.generation.store(0, Ordering::Release);
     }
 
+    /// The area, if the device uses it, and whether it has just been found to have forgotten it without a word: once for each
+    /// area, after which it is gone. The caller asks for a new hand-over then.
+    pub fn area_or_forgotten(&self) -> (Option<Area<'a>>, bool) {
+        let generation = self.generation.load(Ordering::Acquire);
+        match self.area {
+            Some(area) if generation != 0 && area.in_use(generation) => (Some(area), false),
+            Some(_) if generation != 0 => {
+                // Unless another hand-over has begun, or been accepted, since the cell was read.
+                let gone = self.generation.compare_exchange(generation, 0, Ordering::AcqRel, Ordering::Relaxed);
+                (None, gone.is_ok())
+            }
+            _ => (None, false),
+        }
+    }
+
     /// What can be timestamped. While it is not known, because the hand-over is not answered yet or the link is down, what
     /// this version's devices can do.
     #[must_use]

@@ -84,7 +84,9 @@ counters! {
     HandoversAccepted = "handovers_accepted",
     /// Hand-overs that came back unaccepted.
     HandoversRefused = "handovers_refused",
-    /// Configuration changes seen.
+    /// Areas the device was found to have forgotten.
+    AreasForgotten = "areas_forgotten",
+    /// Looks at the link's state after probe: configuration changes, and areas forgotten.
     ConfigChanges = "config_changes",
 }
 

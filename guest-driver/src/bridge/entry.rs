@@ -45,7 +45,7 @@ extern "C" fn tsnic_remove(vdev: VirtioRef<'_>) {
     unsafe { nic::remove(sys::glue_nic_of_vdev(vdev)) }
 }
 
-/// The configuration may have changed. Process context (a work item).
+/// The configuration may have changed, or a poll asks for a hand-over. Process context (a work item).
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_config(nic: NicRef<'_>, vdev: VirtioRef<'_>) {
     nic::state(nic).shared.stats.add(Stat::ConfigChanges, 1);

@@ -155,6 +155,10 @@ impl RxPort for RxKernel<'_> {
         sys::glue_refill_in(self.nic, ms);
     }
 
+    fn look_at_link(&mut self) {
+        sys::glue_config_soon(self.nic);
+    }
+
     fn fail_refill(&self) -> bool {
         sys::glue_fail_refill()
     }

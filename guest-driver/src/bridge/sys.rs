@@ -303,12 +303,14 @@ unsafe extern "C" {
 
     // glue_timer.c: linux/timer.h, linux/workqueue.h.
 
-    /// Once, before the next four.
+    /// Once, before the others.
     pub safe fn glue_later_init(nic: NicRef<'_>);
     /// `mod_timer()`. Any context.
     pub safe fn glue_refill_in(nic: NicRef<'_>, ms: c_uint);
     /// `timer_delete_sync()`. Process context.
     pub safe fn glue_refill_cancel(nic: NicRef<'_>);
+    /// Queues the configuration work, if it is not off. Any context.
+    pub safe fn glue_config_soon(nic: NicRef<'_>);
     /// Process context; sleeps until the configuration work is over.
     pub safe fn glue_config_off(nic: NicRef<'_>);
 

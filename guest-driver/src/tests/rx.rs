@@ -332,3 +332,48 @@ fn the_rules_change_with_the_area_from_one_poll_to_the_next() {
     assert!(world.did().contains(&Did::EnableCallbacks), "virtio's rules again");
     assert!(!world.did().iter().any(|did| matches!(did, Did::Notify { .. })));
 }
+
+#[test]
+fn with_an_area_too_interrupts_are_asked_for_before_completion_and_the_ring_is_not_looked_at_after_it() {
+    let world = area();
+    world.poll(64);
+    let did = world.did();
+    let enabled = did.iter().position(|did| *did == Did::EnableCallbacks).expect("asked for");
+    assert!(matches!(did[enabled + 1..], [Did::Complete { .. }, Did::Notify { .. }]), "{did:?}");
+    assert!(world.rx.borrow().callbacks);
+}
+
+#[test]
+fn an_area_the_device_has_forgotten_is_gone_and_handed_over_again() {
+    let world = area();
+    world.set_cell(offset::GENERATION, 0);
+    world.publish(1);
+    world.poll(64);
+    assert!(world.shared.area().is_none());
+    assert_eq!(world.tags(), [1]);
+    let did = world.did();
+    assert_eq!(did.iter().filter(|did| **did == Did::LookAtLink).count(), 1);
+    assert!(matches!(did[did.len() - 2..], [Did::Complete { .. }, Did::UsedSince]), "virtio's rules: {did:?}");
+    assert_eq!(world.shared.stats.get(Stat::AreasForgotten), 1);
+
+    world.forget();
+    world.napi.store(SCHED, Ordering::SeqCst);
+    world.poll(64);
+    assert!(!world.did().contains(&Did::LookAtLink), "asked for once");
+    world.link(true);
+    world.answer_handover();
+    world.softirq();
+    assert!(world.shared.area().is_some());
+    assert!(world.rx.borrow().device.armed);
+}
+
+#[test]
+fn a_forgotten_area_that_has_been_asked_for_again_already_is_not_asked_for_twice() {
+    let world = area();
+    world.link(true);
+    world.set_cell(offset::GENERATION, 0);
+    world.forget();
+    world.poll(64);
+    assert!(!world.did().contains(&Did::LookAtLink));
+    assert_eq!(world.shared.stats.get(Stat::AreasForgotten), 0);
+}

@@ -52,6 +52,7 @@ pub enum Did {
     UsedSince,
     Schedule,
     RefillIn(u32),
+    LookAtLink,
 }
 
 /// A buffer or a frame. Counts those that live, so that none is leaked.

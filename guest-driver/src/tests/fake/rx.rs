@@ -171,6 +171,10 @@ impl RxPort for &World {
         self.note(Did::RefillIn(ms));
     }
 
+    fn look_at_link(&mut self) {
+        self.note(Did::LookAtLink);
+    }
+
     fn fail_refill(&self) -> bool {
         self.rx.borrow().fail_refill
     }
