@@ -96,7 +96,8 @@ impl Builder<'_> {
     /// # Errors
     /// kbuild or cargo fails.
     pub fn driver(&self, kernel: &Kernel, tick: &mut dyn FnMut(&str)) -> Result<(DriverModules, bool), Error> {
-        let out = self.cache.join("drivers").join(&kernel.release);
+        // Two kernels may have the same release, a user's own and Debian's for instance.
+        let out = self.cache.join("drivers").join(format!("{}-{:08x}", kernel.release, hash(&kernel.build) as u32));
         let modules = DriverModules {
             driver: out.join("tsnic.ko"),
             livepatch: out.join("tsnic_livepatch.ko"),
@@ -164,15 +165,19 @@ fn hash_files(path: &Path, into: &mut BTreeMap<PathBuf, u64>) -> Result<(), Erro
     }
     match fs::read(path) {
         Ok(content) => {
-            // Not against an adversary: the cache and the checkout belong to the same user.
-            let mut hasher = DefaultHasher::new();
-            content.hash(&mut hasher);
-            into.insert(path.to_owned(), hasher.finish());
+            into.insert(path.to_owned(), hash(&content));
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Not against an adversary: the cache and the checkout belong to the same user.
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn product(path: PathBuf) -> Result<PathBuf, Error> {
@@ -217,9 +222,10 @@ mod tests {
         assert!(!build(), "a new file is an input");
         fs::write(kernel.build.join("Module.symvers"), "0x1").expect("a file");
         assert!(!build(), "the kernel's symbols are an input");
-        fs::remove_file(dir.path().join("drivers/6.1/tsnic.ko")).expect("gone");
+        let out = dir.path().join(format!("drivers/6.1-{:08x}", hash(&kernel.build) as u32));
+        fs::remove_file(out.join("tsnic.ko")).expect("gone");
         assert!(!build(), "a missing product is built");
-        let runs = fs::read_to_string(dir.path().join("drivers/6.1/runs")).expect("runs");
+        let runs = fs::read_to_string(out.join("runs")).expect("runs");
         assert_eq!(runs.lines().count(), 4);
     }
 

@@ -99,6 +99,9 @@ pub struct MachineArgs {
     /// Your own kernel's build or headers directory; needs --kernel
     #[arg(long, value_name = "DIR", requires = "kernel")]
     pub kernel_build: Option<PathBuf>,
+    /// More kernel parameters
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub append: Vec<String>,
     /// QEMU to use [default: qemu-system-x86_64 on the PATH]
     #[arg(long, value_name = "FILE")]
     pub qemu: Option<PathBuf>,
@@ -145,6 +148,7 @@ impl TryFrom<MachineArgs> for Machine {
         };
         Ok(Self {
             kernel,
+            append: args.append,
             // A bare name is looked up on the PATH, anything else is a file.
             qemu: args.qemu.map(|q| if q.components().count() > 1 { absolute(&q) } else { Ok(q) }).transpose()?,
             accel: args.accel,

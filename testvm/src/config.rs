@@ -23,6 +23,8 @@ pub struct Config {
 pub struct Machine {
     /// The guest's kernel.
     pub kernel: KernelChoice,
+    /// More kernel parameters.
+    pub append: Vec<String>,
     /// The user's own QEMU; `None`: `qemu-system-x86_64` on the PATH.
     pub qemu: Option<PathBuf>,
     /// How the guest's CPU is run.

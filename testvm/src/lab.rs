@@ -167,7 +167,9 @@ impl Lab {
         };
         self.guests += 1;
         let mut stage = progress.stage(Stage::Boot { vcpus: config.vcpus });
-        let vm = Vm::boot(&parts, config, &mut || stage.note(""))?;
+        let mut config = config.clone();
+        config.kernel_args.extend_from_slice(&self.machine.append);
+        let vm = Vm::boot(&parts, &config, &mut || stage.note(""))?;
         stage.done(format!("Linux {}, clock source {}", vm.ready().kernel, vm.ready().clocksource));
         Ok(vm)
     }

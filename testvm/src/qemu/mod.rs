@@ -27,12 +27,18 @@ pub enum Error {
         /// What was looked for.
         program: PathBuf,
     },
+    /// The one that was named is not there.
+    #[error("{path} does not exist")]
+    NoFile {
+        /// As given.
+        path: PathBuf,
+    },
     /// It does not say which version it is.
-    #[error("{path} does not tell its version (it said {said:?})")]
+    #[error("{path} does not tell its version; it said {said:?}")]
     NoVersion {
         /// The program.
         path: PathBuf,
-        /// What it said.
+        /// The first line it said.
         said: String,
     },
     /// It is known to crash.
@@ -112,8 +118,10 @@ impl Qemu {
     ) -> Result<Self, Error> {
         let path = locate(own)?;
         let said = process::run("QEMU", Command::new(&path).arg("--version"), Duration::from_secs(10), tick)?;
-        let version =
-            Version::parse(&said).ok_or_else(|| Error::NoVersion { path: path.clone(), said: said.clone() })?;
+        let version = Version::parse(&said).ok_or_else(|| Error::NoVersion {
+            path: path.clone(),
+            said: said.lines().next().unwrap_or_default().to_owned(),
+        })?;
         if interrupts == Interrupts::Msix && version < version::MSIX_SINCE {
             return Err(Error::TooOld { path, version });
         }
@@ -132,11 +140,8 @@ impl Qemu {
 fn locate(own: Option<&Path>) -> Result<PathBuf, Error> {
     let program = own.unwrap_or(Path::new("qemu-system-x86_64"));
     if program.components().count() > 1 {
-        return if program.is_file() {
-            Ok(program.to_owned())
-        } else {
-            Err(Error::Missing { program: program.to_owned() })
-        };
+        let path = program.to_owned();
+        return if path.is_file() { Ok(path) } else { Err(Error::NoFile { path }) };
     }
     env::split_paths(&env::var_os("PATH").unwrap_or_default())
         .map(|dir| dir.join(program))

@@ -178,7 +178,7 @@ impl Vm {
             device,
             sockets,
         };
-        vm.hear_ready("the guest boots", tick)?;
+        vm.hear_ready("booting", tick)?;
         vm.boot_time = started.elapsed();
         vm.load_transport()?;
         Ok(vm)
@@ -421,7 +421,7 @@ fn connect_control(
     logs: &Logs,
     tick: &mut dyn FnMut(),
 ) -> Result<UnixStream, Error> {
-    let doing = || "its start".to_owned();
+    let doing = || "starting".to_owned();
     let path = sockets.socket(CONTROL_SOCKET);
     let deadline = Instant::now() + START_LIMIT;
     loop {
@@ -448,7 +448,7 @@ fn accept(
     family: &mut Family,
     tick: &mut dyn FnMut(),
 ) -> Result<UnixStream, Error> {
-    let doing = "QEMU starts";
+    let doing = "starting QEMU";
     let io = |source| Error::Io { path: path.to_owned(), source };
     let deadline = Instant::now() + START_LIMIT;
     while !readable(listener, TICK).map_err(io)? {
