@@ -23,6 +23,10 @@ use crate::irq::queue::RxIrq;
 use crate::irq::run;
 use crate::wire::{Frame, Wire};
 
+/// Frames that came in while nobody was there, thrown away at a time. More than a host queues by default; who sends faster than they
+/// are thrown away must not keep the worker here.
+const STALE_MAX: u32 = 4096;
+
 /// The receive queue of a pair.
 pub const RX: usize = 0;
 /// The transmit queue of a pair.
@@ -167,6 +171,12 @@ impl Pair {
         self.commands_wait = true;
     }
 
+    /// A run is on: it has to be served in time even when no front end is connected.
+    #[must_use]
+    pub const fn run_is_on(&self) -> bool {
+        self.adversary.is_active()
+    }
+
     /// A front end has connected.
     pub const fn connected(&mut self) {
         self.counters.connections += 1;
@@ -175,6 +185,7 @@ impl Pair {
     /// The front end is gone, without a word or after stopping both queues: nothing of the guest is kept.
     pub fn disconnected(&mut self) {
         self.queues = [Queue::default(), Queue::default()];
+        self.discard_held();
         self.forget_area("the front end left");
     }
 
@@ -251,11 +262,19 @@ impl Pair {
 
     /// Frames that came in while nobody was there to take them never came in.
     fn discard_stale_frames(&mut self) {
+        self.discard_held();
         if self.wire.waits() {
-            while let Ok(true) = self.wire.receive(Instant::now(), &mut self.rx_frame) {
+            for _ in 0..STALE_MAX {
+                let Ok(true) = self.wire.receive(Instant::now(), &mut self.rx_frame) else { break };
                 self.counters.rx_not_running += 1;
             }
         }
+    }
+
+    /// Frames that were held back for a guest that is gone.
+    fn discard_held(&mut self) {
+        self.counters.rx_not_running += self.held.frames.len() as u64;
+        self.held = Held::default();
     }
 
     /// Keeps what has to outlive a session.
@@ -327,4 +346,68 @@ pub(super) fn status(queues: &[Queue; 2], area: Option<&AreaState>, counters: &C
         ]);
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::fd::BorrowedFd;
+
+    use super::*;
+    use crate::control::seam::seam;
+    use crate::net::header::NetHeader;
+
+    /// A wire on which somebody sends faster than anybody can read.
+    struct Flood;
+
+    impl Wire for Flood {
+        fn event(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn readable(&mut self) {}
+
+        fn receive(&mut self, _now: Instant, frame: &mut Frame) -> io::Result<bool> {
+            frame.bytes.resize(60, 0);
+            Ok(true)
+        }
+
+        fn due(&self) -> Option<Instant> {
+            None
+        }
+
+        fn waits(&self) -> bool {
+            true
+        }
+
+        fn send(&mut self, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn allow_open_checksums(&mut self, _allow: bool) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn pair() -> Pair {
+        let mut pair = Pair::new(0, Box::new(Flood), seam().unwrap().1, Limits::default());
+        pair.held = Held { frames: vec![Frame::default(); 3].into(), request: true };
+        pair
+    }
+
+    #[test]
+    fn a_flood_of_stale_frames_does_not_keep_the_worker_for_ever() {
+        let mut pair = pair();
+        pair.discard_stale_frames();
+        assert_eq!(pair.counters.rx_not_running, 3 + u64::from(STALE_MAX));
+        assert!(pair.held.frames.is_empty() && !pair.held.request);
+    }
+
+    #[test]
+    fn frames_held_back_for_a_guest_are_not_for_the_next() {
+        let mut pair = pair();
+        pair.disconnected();
+        assert_eq!(pair.counters.rx_not_running, 3);
+        assert!(pair.held.frames.is_empty() && !pair.held.request);
+    }
 }
