@@ -13,12 +13,18 @@ use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Le16, Le64, VolatileArrayRef};
 
 use super::chain::{Chain, ChainError, ChainRules};
-use super::index::{Index, RingSize, passes, pending};
+use super::index::{Index, MAX_RING_SIZE, RingSize, passes, pending};
 use super::memory::{GuestView, MemoryError};
 
 /// Why a ring can be served no longer: the guest has broken it, and only a reset makes it whole.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RingError {
+    /// The number of entries is impossible.
+    #[error("A ring has {entries} entries, not a power of two up to {MAX_RING_SIZE}")]
+    Size {
+        /// What the driver has set.
+        entries: u16,
+    },
     /// A part of the ring is not guest memory, or not aligned.
     #[error("{part} of the ring is out of place")]
     Layout {
@@ -53,11 +59,12 @@ pub enum RingError {
     },
 }
 
-/// Where a ring is, and how it is to be treated: constant from its start to its stop.
+/// Where a ring is, and how it is to be treated: constant from its start to its stop. What a driver has set is not checked before
+/// [`Ring::open`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingConfig {
     /// Entries.
-    pub size: RingSize,
+    pub entries: u16,
     /// Guest physical address of the descriptor table.
     pub descriptors: u64,
     /// Guest physical address of the available ring (driver area).
@@ -92,6 +99,7 @@ impl RingState {
 /// A split virtqueue in a session.
 pub struct Ring<'m> {
     config: RingConfig,
+    size: RingSize,
     state: RingState,
     /// Used entries staged but not published.
     staged: u16,
@@ -113,9 +121,10 @@ impl<'m> Ring<'m> {
     /// Starts a session of a ring that runs.
     ///
     /// # Errors
-    /// When a part of the ring is not aligned guest memory.
+    /// When a part of the ring is not aligned guest memory, or there cannot be so many entries.
     pub fn open(view: &GuestView<'m>, config: RingConfig, state: RingState) -> Result<Self, RingError> {
-        let entries = config.size.entries();
+        let size = RingSize::new(config.entries).ok_or(RingError::Size { entries: config.entries })?;
+        let entries = size.entries();
         let layout = |part| move |source| RingError::Layout { part, source };
         let aligned = |part, address: u64, alignment: u64, len| {
             if address.is_multiple_of(alignment) { Ok(()) } else { Err(layout(part)(MemoryError { address, len })) }
@@ -127,6 +136,7 @@ impl<'m> Ring<'m> {
         let used = |offset| view.atomic(config.used.wrapping_add(offset)).map_err(layout("Used ring"));
         Ok(Self {
             config,
+            size,
             state,
             staged: 0,
             ready: 0,
@@ -147,7 +157,7 @@ impl<'m> Ring<'m> {
     /// Starts a ring from the available index it was given and the used index that its memory holds.
     ///
     /// # Errors
-    /// When a part of the ring is not aligned guest memory.
+    /// When a part of the ring is not aligned guest memory, or there cannot be so many entries.
     pub fn start(view: &GuestView<'m>, config: RingConfig, next_avail: Index) -> Result<Self, RingError> {
         let mut ring = Self::open(view, config, RingState::starting_at(next_avail, Index(0)))?;
         ring.state.next_used = Index(u16::from_le(ring.used_index.load(Ordering::Relaxed)));
@@ -165,7 +175,7 @@ impl<'m> Ring<'m> {
     /// Entries of the ring.
     #[must_use]
     pub const fn size(&self) -> RingSize {
-        self.config.size
+        self.size
     }
 
     /// Available entries not yet taken.
@@ -177,10 +187,10 @@ impl<'m> Ring<'m> {
             // Acquire: the entries and descriptors behind the index are read after it.
             let available = Index(u16::from_le(self.available_index.load(Ordering::Acquire)));
             let taken = self.state.next_avail;
-            self.ready = pending(available, taken, self.config.size).ok_or(RingError::Available {
+            self.ready = pending(available, taken, self.size).ok_or(RingError::Available {
                 available,
                 taken,
-                size: self.config.size.get(),
+                size: self.size.get(),
             })?;
         }
         Ok(self.ready)
@@ -194,10 +204,10 @@ impl<'m> Ring<'m> {
         if self.ready()? == 0 {
             return Ok(false);
         }
-        let head = u16::from(self.available_entries.load(self.state.next_avail.slot(self.config.size)));
+        let head = u16::from(self.available_entries.load(self.state.next_avail.slot(self.size)));
         self.state.next_avail = self.state.next_avail.plus(1);
         self.ready -= 1;
-        let rules = ChainRules { size: self.config.size, indirect: self.config.indirect };
+        let rules = ChainRules { size: self.size, indirect: self.config.indirect };
         chain.walk(view, self.descriptor_table, head, rules).map_err(|source| RingError::Chain { head, source })?;
         Ok(true)
     }
@@ -211,7 +221,7 @@ impl<'m> Ring<'m> {
     /// Stages the used entry of a chain: `len` bytes were written into it.
     pub fn put_used(&mut self, head: u16, len: u32) {
         let entry = u64::from(head) | u64::from(len) << 32;
-        self.used_entries.store(self.state.next_used.slot(self.config.size), entry.into());
+        self.used_entries.store(self.state.next_used.slot(self.size), entry.into());
         self.state.next_used = self.state.next_used.plus(1);
         self.staged += 1;
     }

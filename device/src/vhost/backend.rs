@@ -2,7 +2,7 @@
 //! What the daemon calls.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use parking_lot::FairMutex;
-use tracing::{error, warn};
+use tracing::error;
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringT as _};
 use virtio_queue::QueueT as _;
@@ -21,7 +21,7 @@ use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_con
 use super::vring::Vring;
 use crate::clock::Instant;
 use crate::net::features::Features;
-use crate::net::index::{Index, MAX_RING_SIZE, RingSize};
+use crate::net::index::{Index, MAX_RING_SIZE};
 use crate::net::pair::{Lines, Next, Pair, QueueSetup, RX, TX};
 use crate::net::ring::RingConfig;
 
@@ -60,8 +60,6 @@ struct Served {
     pair: Pair,
     /// When the timer fires.
     armed: Option<Instant>,
-    /// An impossible queue size has been complained of.
-    size_logged: bool,
 }
 
 impl Backend {
@@ -74,7 +72,7 @@ impl Backend {
             .into_iter()
             .map(|pair| {
                 let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-                Ok(Worker { timer, served: FairMutex::new(Served { pair, armed: None, size_logged: false }) })
+                Ok(Worker { timer, served: FairMutex::new(Served { pair, armed: None }) })
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {
@@ -130,13 +128,24 @@ impl Backend {
         }
     }
 
-    /// Serves the control socket while no front end is connected, and there are no workers.
+    /// Serves the control socket, and a run that has not ended, while no front end is connected and there are no workers. To be
+    /// called when a command comes, or when one of [`Self::timers`] is readable.
     pub fn serve_alone(&self) {
         for worker in &self.pairs {
-            let mut served = worker.served.lock();
+            let served = &mut *worker.served.lock();
+            worker.timer_seen(&mut served.armed);
             served.pair.commands_wait();
-            served.pair.service(&GuestMemoryMmap::new(), [None; QUEUES_PER_PAIR], &NoLines);
+            let next = served.pair.service(&GuestMemoryMmap::new(), [None; QUEUES_PER_PAIR], &NoLines);
+            // Whatever else is due, frames of a wire most of all, is of no use to anybody now.
+            if served.pair.run_is_on() {
+                worker.set_timer(&mut served.armed, next);
+            }
         }
+    }
+
+    /// The workers' timers.
+    pub fn timers(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.pairs.iter().map(|worker| worker.timer.as_fd())
     }
 
     fn pair_of(&self, queue: u32) -> Option<(&Worker, usize)> {
@@ -216,9 +225,7 @@ impl VhostUserBackend for Backend {
         let Some(worker) = self.pairs.get(thread_id) else { return Ok(()) };
         let served = &mut *worker.served.lock();
         if event == Wake::Timer as u16 {
-            // EAGAIN: it was set anew since.
-            let _ = worker.timer.wait();
-            served.armed = None;
+            worker.timer_seen(&mut served.armed);
         } else if event == Wake::Wire as u16 {
             served.pair.wire_readable();
         } else if event == Wake::Control as u16 {
@@ -228,7 +235,7 @@ impl VhostUserBackend for Backend {
         let connected = self.connected.load(Ordering::Acquire);
         let [rx, tx] = [RX, TX].map(|queue| {
             let vring = vrings.get(queue).filter(|_| connected)?;
-            queue_setup(vring, features, &mut served.size_logged)
+            queue_setup(vring, features)
         });
         let memory = self.memory.memory();
         let next = served.pair.service(&memory, [rx, tx], &CallLines(vrings));
@@ -245,6 +252,13 @@ impl VhostUserBackend for Backend {
 }
 
 impl Worker {
+    /// The timer may have fired; it is set anew when it is needed.
+    fn timer_seen(&self, armed: &mut Option<Instant>) {
+        // EAGAIN: it has not fired, or was set anew since.
+        let _ = self.timer.wait();
+        *armed = None;
+    }
+
     fn set_timer(&self, armed: &mut Option<Instant>, next: Next) {
         let at = match next {
             // A timer that fires for nothing does no harm.
@@ -264,20 +278,14 @@ impl Worker {
 }
 
 /// A queue that is started and enabled.
-fn queue_setup(vring: &Vring<Memory>, features: Features, size_logged: &mut bool) -> Option<QueueSetup> {
+fn queue_setup(vring: &Vring<Memory>, features: Features) -> Option<QueueSetup> {
     let state = vring.get_ref();
     let queue = state.get_queue();
     if !queue.ready() || !state.is_enabled() {
         return None;
     }
-    let Some(size) = RingSize::new(queue.size()) else {
-        if !std::mem::replace(size_logged, true) {
-            warn!(size = queue.size(), max = MAX_RING_SIZE, "The front end set an impossible queue size");
-        }
-        return None;
-    };
     let config = RingConfig {
-        size,
+        entries: vring.entries(),
         descriptors: queue.desc_table(),
         available: queue.avail_ring(),
         used: queue.used_ring(),

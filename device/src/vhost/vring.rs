@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The daemon's view of a queue, with three rules of its own: a kick that was read by somebody else is no error, a queue that starts
-//! is served at once, and an interrupt without a line is raised when there is one.
+//! The daemon's view of a queue, with four rules of its own: a kick that was read by somebody else is no error, a queue that starts
+//! is served at once, each new interrupt line is raised once, and a queue has the size the guest has set.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use vhost_user_backend::{VringRwLock, VringStateGuard, VringStateMutGuard, VringT};
-use virtio_queue::Error;
+use virtio_queue::{Error, QueueT as _};
 use vm_memory::GuestAddressSpace;
 
-/// [`VringRwLock`], except for kicks and starts.
+/// [`VringRwLock`], except for kicks, starts, interrupt lines and sizes.
 ///
 /// Frames may have waited on the wire for a queue to start, which the daemon tells nobody, and the driver need not kick a queue
 /// that goes on after a stop. So the queue is kicked from here, as soon as it is ready and enabled.
 ///
-/// QEMU starts a queue with its kick eventfd and sends the call eventfd after that. An interrupt raised between the two would be
-/// lost, and with it, on a queue with one-shot interrupts, every later one.
+/// QEMU starts a queue with its kick eventfd and sends the call eventfd after that, first one that nobody listens to (the guest's
+/// vector is masked until then), later the real one. An interrupt raised before that would be lost, and with it, on a queue with
+/// one-shot interrupts, every later one. A driver that is interrupted for nothing looks at its ring and goes on.
+///
+/// The size of a queue is what the guest has programmed. `virtio-queue` keeps the old one when it is impossible, and a ring larger
+/// than the guest's would be served. Here it is kept as it is, and whoever opens the ring finds it broken.
 ///
 /// The daemon ends a worker, silently, when reading a kick fails. It does fail, with `EAGAIN`, when the front end replaces the
 /// eventfd between the worker's wake-up and its read; and a blocking eventfd would hang the worker in the same place.
@@ -28,11 +32,15 @@ pub struct Vring<M: GuestAddressSpace> {
     inner: VringRwLock<M>,
     /// The front end's kick eventfd, to be written.
     kick: Arc<Mutex<Option<File>>>,
-    /// An interrupt was raised while there was no call eventfd. Written under the lock of `inner`, so that whoever sets the eventfd sees it.
-    missed: Arc<AtomicBool>,
+    entries: Arc<AtomicU16>,
 }
 
 impl<M: GuestAddressSpace + 'static> Vring<M> {
+    /// Entries, as the front end has said, possible or not.
+    pub fn entries(&self) -> u16 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
     fn wake(&self) {
         if let Some(kick) = &mut *self.kick.lock().unwrap_or_else(PoisonError::into_inner) {
             // Fails when it has been kicked 2^64 times already, or is no eventfd, which is found out when it is watched.
@@ -70,8 +78,8 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn new(mem: M, max_queue_size: u16) -> Result<Self, Error> {
-        let (kick, missed) = Default::default();
-        VringRwLock::new(mem, max_queue_size).map(|inner| Self { inner, kick, missed })
+        let entries = Arc::new(AtomicU16::new(max_queue_size));
+        VringRwLock::new(mem, max_queue_size).map(|inner| Self { inner, kick: Arc::default(), entries })
     }
 
     fn get_ref(&self) -> <Self as VringStateGuard<'_, M>>::G {
@@ -87,12 +95,6 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn signal_used_queue(&self) -> io::Result<()> {
-        let state = self.inner.get_ref();
-        if state.get_call().is_none() {
-            self.missed.store(true, Ordering::Relaxed);
-            return Ok(());
-        }
-        drop(state);
         self.inner.signal_used_queue()
     }
 
@@ -136,7 +138,11 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn set_queue_size(&self, num: u16) {
-        self.inner.set_queue_size(num);
+        self.entries.store(num, Ordering::Relaxed);
+        // It would complain of others.
+        if num.is_power_of_two() {
+            self.inner.set_queue_size(num);
+        }
     }
 
     fn set_queue_event_idx(&self, enabled: bool) {
@@ -147,16 +153,13 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
         self.inner.set_queue_ready(ready);
         if ready {
             self.wake();
-        } else {
-            // What was raised before a stop is the front end's to deliver.
-            self.missed.store(false, Ordering::Relaxed);
         }
     }
 
     fn set_call(&self, file: Option<File>) {
         let line = file.is_some();
         self.inner.set_call(file);
-        if line && self.missed.swap(false, Ordering::Relaxed) {
+        if line && self.inner.get_ref().get_queue().ready() {
             // As when the worker raises it: a full counter is an interrupt raised often enough.
             let _ = self.inner.signal_used_queue();
         }

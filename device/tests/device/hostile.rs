@@ -113,6 +113,36 @@ fn queues_in_impossible_places_are_broken_not_served() {
     }
 }
 
+#[test]
+fn a_queue_of_an_impossible_size_is_broken_not_served() {
+    for size in [3, 33, 1023] {
+        let device = Device::new();
+        let mut guest = Guest::negotiate(&device, Options::default());
+        guest.share_memory();
+        guest.rx.size = size;
+        guest.start_queues(0, 0);
+        expect_broken_until_reset(&device, guest);
+    }
+}
+
+/// The receive queue has been started in an impossible way.
+fn expect_broken_until_reset(device: &Device, mut guest: Guest) {
+    eventually("the queue is broken", || (device.counter("queues_broken") == 1).then_some(()));
+    guest.rx.kick();
+    device.host.send(&frame(1, 64));
+    assert!(!device.status().running);
+    guest.stop_queues();
+    assert_eq!(device.counter("queues_broken"), 1);
+    guest.rx.size = 64;
+    guest.reset_rings();
+    guest.start_queues(0, 0);
+    guest.post(64, 2048);
+    device.running();
+    device.host.send(&frame(2, 64));
+    assert_eq!(guest.receive().frame, frame(2, 64));
+    guest.leave();
+}
+
 /// Descriptor tables that look nearly right, which get further than noise does.
 fn descriptor() -> impl Strategy<Value = (u64, u32, u16, u16)> {
     let address =

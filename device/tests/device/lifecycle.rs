@@ -5,6 +5,8 @@ use std::thread::sleep;
 
 use tsnic::net::header::NetHeader;
 use tsnic_abi::offset;
+use vhost::VhostBackend as _;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::support::{A_WHILE, AREA, Device, Guest, Options, eventually, frame};
 
@@ -104,6 +106,35 @@ fn an_interrupt_raised_before_the_queue_had_a_line_is_not_lost() {
     eventually("the interrupt comes", || (guest.rx.interrupts() > 0).then_some(()));
     assert_eq!(guest.receive().frame, frame(2, 100));
     guest.leave();
+}
+
+#[test]
+fn an_interrupt_raised_into_a_line_nobody_listens_to_is_raised_again_in_the_real_one() {
+    for handed_over in [true, false] {
+        let device = Device::new();
+        let mut guest = Guest::start(&device, Options::default());
+        if handed_over {
+            guest.hand_over();
+        }
+        traffic(&device, &mut guest, 1);
+        let [rx, tx] = guest.stop_queues();
+        // QEMU's order: its masked notifiers first, the guest's later.
+        let masked = [(); 2].map(|()| EventFd::new(EFD_NONBLOCK).unwrap());
+        let real = std::mem::replace(&mut guest.rx.call, masked[0].try_clone().unwrap());
+        let real_tx = std::mem::replace(&mut guest.tx.call, masked[1].try_clone().unwrap());
+        guest.start_queues(rx, tx);
+        guest.arm();
+        device.host.send(&frame(2, 100));
+        assert_eq!(guest.receive().frame, frame(2, 100));
+        eventually("the interrupt is raised", || (device.counter("rx_interrupts") >= 2).then_some(()));
+        let _ = real.read();
+        (guest.rx.call, guest.tx.call) = (real, real_tx);
+        for (queue, call) in [&guest.rx.call, &guest.tx.call].into_iter().enumerate() {
+            guest.frontend.set_vring_call(queue, call).unwrap();
+        }
+        eventually("the interrupt comes", || (guest.rx.interrupts() > 0).then_some(()));
+        guest.leave();
+    }
 }
 
 #[test]
@@ -218,7 +249,6 @@ fn frames_that_came_before_the_guest_did_never_came() {
 
 #[test]
 fn a_disabled_queue_waits() {
-    use vhost::VhostBackend as _;
     use vhost::vhost_user::VhostUserFrontend as _;
 
     let device = Device::new();
