@@ -2,6 +2,10 @@
 /*
  * Gives the running kernel the napi_schedule_prep() that Linux had before 4.11: when NAPI_STATE_SCHED is owned, no trace of
  * the call is left. For an A/B in which the driver does not change at all.
+ *
+ * What is replaced is calls through the symbol. Copies that the compiler has inlined within net/core/dev.c stay as they are.
+ * All calls in modules go through the symbol: not only tsnic's interrupt handler, but its refill timer and its other
+ * napi_schedule() calls too, and those of every other driver.
  */
 #include <linux/kernel.h>
 #include <linux/livepatch.h>

@@ -57,7 +57,10 @@ static void notrace meet(struct napi_struct *napi, const struct tsnic_meeting *m
 	atomic_inc(&met);
 }
 
-/* Softirq or the NAPI kernel thread, bottom halves off, hard interrupts as the poll has them: on. */
+/*
+ * Bottom halves off, in softirq, the NAPI's kernel thread, or (a busy poller's last poll) the process itself. Hard interrupts
+ * as the poll has them: on.
+ */
 static void notrace before_complete(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
 				    struct ftrace_regs *fregs)
 {

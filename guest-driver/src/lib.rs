@@ -9,8 +9,8 @@
 //! | context | what runs there | what it owns |
 //! |---|---|---|
 //! | hard interrupt | [`irq::receive_interrupt`] | nothing |
-//! | softirq or NAPI thread | [`rx::poll`] | the receive ring, for it owns `SCHED` |
-//! | softirq (transmission, transmit NAPI) or process (link changes) | [`tx::Tx`] | the transmit ring and [`tx::Tx`], by the transmit queue's lock |
+//! | bottom halves off: softirq, NAPI thread, or a process that busy-polls | [`rx::poll`] | the receive ring, for it owns `SCHED` |
+//! | bottom halves off (transmission, transmit NAPI, link changes), or hard interrupts off (netpoll's transmission) | [`tx::Tx`] | the transmit ring and [`tx::Tx`], by the transmit queue's lock |
 //! | any | [`shared::Shared`] | nothing; atomics |
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(not(target_os = "none"), forbid(unsafe_code))]

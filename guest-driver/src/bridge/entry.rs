@@ -76,7 +76,7 @@ extern "C" fn tsnic_tx_interrupt(vq: QueueRef<'_>) {
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
     // SAFETY: Whoever has the context polled owns `SCHED`, until `napi_complete_done()` returns true, after which `rx::poll` does not
-    // touch the ring. (Netpoll, which does not own it, comes with budget 0, with which nothing is done.)
+    // touch the ring, but for one look at its used index. (Netpoll, which does not own it, comes with budget 0, with which nothing is done.)
     unsafe {
         let nic = sys::glue_nic_of_rx_napi(napi);
         rx::poll(&nic::state(nic).shared, &mut RxKernel::new(nic), budget)

@@ -137,7 +137,7 @@ impl RxPort for RxKernel<'_> {
     }
 
     fn complete(&mut self, work: i32) -> bool {
-        // SAFETY: `rx::poll` calls it last, and touches the ring no more.
+        // SAFETY: `rx::poll` is the context's poll, and after this it does no more to the ring than look at its used index.
         unsafe { sys::napi_complete_done(sys::glue_rx_napi(self.nic), work) }
     }
 
