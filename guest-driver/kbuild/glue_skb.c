@@ -79,10 +79,12 @@ void glue_skb_wish(const struct sk_buff *skb, struct tsnic_tx_wish *wish)
 	wish->hwtstamp = skb_shinfo(skb)->tx_flags & SKBTX_HW_TSTAMP;
 }
 
-/* Tells the stack that a hardware timestamp will come, so that it makes none of its own. */
-void glue_skb_stamp_soon(struct sk_buff *skb)
+/* If one is promised, tells the stack that a hardware timestamp will come, so that it makes none of its own. */
+void glue_skb_stamp_soon(struct sk_buff *skb, bool promised)
 {
-	skb_shinfo(skb)->tx_flags |= SKBTX_IN_PROGRESS;
+	glue_tx_cb(skb)->stamp_due = promised;
+	if (promised)
+		skb_shinfo(skb)->tx_flags |= SKBTX_IN_PROGRESS;
 }
 
 void glue_skb_stamp_soft(struct sk_buff *skb)
@@ -92,7 +94,7 @@ void glue_skb_stamp_soft(struct sk_buff *skb)
 
 bool glue_skb_stamp_due(const struct sk_buff *skb)
 {
-	return skb_shinfo(skb)->tx_flags & SKBTX_IN_PROGRESS;
+	return glue_tx_cb(skb)->stamp_due;
 }
 
 void glue_skb_stamped(struct sk_buff *skb, u64 ns)
@@ -100,4 +102,11 @@ void glue_skb_stamped(struct sk_buff *skb, u64 ns)
 	struct skb_shared_hwtstamps stamps = { .hwtstamp = ns_to_ktime(ns) };
 
 	skb_tstamp_tx(skb, &stamps);
+}
+
+/* The promised timestamp did not come. A software timestamp of now is late by the time the device took, but is one. */
+void glue_skb_unstamped(struct sk_buff *skb)
+{
+	skb_shinfo(skb)->tx_flags &= ~SKBTX_IN_PROGRESS;
+	skb_tx_timestamp(skb);
 }

@@ -35,16 +35,17 @@ int glue_add_out(struct tsnic *nic, struct sk_buff *skb, const void *header, uns
 {
 	int used;
 
-	BUILD_BUG_ON(sizeof(skb->cb) < 12);
+	if (WARN_ON_ONCE(length > sizeof(glue_tx_cb(skb)->header)))
+		return -EINVAL;
 	if (!skb_header_cloned(skb) && skb_headroom(skb) >= length) {
 		memcpy(__skb_push(skb, length), header, length);
 		sg_init_table(nic->sg, skb_shinfo(skb)->nr_frags + 1);
 		used = skb_to_sgvec(skb, nic->sg, 0, skb->len);
 		__skb_pull(skb, length);
 	} else {
-		memcpy(skb->cb, header, length);
+		memcpy(glue_tx_cb(skb)->header, header, length);
 		sg_init_table(nic->sg, skb_shinfo(skb)->nr_frags + 2);
-		sg_set_buf(nic->sg, skb->cb, length);
+		sg_set_buf(nic->sg, glue_tx_cb(skb)->header, length);
 		used = skb_to_sgvec(skb, nic->sg + 1, 0, skb->len);
 		if (used >= 0)
 			used++;

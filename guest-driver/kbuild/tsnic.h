@@ -48,6 +48,14 @@ struct tsnic_totals {
 	u64 tx_packets, tx_bytes, tx_dropped;
 };
 
+/* The control block of a packet in the transmit ring. */
+struct tsnic_tx_cb {
+	/* The virtio-net header, when there is no room for it in front of the frame. */
+	u8 header[12];
+	/* This driver has promised a hardware timestamp. SKBTX_IN_PROGRESS would not tell: the packet's clones share it. */
+	bool stamp_due;
+};
+
 /* What a frame that is to be sent asks for. */
 struct tsnic_tx_wish {
 	u16 csum_start, csum_offset;
@@ -110,6 +118,12 @@ int glue_hwtstamp_get(struct net_device *dev, struct kernel_hwtstamp_config *con
 #else
 int glue_eth_ioctl(struct net_device *dev, struct ifreq *ifr, int cmd);
 #endif
+
+static inline struct tsnic_tx_cb *glue_tx_cb(const struct sk_buff *skb)
+{
+	BUILD_BUG_ON(sizeof(struct tsnic_tx_cb) > sizeof(skb->cb));
+	return (struct tsnic_tx_cb *)skb->cb;
+}
 
 static inline struct tsnic *glue_of_dev(struct net_device *dev)
 {
@@ -182,10 +196,11 @@ bool glue_skb_csum_partial(struct sk_buff *skb, u16 start, u16 offset);
 void glue_skb_hwtstamp(struct sk_buff *skb, u64 ns);
 void glue_skb_type(struct tsnic *nic, struct sk_buff *skb);
 void glue_skb_wish(const struct sk_buff *skb, struct tsnic_tx_wish *wish);
-void glue_skb_stamp_soon(struct sk_buff *skb);
+void glue_skb_stamp_soon(struct sk_buff *skb, bool promised);
 void glue_skb_stamp_soft(struct sk_buff *skb);
 bool glue_skb_stamp_due(const struct sk_buff *skb);
 void glue_skb_stamped(struct sk_buff *skb, u64 ns);
+void glue_skb_unstamped(struct sk_buff *skb);
 
 void glue_later_init(struct tsnic *nic);
 void glue_refill_in(struct tsnic *nic, unsigned int ms);

@@ -52,8 +52,9 @@ pub trait TxPort {
     /// Bytes of a frame.
     fn length(&self, frame: &Self::Frame) -> u32;
 
-    /// Tells the stack that a hardware timestamp will come ([`TxPort::awaits_timestamp`] is then true).
-    fn will_timestamp(&self, frame: &mut Self::Frame);
+    /// Notes with the frame whether a hardware timestamp is to come ([`TxPort::awaits_timestamp`]), and if so tells the stack.
+    /// Once for each frame.
+    fn promise_timestamp(&self, frame: &mut Self::Frame, promised: bool);
 
     /// The last moment before the device gets the frame: the stack's own timestamp.
     fn leaving(&self, frame: &mut Self::Frame);
@@ -64,11 +65,14 @@ pub trait TxPort {
     /// Puts the hand-over chain into the ring.
     fn push_handover(&mut self, header: &Handover) -> bool;
 
-    /// A hardware timestamp was promised for this frame.
+    /// A hardware timestamp was promised for this chain: by this driver, not by whoever else has a clone of the packet.
     fn awaits_timestamp(&self, frame: &Self::Frame) -> bool;
 
     /// Reports the hardware timestamp of a frame, device clock, ns.
     fn timestamp(&mut self, frame: &Self::Frame, ns: u64);
+
+    /// A promised timestamp will not come: the stack may make one of its own.
+    fn no_timestamp(&mut self, frame: &mut Self::Frame);
 
     /// Frees a frame that was sent.
     fn free(&mut self, frame: Self::Frame);
@@ -107,6 +111,12 @@ pub trait TxPort {
     fn schedule_rx(&mut self);
 }
 
+/// The transmit ring can take the largest frame. If it cannot the network queue would stop at the first frame, for ever.
+pub fn ring_suffices<P: TxPort>(port: &P) -> bool {
+    let (_, tx) = port.ring_sizes();
+    tx >= port.largest()
+}
+
 /// The transmit queue's own state. Guarded by the transmit queue's lock.
 #[derive(Debug, Default)]
 pub struct Tx {
@@ -128,9 +138,8 @@ impl Tx {
         self.reclaim(shared, port);
 
         let wish = port.wish(&frame);
-        if wish.timestamp && shared.stamping.tx() && shared.area().is_some() {
-            port.will_timestamp(&mut frame);
-        }
+        let promised = wish.timestamp && shared.stamping.tx() && shared.area().is_some();
+        port.promise_timestamp(&mut frame, promised);
         let length = port.length(&frame);
         port.leaving(&mut frame);
         if port.push(frame, header::build(wish.checksum)) {
@@ -189,13 +198,15 @@ impl Tx {
             let number = self.ci;
             self.ci = self.ci.plus(1);
             match sent {
-                Sent::Frame(frame) => {
+                Sent::Frame(mut frame) => {
                     if port.awaits_timestamp(&frame) {
-                        let ns = shared.area().and_then(|area| area.tx_timestamp(number));
-                        if let Some(ns) = ns {
+                        if let Some(ns) = shared.area().and_then(|area| area.tx_timestamp(number)) {
                             port.timestamp(&frame, ns);
+                            shared.stats.add(Stat::TxTimestamps, 1);
+                        } else {
+                            port.no_timestamp(&mut frame);
+                            shared.stats.add(Stat::TxNoTimestamp, 1);
                         }
-                        shared.stats.add(if ns.is_some() { Stat::TxTimestamps } else { Stat::TxNoTimestamp }, 1);
                     }
                     port.free(frame);
                 }

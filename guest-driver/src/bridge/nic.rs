@@ -14,7 +14,7 @@ use crate::area::{Area, CELLS};
 use crate::header;
 use crate::mode::ModeSwitch;
 use crate::shared::{Features, Shared};
-use crate::tx::Tx;
+use crate::tx::{self, Tx};
 
 /// The mode of all interfaces.
 pub static MODE: ModeSwitch = ModeSwitch::new();
@@ -120,6 +120,18 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), c_int> {
         // SAFETY: Never enabled, never used.
         unsafe { release(nic) };
         return Err(-err);
+    }
+    // SAFETY: Nobody else knows of the queue yet.
+    if !unsafe { with_tx(nic, 0, |_, _, port| tx::ring_suffices(port)) } {
+        let text = c"The transmit ring has fewer entries than the largest frame takes (MAX_SKB_FRAGS + 4); with QEMU, raise tx_queue_size";
+        sys::glue_reset(nic);
+        // SAFETY: A C string. Reset; never enabled, never used.
+        unsafe {
+            sys::glue_error(vdev, text.as_ptr());
+            sys::glue_del_vqs(nic);
+            release(nic);
+        }
+        return Err(ENODEV);
     }
     let mut mac = [0; 6];
     if has(feature::MAC) {

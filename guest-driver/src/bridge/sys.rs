@@ -155,7 +155,7 @@ unsafe extern "C" {
     pub unsafe fn glue_num_free(vq: QueueRef<'_>) -> c_uint;
     /// `virtqueue_add_inbuf()`: on success the ring owns the skb; its data has room for `length` bytes.
     pub unsafe fn glue_add_in(vq: QueueRef<'_>, skb: SkbRef<'_>, length: c_uint) -> c_int;
-    /// `virtqueue_add_outbuf()`: on success the ring owns the skb. `header` has `length` bytes, at most 48.
+    /// `virtqueue_add_outbuf()`: on success the ring owns the skb. `header` has `length` bytes, at most 12.
     pub unsafe fn glue_add_out(nic: NicRef<'_>, skb: SkbRef<'_>, header: *const u8, length: c_uint) -> c_int;
     /// `virtqueue_add_sgs()`: the header, copied, then the area. No other hand-over is in the ring; `header` has `length` bytes,
     /// at most what `glue_nic_alloc()` was told.
@@ -295,11 +295,15 @@ unsafe extern "C" {
     /// The linear data has an Ethernet header.
     pub unsafe fn glue_skb_type(nic: NicRef<'_>, skb: SkbRef<'_>);
     pub safe fn glue_skb_wish(skb: SkbRef<'_>, wish: &mut TxWish);
-    pub safe fn glue_skb_stamp_soon(skb: SkbRef<'_>);
+    /// In transmission, once, before `glue_add_out()`: writes the control block.
+    pub safe fn glue_skb_stamp_soon(skb: SkbRef<'_>, promised: bool);
     pub safe fn glue_skb_stamp_soft(skb: SkbRef<'_>);
+    /// Of a packet that was in the transmit ring.
     pub safe fn glue_skb_stamp_due(skb: SkbRef<'_>) -> bool;
     /// `skb_tstamp_tx()`. Not in hard interrupt context.
     pub safe fn glue_skb_stamped(skb: SkbRef<'_>, ns: u64);
+    /// `skb_tx_timestamp()`, of a packet that the stack was told would get a hardware timestamp. Not in hard interrupt context.
+    pub safe fn glue_skb_unstamped(skb: SkbRef<'_>);
 
     // glue_timer.c: linux/timer.h, linux/workqueue.h.
 

@@ -74,8 +74,8 @@ impl TxPort for TxKernel<'_> {
         sys::glue_skb_len(frame.handle())
     }
 
-    fn will_timestamp(&self, frame: &mut Skb) {
-        sys::glue_skb_stamp_soon(frame.handle());
+    fn promise_timestamp(&self, frame: &mut Skb, promised: bool) {
+        sys::glue_skb_stamp_soon(frame.handle(), promised);
     }
 
     fn leaving(&self, frame: &mut Skb) {
@@ -104,6 +104,10 @@ impl TxPort for TxKernel<'_> {
 
     fn timestamp(&mut self, frame: &Skb, ns: u64) {
         sys::glue_skb_stamped(frame.handle(), ns);
+    }
+
+    fn no_timestamp(&mut self, frame: &mut Skb) {
+        sys::glue_skb_unstamped(frame.handle());
     }
 
     fn free(&mut self, frame: Skb) {

@@ -6,7 +6,7 @@ use crate::header::{self, Partial};
 use crate::mode::IrqMode;
 use crate::stamp::{Able, FILTER_NONE, StampConfig, TX_ON};
 use crate::stats::Stat;
-use crate::tx::Wish;
+use crate::tx::{Wish, ring_suffices};
 
 fn plain() -> World {
     let world = World::plain(IrqMode::Fixed);
@@ -167,7 +167,7 @@ fn no_timestamp_is_promised_without_an_area_or_unless_it_is_switched_on() {
 }
 
 #[test]
-fn a_promised_timestamp_that_does_not_come_is_counted() {
+fn a_promised_timestamp_that_does_not_come_is_counted_and_the_stack_may_make_its_own() {
     let world = World::with_area(IrqMode::Fixed);
     tx_timestamps_on(&world);
     world.transmit(wishing(&world, STAMP), false);
@@ -176,5 +176,27 @@ fn a_promised_timestamp_that_does_not_come_is_counted() {
     world.tx_poll();
     assert_eq!(world.tx.borrow().stamped, []);
     assert_eq!(world.shared.stats.get(Stat::TxNoTimestamp), 1);
+    assert_eq!(world.tx.borrow().unstamped, 1);
     assert_eq!(world.tx.borrow().sent, 1, "and the frame is freed");
+}
+
+#[test]
+fn what_is_left_over_in_a_frame_is_no_promise() {
+    let world = World::with_area(IrqMode::Fixed);
+    tx_timestamps_on(&world);
+    let mut packet = frame(&world);
+    packet.awaits_timestamp = true;
+    world.transmit(packet, false);
+    world.complete_tx(0);
+    world.tx_poll();
+    assert_eq!((world.tx.borrow().stamped.len(), world.tx.borrow().unstamped), (0, 0));
+}
+
+#[test]
+fn a_transmit_ring_that_cannot_take_the_largest_frame_does_not_do() {
+    let world = plain();
+    for (entries, suffices) in [(1, false), (2, true), (256, true)] {
+        world.tx.borrow_mut().ring_sizes = (256, entries);
+        assert_eq!(ring_suffices(&world.port()), suffices, "{entries}");
+    }
 }

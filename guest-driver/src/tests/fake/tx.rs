@@ -31,6 +31,8 @@ pub struct TxSide {
     pub completed: u32,
     pub sent: u32,
     pub stamped: Vec<u64>,
+    /// Frames whose promised timestamp did not come.
+    pub unstamped: u32,
     /// Frames that got the stack's own timestamp.
     pub left: usize,
     pub ring_sizes: (u32, u32),
@@ -69,8 +71,8 @@ impl TxPort for &World {
         frame.bytes.len() as u32
     }
 
-    fn will_timestamp(&self, frame: &mut Packet) {
-        frame.awaits_timestamp = true;
+    fn promise_timestamp(&self, frame: &mut Packet, promised: bool) {
+        frame.awaits_timestamp = promised;
     }
 
     fn leaving(&self, _frame: &mut Packet) {
@@ -104,6 +106,11 @@ impl TxPort for &World {
 
     fn timestamp(&mut self, _frame: &Packet, ns: u64) {
         self.tx.borrow_mut().stamped.push(ns);
+    }
+
+    fn no_timestamp(&mut self, frame: &mut Packet) {
+        assert!(frame.awaits_timestamp, "none was promised");
+        self.tx.borrow_mut().unstamped += 1;
     }
 
     fn free(&mut self, frame: Packet) {
