@@ -54,6 +54,9 @@ struct Fetched {
     root: PathBuf,
 }
 
+/// Directories whose names start so are of a fetch that has not come to its end.
+const PARTIAL: &str = "partial-";
+
 const UNPACK_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 impl Debian {
@@ -137,10 +140,10 @@ impl Debian {
         root: &Path,
         tick: &mut dyn FnMut(&str),
     ) -> Result<(), Error> {
-        let partial = self.cache.join("kernels/partial");
-        if partial.exists() {
-            fs::remove_dir_all(&partial).map_err(io_error(&partial))?;
-        }
+        let kernels = self.cache.join("kernels");
+        remove_remains(&kernels);
+        // A name of its own: what a killed run had started may go on writing for a moment.
+        let partial = kernels.join(format!("{PARTIAL}{}", std::process::id()));
         let (debs, unpacked) = (partial.join("debs"), partial.join("root"));
         for dir in [&debs, &unpacked] {
             fs::create_dir_all(dir).map_err(io_error(dir))?;
@@ -156,6 +159,15 @@ impl Debian {
         }
         fs::rename(&unpacked, root).map_err(io_error(root))?;
         fs::remove_dir_all(&partial).map_err(io_error(&partial))
+    }
+}
+
+/// Remove what killed runs have left in `kernels`, as far as possible: it does no harm but to the free space.
+fn remove_remains(kernels: &Path) {
+    for entry in fs::read_dir(kernels).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -213,6 +225,17 @@ mod tests {
         let error = offline(dir.path()).kernel(Series::Backports, false, &mut |_| ()).expect_err("no sources");
         let text = error.to_string();
         assert!(text.contains("bookworm main") && text.contains("--kernel"), "{text}");
+    }
+
+    #[test]
+    fn the_remains_of_a_killed_fetch_go_and_kernels_stay() {
+        let dir = tempfile::tempdir().expect("a directory");
+        offline(dir.path());
+        let kernels = dir.path().join("kernels");
+        fs::create_dir_all(kernels.join("partial-17/root/usr")).expect("a directory");
+        remove_remains(&kernels);
+        assert!(!kernels.join("partial-17").exists());
+        assert!(kernels.join("k").exists());
     }
 
     #[test]
