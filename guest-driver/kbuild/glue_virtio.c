@@ -30,6 +30,13 @@ struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int area_size,
 	nic->area_size = area_size;
 	spin_lock_init(&nic->config_lock);
 	vdev->priv = nic;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	/*
+	 * The kernel's virtio_net turns configuration changes off when its interface goes down, and off they stay for the next
+	 * driver of the device. What changes before the link is looked at, at the end of probe, need not be told.
+	 */
+	virtio_config_driver_enable(vdev);
+#endif
 	SET_NETDEV_DEV(dev, &vdev->dev);
 	return nic;
 }
