@@ -158,9 +158,15 @@ fn send_forged_frames(bench: &mut Bench) -> Result<u64, Failure> {
     let addressed = [&link.host_mac[..], &link.guest_mac, &[0x88, 0xb5], header.as_bytes()].concat();
     let padded = [&addressed[..], &[0; 1400]].concat();
     let frames = [header.as_bytes().to_vec(), addressed, padded];
+    let before = bench.status()?;
     for frame in &frames {
         bench.vm.command(&Request::SendFrame { name: NIC.into(), frame: frame.clone() })?;
+        if let Err(Failure::Unmet(text)) = listener.hear(frame) {
+            let now = bench.status()?;
+            let counted = ["tx_frames", "tx_malformed", "tx_wire_errors"]
+                .map(|name| format!("{name} {}", counter(&now, name) - counter(&before, name)));
+            return Err(Failure::Unmet(format!("{text}; the device counted {}", counted.join(", "))));
+        }
     }
-    listener.hear(&frames)?;
     Ok(frames.len() as u64)
 }
