@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use tracing::{debug, warn};
@@ -23,6 +24,9 @@ use crate::socket::{ListeningSocket, SocketError};
 
 #[cfg(test)]
 mod tests;
+
+/// A connection there was no descriptor for is tried again after this.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Most connections at a time.
 const CLIENTS_MAX: usize = 16;
@@ -67,6 +71,7 @@ impl ControlServer {
             ids: HashMap::new(),
             next_id: 0,
             accepting: true,
+            refused: false,
         };
         let mut manager = EventManager::new()?;
         manager.add_subscriber(server);
@@ -105,6 +110,8 @@ struct Server {
     next_id: ClientId,
     /// The listener is being watched. It is not while the process has no descriptor left for a connection.
     accepting: bool,
+    /// The latest connection could not be accepted, which has been said.
+    refused: bool,
 }
 
 impl MutEventSubscriber for Server {
@@ -144,12 +151,20 @@ impl Server {
                 return;
             }
             Err(error) => {
-                // Waiting on would report the same connection again and again. The next client to leave makes room.
-                warn!("Cannot accept a control connection: {error}");
-                self.watch_listener(false, ops);
+                if !std::mem::replace(&mut self.refused, true) {
+                    warn!("Cannot accept a control connection: {error}");
+                }
+                // Waiting on would report the same connection again and again. The next client to leave makes room; when there is
+                // none, somebody else in the process has to, and nobody here waits for anything else.
+                if self.clients.is_empty() {
+                    thread::sleep(ACCEPT_AGAIN);
+                } else {
+                    self.watch_listener(false, ops);
+                }
                 return;
             }
         };
+        self.refused = false;
         let result = Client::new(stream).and_then(|mut client| {
             if self.clients.len() >= CLIENTS_MAX {
                 let message = format!("{CLIENTS_MAX} connections are open already");
