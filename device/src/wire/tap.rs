@@ -122,6 +122,8 @@ nix::ioctl_write_int_bad!(
 pub struct Tap {
     file: File,
     name: TapName,
+    /// Where a frame of unknown length is read to: zeroed once, not for each of them.
+    buffer: Box<[u8]>,
     /// Frames may be waiting.
     readable: bool,
 }
@@ -154,7 +156,15 @@ impl Tap {
         unsafe { tun_set_vnet_hdr_sz(fd, &raw const HEADER_SIZE) }.map_err(set("the header length"))?;
         // SAFETY: TUNSETVNETLE reads one int from the pointer, which is to one that lives until the call returns.
         unsafe { tun_set_vnet_le(fd, &raw const ONE) }.map_err(set("the header's byte order"))?;
-        Ok(Self { file, name: name.clone(), readable: true })
+        let buffer = vec![0; MAX_FRAME_LEN].into_boxed_slice();
+        let mut tap = Self { file, name: name.clone(), buffer, readable: true };
+        // A persistent interface remembers what the process before this one allowed, segmentation perhaps.
+        tap.allow_open_checksums(false).map_err(|source| OpenError::Set {
+            what: "the offloads",
+            name: name.0.clone(),
+            source,
+        })?;
+        Ok(tap)
     }
 }
 
@@ -175,13 +185,14 @@ impl Wire for Tap {
 
     fn receive(&mut self, _now: Instant, frame: &mut Frame) -> io::Result<bool> {
         while self.readable {
-            frame.bytes.resize(MAX_FRAME_LEN, 0);
-            let mut parts = [IoSliceMut::new(frame.header.as_mut_bytes()), IoSliceMut::new(&mut frame.bytes)];
+            let mut parts = [IoSliceMut::new(frame.header.as_mut_bytes()), IoSliceMut::new(&mut self.buffer)];
             match self.file.read_vectored(&mut parts) {
                 Ok(len) => {
-                    frame.bytes.truncate(len.saturating_sub(HEADER_LEN));
+                    let len = len.saturating_sub(HEADER_LEN);
                     // The host makes no such frame; what is shorter than its header is nothing.
-                    if frame.bytes.len() >= MIN_FRAME_LEN {
+                    if len >= MIN_FRAME_LEN {
+                        frame.bytes.clear();
+                        frame.bytes.extend_from_slice(&self.buffer[..len]);
                         return Ok(true);
                     }
                 }
