@@ -4,7 +4,8 @@
 use std::error::Error;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
-use std::process::ExitCode;
+use std::panic;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
 
 use clap::Parser as _;
@@ -26,7 +27,8 @@ use crate::wire::tap;
 /// Exit status for a command line that is wrong; the one clap uses.
 const USAGE: u8 = 2;
 
-/// What the engine waits for while no front end is connected, the control socket's commands besides; a signal while one is.
+/// What the engine waits for while no front end is connected, the control socket's commands and the workers' timers besides; a signal
+/// while one is.
 const SIGNAL: u64 = 0;
 const LISTENER: u64 = 1;
 
@@ -64,6 +66,7 @@ fn host<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> EngineError
 pub fn main() -> ExitCode {
     let args = Args::parse();
     start_log(args.verbose);
+    abort_on_panic();
     let config = match Config::try_from(args) {
         Ok(config) => config,
         Err(error) => return fail(&error, USAGE),
@@ -72,6 +75,16 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
+}
+
+/// Ends the process when any of its threads panics, after the message: a worker that is gone would leave a device that accepts
+/// everything and serves nothing. The next process takes the sockets over.
+fn abort_on_panic() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        report(info);
+        process::abort();
+    }));
 }
 
 /// Prints an error with its causes, once.
@@ -121,7 +134,9 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     let socket = ListeningSocket::bind(&config.socket)?;
     info!(socket = %config.socket.display(), wire = %config.wire, seed = config.seed, "Ready");
     let (signal_fd, listener_fd) = (signals.as_fd().as_raw_fd(), socket.listener().as_raw_fd());
-    let idle = Watch::new(&[signal_fd, listener_fd, commands.as_raw_fd()]).map_err(host("watch for events"))?;
+    let timers = backend.timers().map(|timer| timer.as_raw_fd());
+    let idle = [signal_fd, listener_fd, commands.as_raw_fd()].into_iter().chain(timers).collect::<Vec<_>>();
+    let idle = Watch::new(&idle).map_err(host("watch for events"))?;
     loop {
         match idle.wait()? {
             SIGNAL => break,
@@ -194,5 +209,30 @@ impl Watch {
                 Err(error) => return Err(host("wait for events")(error)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_ends_the_process() {
+        const PANIC: &str = "TSNIC_TEST_PANIC";
+        if env::var_os(PANIC).is_some() {
+            abort_on_panic();
+            let _ = thread::spawn(|| panic!("on purpose")).join();
+            return;
+        }
+        let name = "engine::tests::a_thread_that_panics_ends_the_process";
+        let mut child = Command::new(env::current_exe().unwrap());
+        let output = child.args(["--exact", name, "--nocapture"]).env(PANIC, "1").output().unwrap();
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("on purpose"), "{output:?}");
     }
 }

@@ -91,7 +91,8 @@ impl<'m, 's> Session<'m, 's> {
             self.tx = None;
             self.cells = None;
         }
-        if let Err(error) = self.receive() {
+        // Once more after the queue has broken, with no queue that could break: a run has to learn of it, and say how long it waits.
+        while let Err(error) = self.receive() {
             self.pair.broken(RX, &error);
             self.rx = None;
             self.cells = None;
@@ -173,15 +174,16 @@ impl<'m, 's> Session<'m, 's> {
             cells.set_want(actions.want);
         }
         self.pair.wire_policy = actions.wire;
+        let mut fire = actions.fire;
         if let Some(publish) = actions.publish {
-            match self.publish(publish)? {
-                Some(published) => self.pair.adversary.published(published),
-                None => self.pair.adversary.publish_failed(Instant::now()),
+            if let Some(published) = self.publish(publish)? {
+                self.pair.adversary.published(published);
+            } else {
+                self.pair.adversary.publish_failed(Instant::now());
+                fire = false;
             }
         }
-        if actions.fire
-            && let Some(area) = &mut self.pair.area
-        {
+        if fire && let Some(area) = &mut self.pair.area {
             let request = area.irq.force();
             self.carry_out(request);
         }
