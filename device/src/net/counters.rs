@@ -34,7 +34,7 @@ counters! {
     rx_too_big,
     /// Frames lost because the receive queue was not running, or broken; those of a wire that waits, only when the queue is reset.
     rx_not_running,
-    /// Frames lost because their open checksum was outside of them.
+    /// Frames lost because their open checksum was outside of them, or they were to be cut into segments.
     rx_malformed,
     /// Receive interrupts raised.
     rx_interrupts,

@@ -70,13 +70,19 @@ impl NetHeader {
         self.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM as u8 != 0
     }
 
+    /// The frame is to be cut into segments.
+    #[must_use]
+    pub const fn is_segmented(&self) -> bool {
+        self.gso_type as u32 != VIRTIO_NET_HDR_GSO_NONE
+    }
+
     /// Checks the header of a frame of `len` bytes that has to go without segmentation, and clears what has no meaning
     /// in it.
     ///
     /// # Errors
     /// When it asks for segmentation, or for a checksum outside of the frame.
     pub fn checked_for(mut self, len: usize, csum: bool) -> Result<Self, HeaderError> {
-        if u32::from(self.gso_type) != VIRTIO_NET_HDR_GSO_NONE {
+        if self.is_segmented() {
             return Err(HeaderError::Segmentation(self.gso_type));
         }
         self.flags &= if csum { VIRTIO_NET_HDR_F_NEEDS_CSUM as u8 } else { 0 };

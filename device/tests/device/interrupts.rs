@@ -150,6 +150,21 @@ fn rx_usecs_holds_the_interrupt_back_and_rx_frames_lets_it_go() {
 }
 
 #[test]
+fn a_full_ring_does_not_wait_for_more_packets_than_it_holds() {
+    let device = Device::with_limits(Limits { rx_usecs: 0, rx_frames: 100 });
+    let mut guest = with_area(&device, Options::default());
+    guest.arm();
+    for tag in 0..63 {
+        device.host.send(&frame(tag, 64));
+    }
+    eventually("all are published", || (device.status().produced == 63).then_some(()));
+    expect_none(&guest);
+    device.host.send(&frame(63, 64));
+    expect_interrupt(&guest);
+    guest.leave();
+}
+
+#[test]
 fn an_arm_that_cannot_be_true_is_counted_and_does_no_harm() {
     let device = Device::new();
     let mut guest = with_area(&device, Options::default());

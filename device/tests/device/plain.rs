@@ -183,6 +183,17 @@ fn chains_that_are_no_frames_are_dropped_and_counted() {
 }
 
 #[test]
+fn a_frame_the_wire_wants_cut_into_segments_is_dropped_and_counted() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    device.host.send_with(NetHeader { gso_type: 1, gso_size: 1400.into(), ..NetHeader::default() }, &frame(1, 100));
+    device.host.send(&frame(2, 100));
+    assert_eq!(guest.receive().frame, frame(2, 100));
+    assert_eq!(device.counter("rx_malformed"), 1);
+    guest.leave();
+}
+
+#[test]
 fn a_legacy_header_has_ten_bytes() {
     let device = Device::new();
     let without = 1 << 32 | 1 << 15;

@@ -83,7 +83,8 @@ impl Session<'_, '_> {
         if self.rx.is_none() && self.pair.wire.waits() {
             return Ok(Pass::Quiet);
         }
-        let mut starved = false;
+        // The guest had no buffers for a frame; and one is waiting for them.
+        let (mut no_buffers, mut starved) = (false, false);
         if !self.pair.held.frames.is_empty() && self.rx.is_some() {
             self.release()?;
             starved = !self.pair.held.frames.is_empty();
@@ -118,7 +119,10 @@ impl Session<'_, '_> {
                     self.pair.held.frames.push_front(frame);
                     starved = true;
                 }
-                Staged::NoBuffers => self.pair.counters.rx_no_buffers += 1,
+                Staged::NoBuffers => {
+                    self.pair.counters.rx_no_buffers += 1;
+                    no_buffers = true;
+                }
                 Staged::Dropped => {}
             }
             if request && staged == Staged::Done {
@@ -134,9 +138,22 @@ impl Session<'_, '_> {
             }
         }
         self.flush();
+        if starved || no_buffers {
+            self.interrupt_for_buffers();
+        }
         let due = self.pair.wire.due();
         self.wake_at(due);
         self.settle_kicks(starved)
+    }
+
+    /// The ring is full of packets the guest has not been told of: moderation must not wait for more of them.
+    fn interrupt_for_buffers(&mut self) {
+        if self.cells.is_some()
+            && let Some(area) = &mut self.pair.area
+        {
+            let request = area.irq.force();
+            self.carry_out(request);
+        }
     }
 
     /// With buffers at hand a kick of the receive queue says nothing; without, it is what the device waits for.
@@ -161,7 +178,10 @@ impl Session<'_, '_> {
             pair.counters.rx_not_running += 1;
             return Ok(Staged::Dropped);
         };
-        if !pair.features.guest_csum() && frame.header.complete_checksum(&mut frame.bytes).is_err() {
+        // The wire is told not to bring the first kind.
+        if frame.header.is_segmented()
+            || !pair.features.guest_csum() && frame.header.complete_checksum(&mut frame.bytes).is_err()
+        {
             pair.counters.rx_malformed += 1;
             return Ok(Staged::Dropped);
         }
