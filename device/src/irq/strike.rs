@@ -23,17 +23,19 @@ mod tests;
 
 /// Most rounds of a run.
 const ROUNDS_MAX: u32 = 100_000;
-/// A starter that has led to no blow is repeated after this.
-const STARTER_AGAIN: Duration = Duration::from_millis(20);
+/// A starter that has led to no blow is repeated after this. Too soon, and a receiver whose CPU was busy elsewhere finds two of them:
+/// it comes back for the second and rescues the packet that was struck meanwhile.
+const STARTER_AGAIN: Duration = Duration::from_millis(50);
 /// Starters of a round.
-const STARTERS_MAX: u32 = 100;
+const STARTERS_MAX: u32 = 40;
 /// Bound of every wait for the guest that has no tighter one.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A queue that does not become idle because of a packet nobody finds is sent another one this often.
 const NUDGE: Duration = Duration::from_millis(100);
 /// A round begins when no poll has begun for this long: a receiver that still busy-polls from the round before would find the
-/// starter on its way out, come back at once, and rescue the packet that was struck meanwhile.
-const QUIET: Duration = Duration::from_millis(1);
+/// starter on its way out, come back at once, and rescue the packet that was struck meanwhile. Longer than a busy host keeps a
+/// virtual CPU waiting, as a rule.
+const QUIET: Duration = Duration::from_millis(5);
 /// So many inconclusive rounds in a row end the run.
 const IN_A_ROW_MAX: u32 = 10;
 
