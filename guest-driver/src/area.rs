@@ -10,6 +10,13 @@ use tsnic_abi::{AREA_SIZE, Counter, MAGIC, RX_RECORDS, TX_RECORDS, VERSION, comp
 /// Number of 32-bit cells in an area.
 pub const CELLS: usize = AREA_SIZE as usize / 4;
 
+/// Descriptors that the driver may still use of a ring with `entries` of which `free` are free: all chains in it must have a record of
+/// their own, or one would be overwritten before the driver has read it. What a ring has beyond `records` is left alone.
+#[must_use]
+pub fn room(free: u32, entries: u32, records: u16) -> u32 {
+    free.saturating_sub(entries.saturating_sub(records.into()))
+}
+
 /// The memory of one queue area. Atomic, because the device writes it whenever it likes.
 #[derive(Clone, Copy, Debug)]
 pub struct Area<'a> {
@@ -132,5 +139,25 @@ impl<'a> Area<'a> {
         let found = self.get(at + 8, Ordering::Relaxed);
         let flags = self.get(at + 12, Ordering::Relaxed);
         (found == number.0 && flags & record_flags::TIMESTAMP != 0).then(|| u64::from(high) << 32 | u64::from(low))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn no_more_of_a_ring_is_used_than_there_are_records() {
+        for (free, entries, left) in [
+            (256, 256, 256),
+            (0, 256, 0),
+            (512, 512, 512),
+            (1024, 1024, 512),
+            (513, 1024, 1),
+            (512, 1024, 0),
+            (3, 1024, 0),
+        ] {
+            assert_eq!(room(free, entries, 512), left, "{free} of {entries}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! It has a NAPI of its own: a transmit completion that polled the receive NAPI would rescue lost packets.
 
-use tsnic_abi::{Counter, Handover, RX_RECORDS, TX_RECORDS};
+use tsnic_abi::{Counter, Handover};
 
 use crate::handover::{HandoverState, Returned};
 use crate::header::{self, Partial};
@@ -37,10 +37,10 @@ pub trait TxPort {
     /// Takes the next chain that the device has sent back.
     fn pop(&mut self) -> Option<Sent<Self::Frame>>;
 
-    /// Entries of the receive ring and of the transmit ring.
-    fn ring_sizes(&self) -> (u32, u32);
+    /// Entries of the ring.
+    fn ring_size(&self) -> u32;
 
-    /// Descriptors the ring still has free.
+    /// Descriptors of the ring that may still be used ([`crate::area::room`]).
     fn room(&self) -> u32;
 
     /// Descriptors that the largest frame may take, hand-over included.
@@ -113,8 +113,7 @@ pub trait TxPort {
 
 /// The transmit ring can take the largest frame. If it cannot the network queue would stop at the first frame, for ever.
 pub fn ring_suffices<P: TxPort>(port: &P) -> bool {
-    let (_, tx) = port.ring_sizes();
-    tx >= port.largest()
+    port.ring_size() >= port.largest()
 }
 
 /// The transmit queue's own state. Guarded by the transmit queue's lock.
@@ -177,13 +176,7 @@ impl Tx {
     /// not: an outage may come and go between two looks. Afterwards the receive NAPI must be scheduled once, for the
     /// rules that it completes by may be others.
     pub fn link<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, up: bool) {
-        let (rx, tx) = port.ring_sizes();
-        let fits = rx <= u32::from(RX_RECORDS) && tx <= u32::from(TX_RECORDS);
-        if !fits {
-            // A completion's record would be overwritten before the driver has read it.
-            shared.area_refused();
-        }
-        if up && fits {
+        if up {
             self.handover.request(shared);
         } else {
             self.handover.cancel(shared);

@@ -14,7 +14,6 @@ use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::chain::{Chain, ChainError};
 use super::features::Features;
-use super::index::RingSize;
 use super::memory::{GuestView, MemoryError};
 use crate::clock::Instant;
 use crate::irq::run::{Here, Progress};
@@ -48,14 +47,6 @@ pub enum Refusal {
     /// The area is not guest memory in one piece.
     #[error("Area is not guest memory in one piece")]
     Memory(#[source] ChainError),
-    /// The ring is longer than the record array.
-    #[error("A ring has {entries} entries, more than there are records ({records})")]
-    RingSize {
-        /// Entries of the ring.
-        entries: u16,
-        /// Records.
-        records: u16,
-    },
 }
 
 /// Checks a chain of the transmit queue that is meant to hand over an area. Returns its header and the area's guest
@@ -67,8 +58,7 @@ pub fn check_hand_over(
     chain: &Chain<'_>,
     pair: u16,
     features: Features,
-    rx_size: Option<RingSize>,
-    tx_size: RingSize,
+    receive_queue: bool,
 ) -> Result<(Handover, u64), Refusal> {
     if features.access_platform() {
         return Err(Refusal::Platform);
@@ -88,11 +78,8 @@ pub fn check_hand_over(
     if !area.address.is_multiple_of(4096) {
         return Err(Refusal::Alignment(area.address));
     }
-    let rx_size = rx_size.ok_or(Refusal::NoReceiveQueue)?;
-    for (size, records) in [(rx_size, RX_RECORDS), (tx_size, TX_RECORDS)] {
-        if size.get() > records {
-            return Err(Refusal::RingSize { entries: size.get(), records });
-        }
+    if !receive_queue {
+        return Err(Refusal::NoReceiveQueue);
     }
     Ok((header, area.address))
 }

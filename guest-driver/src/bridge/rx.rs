@@ -6,6 +6,7 @@ use core::ptr;
 
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef, sk_buff};
+use crate::area;
 use crate::header::{self, Checksum};
 use crate::irq::Napi;
 use crate::rx::{BUFFER_LEN, Notes, RxPort};
@@ -50,7 +51,8 @@ impl RxPort for RxKernel<'_> {
 
     fn room(&self) -> u32 {
         // SAFETY: The only user, by the invariant.
-        unsafe { sys::glue_num_free(self.vq) }
+        let free = unsafe { sys::glue_num_free(self.vq) };
+        area::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::RX_RECORDS)
     }
 
     fn allocate(&mut self) -> Option<Skb> {

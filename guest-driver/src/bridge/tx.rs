@@ -8,6 +8,7 @@ use tsnic_abi::Handover;
 
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef};
+use crate::area;
 use crate::header::{self, Partial};
 use crate::tx::{Sent, TxPort, Wish};
 
@@ -45,15 +46,14 @@ impl TxPort for TxKernel<'_> {
         unsafe { Skb::from_raw(token) }.map(Sent::Frame)
     }
 
-    fn ring_sizes(&self) -> (u32, u32) {
-        // SAFETY: There is a transmit queue, so there is a receive queue.
-        let rx = unsafe { sys::glue_rx_vq(self.nic) };
-        (sys::virtqueue_get_vring_size(rx), sys::virtqueue_get_vring_size(self.vq))
+    fn ring_size(&self) -> u32 {
+        sys::virtqueue_get_vring_size(self.vq)
     }
 
     fn room(&self) -> u32 {
         // SAFETY: The only user, by the invariant.
-        unsafe { sys::glue_num_free(self.vq) }
+        let free = unsafe { sys::glue_num_free(self.vq) };
+        area::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::TX_RECORDS)
     }
 
     fn largest(&self) -> u32 {

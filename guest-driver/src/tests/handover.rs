@@ -184,21 +184,6 @@ fn it_waits_until_the_ring_has_room() {
 }
 
 #[test]
-fn there_is_none_when_a_ring_has_more_entries_than_the_area_has_records() {
-    for sizes in [(513, 256), (256, 1024)] {
-        let world = new();
-        world.tx.borrow_mut().ring_sizes = sizes;
-        world.link(true);
-        assert!(world.posted_handover().is_none(), "{sizes:?}");
-        assert_eq!(world.shared.able(), Able::default());
-    }
-    let world = new();
-    world.tx.borrow_mut().ring_sizes = (512, 512);
-    world.link(true);
-    assert!(world.posted_handover().is_some());
-}
-
-#[test]
 fn what_can_be_timestamped_is_what_the_device_says() {
     let both = Able { rx: true, tx: true };
     let world = new();

@@ -196,7 +196,7 @@ fn what_is_left_over_in_a_frame_is_no_promise() {
 fn a_transmit_ring_that_cannot_take_the_largest_frame_does_not_do() {
     let world = plain();
     for (entries, suffices) in [(1, false), (2, true), (256, true)] {
-        world.tx.borrow_mut().ring_sizes = (256, entries);
+        world.tx.borrow_mut().ring_size = entries;
         assert_eq!(ring_suffices(&world.port()), suffices, "{entries}");
     }
 }

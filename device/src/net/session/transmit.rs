@@ -90,8 +90,7 @@ impl<'m> Session<'m, '_> {
 
     /// Takes an area over. Returns the length the chain is given back with.
     fn hand_over(&mut self, ring: &Ring<'m>) -> u32 {
-        let rx_size = self.rx.as_ref().map(Ring::size);
-        let checked = check_hand_over(&self.chain, self.pair.number, self.pair.features, rx_size, ring.size())
+        let checked = check_hand_over(&self.chain, self.pair.number, self.pair.features, self.rx.is_some())
             .and_then(|(header, address)| {
                 let cells = Area::open(&self.view, address)
                     .map_err(|source| Refusal::Memory(ChainError::Memory { writable: true, source }))?;

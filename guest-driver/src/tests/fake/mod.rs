@@ -110,7 +110,7 @@ impl World {
             napi: AtomicUsize::new(0),
             queued: Cell::new(0),
             rx: RefCell::default(),
-            tx: RefCell::new(TxSide { ring_sizes: (256, 256), ..TxSide::default() }),
+            tx: RefCell::new(TxSide { ring_size: 256, ..TxSide::default() }),
             did: RefCell::default(),
             window: RefCell::default(),
             after: RefCell::default(),

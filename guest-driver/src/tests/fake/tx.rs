@@ -35,7 +35,7 @@ pub struct TxSide {
     pub unstamped: u32,
     /// Frames that got the stack's own timestamp.
     pub left: usize,
-    pub ring_sizes: (u32, u32),
+    pub ring_size: u32,
     pub produced: Counter,
 }
 
@@ -50,8 +50,8 @@ impl TxPort for &World {
         })
     }
 
-    fn ring_sizes(&self) -> (u32, u32) {
-        self.tx.borrow().ring_sizes
+    fn ring_size(&self) -> u32 {
+        self.tx.borrow().ring_size
     }
 
     fn room(&self) -> u32 {
