@@ -167,11 +167,11 @@ mod tests {
 
     const LIST: &str = "\
 # a comment
-deb http://deb.debian.org/debian bookworm main contrib # trailing
-deb-src http://deb.debian.org/debian bookworm main
+deb http://mirror.example/debian bookworm main contrib # trailing
+deb-src http://mirror.example/debian bookworm main
 deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] https://mirror.example/pub bookworm-updates main
 deb cdrom:[Debian GNU/Linux 12]/ bookworm main
-deb http://security.debian.org/debian-security bookworm-security main
+deb http://security.example/debian-security bookworm-security main
 deb https://packages.example/apt cloud-sdk-bookworm main
 deb https://download.docker.com/linux/debian bookworm stable
 deb https://apt.example.com bookworm main
@@ -179,14 +179,14 @@ deb https://apt.example.com bookworm main
 
     const SOURCES: &str = "\
 Types: deb deb-src
-# http://snapshot.debian.org/archive/debian/20250520T000000Z
-URIs: http://deb.debian.org/debian
+# http://snapshot.example/archive/debian/20250520T000000Z
+URIs: http://mirror.example/debian
 Suites: bookworm bookworm-updates
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 Types: deb
-URIs: http://deb.debian.org/debian-security/
+URIs: http://mirror.example/debian-security/
 Suites: bookworm-security
 Components: main non-free-firmware
 Signed-By:
@@ -197,7 +197,7 @@ Signed-By:
 
 Enabled: no
 Types: deb
-URIs: http://deb.debian.org/debian
+URIs: http://mirror.example/debian
 Suites: bookworm-proposed-updates
 Components: main
 ";
@@ -212,9 +212,9 @@ Components: main
         assert_eq!(
             suites(&selected),
             [
-                ("http://deb.debian.org/debian", "bookworm"),
+                ("http://mirror.example/debian", "bookworm"),
                 ("https://mirror.example/pub", "bookworm-updates"),
-                ("http://security.debian.org/debian-security", "bookworm-security"),
+                ("http://security.example/debian-security", "bookworm-security"),
             ]
         );
         assert_eq!(
@@ -230,10 +230,10 @@ Components: main
         assert_eq!(
             suites(&selected),
             [
-                ("http://deb.debian.org/debian", "bookworm"),
-                ("http://deb.debian.org/debian", "bookworm-backports"),
-                ("http://deb.debian.org/debian", "bookworm-updates"),
-                ("http://deb.debian.org/debian-security/", "bookworm-security"),
+                ("http://mirror.example/debian", "bookworm"),
+                ("http://mirror.example/debian", "bookworm-backports"),
+                ("http://mirror.example/debian", "bookworm-updates"),
+                ("http://mirror.example/debian-security/", "bookworm-security"),
             ]
         );
         assert_eq!(selected[0].options, selected[1].options);
@@ -242,7 +242,7 @@ Components: main
     #[test]
     fn configured_twice_is_taken_once() {
         let mut all = parse_deb822(SOURCES);
-        all.extend(parse_list("deb http://deb.debian.org/debian/ bookworm main\n"));
+        all.extend(parse_list("deb http://mirror.example/debian/ bookworm main\n"));
         assert_eq!(select(&all, "bookworm", true).len(), 4);
     }
 

@@ -90,13 +90,14 @@ impl<'m> Session<'m, '_> {
 
     /// Takes an area over. Returns the length the chain is given back with.
     fn hand_over(&mut self, ring: &Ring<'m>) -> u32 {
-        let checked = check_hand_over(&self.chain, self.pair.number, self.pair.features, self.rx.is_some())
-            .and_then(|(header, address)| {
+        let checked = check_hand_over(&self.chain, self.pair.number, self.pair.features, self.rx.is_some()).and_then(
+            |(header, address)| {
                 let cells = Area::open(&self.view, address)
                     .map_err(|source| Refusal::Memory(ChainError::Memory { writable: true, source }))?;
                 let rx_used = self.rx.as_ref().ok_or(Refusal::NoReceiveQueue)?.next_used();
                 Ok((header, address, cells, rx_used))
-            });
+            },
+        );
         let (header, address, cells, rx_used) = match checked {
             Ok(checked) => checked,
             Err(refusal) => {
