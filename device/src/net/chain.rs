@@ -71,6 +71,8 @@ pub struct Chain<'m> {
     pub readable: Vec<Buffer<'m>>,
     /// Buffers the device may write; they come after the readable ones.
     pub writable: Vec<Buffer<'m>>,
+    /// Descriptors read to find all this out, or what is wrong with it.
+    pub(super) descriptors: u32,
 }
 
 /// What a chain may look like.
@@ -92,6 +94,7 @@ impl<'m> Chain<'m> {
         self.head = head;
         self.readable.clear();
         self.writable.clear();
+        self.descriptors = 0;
         let (mut table, mut index) = (table, head);
         // A chain in the ring itself is no longer than the ring. The specification says so for indirect ones too, but
         // drivers on very small rings exceed it.
@@ -104,6 +107,7 @@ impl<'m> Chain<'m> {
                 return Err(ChainError::Length { limit });
             }
             taken += 1;
+            self.descriptors += 1;
             let descriptor = table.load(index.into());
             let (address, len) = (descriptor.addr().0, descriptor.len());
             if descriptor.refers_to_indirect_table() {

@@ -30,7 +30,7 @@ counters! {
     rx_completions,
     /// Frames lost because the guest had posted too few buffers.
     rx_no_buffers,
-    /// Frames lost because no buffers of the ring could ever hold them.
+    /// Frames lost because no buffers of the ring could ever hold them, or only in more pieces than a session may read.
     rx_too_big,
     /// Frames lost because the receive queue was not running, or broken; those of a wire that waits, only when the queue is reset.
     rx_not_running,

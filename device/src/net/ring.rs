@@ -16,6 +16,13 @@ use super::chain::{Chain, ChainError, ChainRules};
 use super::index::{Index, MAX_RING_SIZE, RingSize, passes, pending};
 use super::memory::{GuestView, MemoryError};
 
+#[cfg(test)]
+mod tests;
+
+/// Descriptors of one ring that are read in one session, the last chain's beyond it. A guest chooses how long its chains are, so
+/// chains and frames say little about how long the worker is at it; an honest guest does not come near.
+pub const DESCRIPTOR_BUDGET: u32 = 16 * MAX_RING_SIZE as u32;
+
 /// Why a ring can be served no longer: the guest has broken it, and only a reset makes it whole.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RingError {
@@ -105,6 +112,8 @@ pub struct Ring<'m> {
     staged: u16,
     /// Available entries known to be there and not taken.
     ready: u16,
+    /// Descriptors read in this session.
+    walked: u32,
     descriptor_table: VolatileArrayRef<'m, Descriptor>,
     available_flags: &'m AtomicU16,
     available_index: &'m AtomicU16,
@@ -140,6 +149,7 @@ impl<'m> Ring<'m> {
             state,
             staged: 0,
             ready: 0,
+            walked: 0,
             descriptor_table: view.array(config.descriptors, entries).map_err(layout("Descriptor table"))?,
             available_flags: available(0)?,
             available_index: available(2)?,
@@ -208,8 +218,22 @@ impl<'m> Ring<'m> {
         self.state.next_avail = self.state.next_avail.plus(1);
         self.ready -= 1;
         let rules = ChainRules { size: self.size, indirect: self.config.indirect };
-        chain.walk(view, self.descriptor_table, head, rules).map_err(|source| RingError::Chain { head, source })?;
+        let walked = chain.walk(view, self.descriptor_table, head, rules);
+        self.walked += chain.descriptors;
+        walked.map_err(|source| RingError::Chain { head, source })?;
         Ok(true)
+    }
+
+    /// Descriptors read in this session. Putting chains back does not give them back.
+    #[must_use]
+    pub const fn walked(&self) -> u32 {
+        self.walked
+    }
+
+    /// The session has read as many descriptors as it may: the rest is for the next one, after whoever waits for the pair.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.walked >= DESCRIPTOR_BUDGET
     }
 
     /// Puts the `count` chains taken last back, as if they had not been taken.
@@ -220,6 +244,11 @@ impl<'m> Ring<'m> {
 
     /// Stages the used entry of a chain: `len` bytes were written into it.
     pub fn put_used(&mut self, head: u16, len: u32) {
+        // More than the ring has entries, from a guest that makes chains available that it has not got back: one would be
+        // overwritten before it was visible, and in the end the count would overflow.
+        if self.staged == self.size.get() {
+            self.publish();
+        }
         let entry = u64::from(head) | u64::from(len) << 32;
         self.used_entries.store(self.state.next_used.slot(self.size), entry.into());
         self.state.next_used = self.state.next_used.plus(1);

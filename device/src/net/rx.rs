@@ -7,7 +7,7 @@ use super::chain::Chain;
 use super::features::Features;
 use super::header::{HEADER_LEN, NetHeader};
 use super::memory::GuestView;
-use super::ring::{Ring, RingError};
+use super::ring::{DESCRIPTOR_BUDGET, Ring, RingError};
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Delivery {
     Staged(u16),
     /// There are too few buffers now. Nothing was taken.
     NoBuffers,
-    /// No buffers of this ring will ever hold it. Nothing was taken.
+    /// No buffers of this ring will ever hold it, or only in more pieces than a session may read. Nothing was taken.
     TooBig,
 }
 
@@ -43,6 +43,7 @@ impl<'m> Receiver<'m> {
     ) -> Result<Delivery, RingError> {
         let header_len = features.header_len();
         self.taken.clear();
+        let walked = ring.walked();
         let mut done = 0;
         loop {
             let first = self.taken.is_empty();
@@ -63,7 +64,8 @@ impl<'m> Receiver<'m> {
             if done == frame.len() {
                 break;
             }
-            if !features.mergeable() || self.taken.len() == ring.size().entries() {
+            let too_many = self.taken.len() == ring.size().entries() || ring.walked() - walked >= DESCRIPTOR_BUDGET;
+            if !features.mergeable() || too_many {
                 ring.unpop(self.taken.len() as u16);
                 return Ok(Delivery::TooBig);
             }

@@ -37,6 +37,8 @@ pub(super) struct Session<'m, 's> {
     chain: Chain<'m>,
     progress: Progress,
     here: Here,
+    /// Frames taken from the wire and passed on at once.
+    frames: u32,
     /// A budget was used up.
     again: bool,
     /// Work comes at this time at the latest.
@@ -62,6 +64,7 @@ impl<'m, 's> Session<'m, 's> {
             chain: Chain::default(),
             progress: Progress::default(),
             here: Here::default(),
+            frames: 0,
             again: false,
             due: None,
         };
@@ -111,6 +114,9 @@ impl<'m, 's> Session<'m, 's> {
 
     fn receive(&mut self) -> Result<(), RingError> {
         for _ in 0..STEP_BUDGET {
+            if self.is_spent() {
+                break;
+            }
             let now = Instant::now();
             self.due = None;
             self.look(now);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The device against a fake front end: a real Unix socket, real virtqueues in a memfd, no VM and no root.
 
+mod budget;
 mod handover;
 mod hostile;
 mod interrupts;

@@ -7,11 +7,11 @@ use super::Session;
 use crate::clock::Instant;
 use crate::irq::request::is_request;
 use crate::irq::run::{Published, Wire};
-use crate::net::ring::RingError;
+use crate::net::ring::{Ring, RingError};
 use crate::net::rx::Delivery;
 use crate::wire::Frame;
 
-/// Frames taken from the wire in one session.
+/// Frames taken from the wire in one session and passed on at once.
 const BUDGET: u32 = 256;
 
 /// Frames published together.
@@ -90,7 +90,7 @@ impl Session<'_, '_> {
             starved = !self.pair.held.frames.is_empty();
         }
         let port = self.pair.adversary.request_port();
-        let (mut taken, mut unpublished) = (0, 0);
+        let mut unpublished = 0;
         while !starved {
             if self.pair.wire.waits()
                 && let Some(ring) = &mut self.rx
@@ -99,14 +99,14 @@ impl Session<'_, '_> {
                 starved = true;
                 break;
             }
-            if taken == BUDGET {
+            if self.frames == BUDGET || self.is_spent() {
                 self.again = true;
                 break;
             }
             if !self.next_frame() {
                 break;
             }
-            taken += 1;
+            self.frames += 1;
             let mut frame = std::mem::take(&mut self.pair.rx_frame);
             let request = port.is_some_and(|port| is_request(&frame.bytes, port));
             let timestamp = Instant::now();
@@ -144,6 +144,11 @@ impl Session<'_, '_> {
         let due = self.pair.wire.due();
         self.wake_at(due);
         self.settle_kicks(starved)
+    }
+
+    /// The receive queue's descriptors of this session are used up.
+    pub(super) fn is_spent(&self) -> bool {
+        self.rx.as_ref().is_some_and(Ring::is_spent)
     }
 
     /// The ring is full of packets the guest has not been told of: moderation must not wait for more of them.
@@ -218,6 +223,12 @@ impl Session<'_, '_> {
     pub(super) fn release(&mut self) -> Result<Option<Published>, RingError> {
         let mut latest = None;
         while let Some(mut frame) = self.pair.held.frames.pop_front() {
+            if self.is_spent() {
+                self.pair.held.frames.push_front(frame);
+                self.flush();
+                self.again = true;
+                return Ok(None);
+            }
             let timestamp = Instant::now();
             match self.stage(&mut frame, timestamp)? {
                 Staged::Done => latest = Some(timestamp),

@@ -32,7 +32,7 @@ impl<'m> Session<'m, '_> {
             if let Some(chain) = chain {
                 self.transmit_one(&mut ring, &chain);
                 taken += 1;
-                if taken < BUDGET {
+                if taken < BUDGET && !ring.is_spent() {
                     continue;
                 }
                 self.again = true;

@@ -8,6 +8,7 @@ mod wire;
 
 pub use device::Device;
 pub use guest::{AREA, BUFFERS, Guest, Options};
+pub use queue::DriverQueue;
 pub use wire::frame;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
+
+use super::{Ring, RingConfig};
+use crate::net::index::Index;
+use crate::net::memory::GuestView;
+
+#[test]
+fn no_more_is_staged_than_the_ring_has_entries() {
+    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x1000)]).unwrap();
+    let view = GuestView::new(&memory);
+    let config =
+        RingConfig { entries: 4, descriptors: 0, available: 0x100, used: 0x200, event_idx: false, indirect: false };
+    let mut ring = Ring::start(&view, config, Index(0)).unwrap();
+    let published = || memory.read_obj::<u16>(GuestAddress(0x202)).unwrap();
+    // More than the count of staged entries could hold.
+    for number in 0..=70_000_u32 {
+        ring.put_used(0, number);
+        // All of a ring's entries but not one more may wait.
+        assert_eq!(published(), (number / 4 * 4) as u16, "entry {number}");
+        assert_eq!(ring.state().next_used, Index(published()));
+    }
+    assert_eq!(ring.publish(), 1);
+    assert_eq!((published(), ring.next_used()), (70_001_u32 as u16, Index(70_001_u32 as u16)));
+}
