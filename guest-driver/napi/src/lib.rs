@@ -1,54 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! NAPI scheduling on the state word.
+//! NAPI's scheduling protocol, clause by clause.
 //!
-//! Linux keeps a NAPI context's scheduling state in one word, `napi_struct::state`. Whoever sets its `SCHED` bit owns the
-//! context until the bit is cleared; everybody else is turned away by `napi_schedule_prep()`. This crate is that
-//! function as it was before Linux 4.11 ([`prefix`]), on an atomic word: the kernel's own, or a test's.
+//! Linux keeps a NAPI context's scheduling state in one word, `napi_struct::state`. Whoever sets its `SCHED` bit owns the context until
+//! the bit is cleared, and is the only one to poll the device's ring; everybody else is turned away by `napi_schedule_prep()`. This
+//! crate is what the kernel does with that word:
 //!
-//! It depends on nothing and never blocks, so it may be called in any context, hard interrupts included.
+//! - [`prefix`], Linux 4.10: an interrupt that is turned away leaves no trace. If its packet came after the owner's last look at
+//!   the ring, and the device does not interrupt twice for one packet, the packet lies there until the next one.
+//! - [`fixed`], Linux 4.11: it leaves `MISSED`, and the owner polls once more.
+//! - [`modern`], Linux 6.1 to 7.3: the same, with deferred interrupts, threads and busy polling that is preferred.
+//!
+//! The functions are generic over the word ([`Word`]) and over what surrounds it ([`Napi`]), so the code that the driver runs on
+//! the kernel's own word ([`prefix::schedule_prep`]) is the code that the models check exhaustively, and the code that is compared
+//! with a running kernel step by step.
+//!
+//! It depends on nothing, allocates nothing, and never blocks but where it says so.
 #![no_std]
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
-pub mod prefix;
-
-/// Where a kernel keeps the state bits: bit *numbers*, not masks.
-///
-/// They are parameters because they moved: Linux 4.11 inserted `MISSED` as bit 1, where `DISABLE` had been. Take them from the
-/// kernel that is being built (`NAPI_STATE_*`). Both must be less than `usize::BITS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bits {
-    /// `NAPI_STATE_SCHED`: somebody owns the context.
-    pub sched: u32,
-    /// `NAPI_STATE_DISABLE`: `napi_disable()` is waiting for the owner to go.
-    pub disable: u32,
-}
-
-impl Bits {
-    /// Somebody owns the context: `SCHED` is set. By the time the caller looks at the answer it may be out of date.
-    #[inline]
-    #[must_use]
-    pub fn scheduled(self, state: &AtomicUsize) -> bool {
-        state.load(Ordering::Relaxed) & self.sched_mask() != 0
-    }
-
-    const fn sched_mask(self) -> usize {
-        1 << self.sched
-    }
-
-    const fn disable_mask(self) -> usize {
-        1 << self.disable
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
+extern crate std;
 
-    #[test]
-    fn scheduled_is_the_sched_bit_and_no_other() {
-        let bits = Bits { sched: 3, disable: 2 };
-        assert!(bits.scheduled(&AtomicUsize::new(1 << 3)));
-        assert!(!bits.scheduled(&AtomicUsize::new(!(1 << 3))));
-    }
-}
+mod bits;
+pub mod busy;
+mod context;
+mod disable;
+pub mod fixed;
+pub mod modern;
+pub mod prefix;
+#[cfg(test)]
+mod table;
+mod word;
+
+pub use bits::Bits;
+pub use context::{BUSY_POLL_BUDGET, Napi};
+pub use word::Word;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Scheduling as it was before Linux 4.11.
+//! The protocol before the fix: Linux 4.10.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy};
 
-use crate::Bits;
+pub use crate::disable::{disable, enable};
 
 /// Tries to take the context; true when the caller now owns `SCHED` and must see to it that a poll runs.
 ///
@@ -14,67 +14,82 @@ use crate::Bits;
 /// | `SCHED` | **unchanged** | false | **no trace is left: the race that 4.11 closed with `MISSED`** |
 ///
 /// No other bit is read or written. `DISABLE` is tested first: the other order would leave `SCHED` set with nobody to clear it
-/// when a disable is pending, and `napi_disable()` would wait for ever.
+/// when a disable is pending, and `napi_disable()` would wait for ever. Between the two a disable may begin; it waits until
+/// `SCHED` is clear.
 ///
-/// The test is a plain load and the taking a fully ordered read-modify-write, like `test_bit()` and `test_and_set_bit()`. Between the
-/// two a disable may begin; `napi_disable()` copes, for it waits until `SCHED` is clear.
+/// Models `napi_schedule_prep()` of 4.10 (`include/linux/netdevice.h`). Any context, hard interrupts included. The driver's
+/// `prefix` mode is this function on the running kernel's word.
 #[inline]
-pub fn schedule_prep(state: &AtomicUsize, bits: Bits) -> bool {
-    state.load(Ordering::Relaxed) & bits.disable_mask() == 0
-        && state.fetch_or(bits.sched_mask(), Ordering::SeqCst) & bits.sched_mask() == 0
+pub fn schedule_prep(word: &impl Word, bits: Bits) -> bool {
+    !bits.disable_pending(word) && !word.test_and_set(bits.sched_mask())
+}
+
+/// `napi_schedule()`: takes the context, if it is free, and has it polled. Any context.
+pub fn schedule<N: Napi>(napi: &N) {
+    if schedule_prep(napi.word(), napi.bits()) {
+        napi.schedule_poll();
+    }
+}
+
+/// A poll that found fewer packets than its budget is done. True: the context is free, and the caller arms the device.
+/// False: it is not the caller's to arm.
+///
+/// | before | after | returns |
+/// |---|---|---|
+/// | `NPSVC` or `IN_BUSY_POLL` | unchanged, `SCHED` stays with its owner | false |
+/// | neither | `SCHED` cleared | true |
+///
+/// When packets stay held for GRO the watchdog is started, before `SCHED` is cleared. Models `napi_complete_done()` of 4.10
+/// (`net/core/dev.c`). Softirq, or bottom halves off.
+pub fn complete_done<N: Napi>(napi: &N, work_done: u32) -> bool {
+    let (word, bits) = (napi.word(), napi.bits());
+    if word.read() & (bits.npsvc_mask() | bits.in_busy_poll_mask()) != 0 {
+        return false;
+    }
+    flush_or_start_watchdog(napi, work_done);
+    word.test_and_clear(bits.sched_mask());
+    true
+}
+
+/// What becomes of the packets held for GRO when a poll is done, in 4.10 and 4.11.
+pub(crate) fn flush_or_start_watchdog<N: Napi>(napi: &N, work_done: u32) {
+    if napi.gro_held() {
+        if work_done > 0 && napi.gro_flush_timeout() {
+            napi.start_watchdog();
+        } else {
+            napi.gro_flush(false);
+        }
+    }
+}
+
+/// `napi_watchdog()`: `gro_flush_timeout` has passed, and a poll is to flush what GRO still holds. Hard interrupt.
+///
+/// Takes the context as an interrupt would, although the device's interrupt is armed: one of the owners of the race.
+pub fn watchdog<N: Napi>(napi: &N) {
+    if napi.gro_held() {
+        schedule(napi);
+    }
+}
+
+/// Busy-polls until `done`. Process context.
+pub fn busy_poll<N: Napi>(napi: &N, done: impl FnMut() -> bool) {
+    busy::run(napi, || busy::take(napi.word(), napi.bits()), done, || busy_poll_stop(napi));
+}
+
+/// Gives the context back after a busy loop: one more poll, which completes and arms, or is scheduled again.
+///
+/// | step | word |
+/// |---|---|
+/// | 1 | `IN_BUSY_POLL` cleared |
+/// | 2 | the poll: as [`complete_done`], or, with its budget used up, unchanged and scheduled |
+///
+/// The poll's `complete_done` is where an interrupt that found `SCHED` owned is lost. Models `busy_poll_stop()` of 4.10.
+pub fn busy_poll_stop<N: Napi>(napi: &N) {
+    napi.word().clear(napi.bits().in_busy_poll_mask());
+    if napi.poll(BUSY_POLL_BUDGET) == BUSY_POLL_BUDGET {
+        napi.schedule_poll();
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Linux 4.10; 4.11 and later.
-    const LAYOUTS: [Bits; 2] = [Bits { sched: 0, disable: 1 }, Bits { sched: 0, disable: 2 }];
-
-    /// Runs the function on every value of the low 12 bits (all that a kernel uses) and some high ones.
-    fn check(row: impl Fn(usize, Bits) -> Option<(usize, bool)>) {
-        for bits in LAYOUTS {
-            let mut seen = 0;
-            for before in (0..1 << 12).flat_map(|low| [low, low | 1 << 63]) {
-                if let Some(expected) = row(before, bits) {
-                    let state = AtomicUsize::new(before);
-                    let taken = schedule_prep(&state, bits);
-                    assert_eq!((state.into_inner(), taken), expected, "{bits:?} {before:#x}");
-                    seen += 1;
-                }
-            }
-            assert!(seen >= 2048, "{bits:?}: the row was met only {seen} times");
-        }
-    }
-
-    #[test]
-    fn disable_pending_changes_nothing_and_returns_false() {
-        check(|before, bits| (before & bits.disable_mask() != 0).then_some((before, false)));
-    }
-
-    #[test]
-    fn a_free_context_is_taken_and_no_other_bit_changes() {
-        check(|before, bits| {
-            (before & (bits.disable_mask() | bits.sched_mask()) == 0).then_some((before | bits.sched_mask(), true))
-        });
-    }
-
-    #[test]
-    fn an_owned_context_is_left_exactly_as_it_was() {
-        check(|before, bits| {
-            (before & bits.disable_mask() == 0 && before & bits.sched_mask() != 0).then_some((before, false))
-        });
-    }
-
-    #[test]
-    fn the_bit_numbers_are_the_callers() {
-        // 4.11's MISSED is where 4.10 had DISABLE: a hardcoded number would refuse here.
-        let state = AtomicUsize::new(0b10);
-        assert!(schedule_prep(&state, Bits { sched: 0, disable: 2 }));
-        let state = AtomicUsize::new(0b10);
-        assert!(!schedule_prep(&state, Bits { sched: 0, disable: 1 }));
-        let state = AtomicUsize::new(0);
-        assert!(schedule_prep(&state, Bits { sched: 5, disable: 7 }));
-        assert_eq!(state.into_inner(), 1 << 5);
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use crate::shared::{Features, Shared};
 use crate::tx::{Tx, Wish};
 
 /// Linux 6.1's numbers.
-pub const BITS: Bits = Bits { sched: 0, disable: 2 };
+pub const BITS: Bits = Bits::LINUX_6_1;
 pub const SCHED: usize = 1;
 pub const MISSED: usize = 1 << 1;
 pub const IN_BUSY_POLL: usize = 1 << 6;

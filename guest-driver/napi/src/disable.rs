@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `napi_disable()` and `napi_enable()` as they were in 4.10 and 4.11. `crate::modern` has today's.
+
+use crate::{Napi, Word};
+
+/// Waits until nobody owns the context, and keeps it. Process context; sleeps.
+///
+/// | step | word |
+/// |---|---|
+/// | 1 | `DISABLE` set: nobody takes `SCHED` any more, its owner gives it up sooner or later |
+/// | 2 | `SCHED` and `NPSVC` set, each as soon as it is clear |
+/// | 3 | `DISABLE` cleared |
+///
+/// So a disabled context has `SCHED` and `NPSVC` set and `DISABLE` clear. Whoever leaves `SCHED` set without a poll to come makes
+/// this wait for ever.
+pub fn disable<N: Napi>(napi: &N) {
+    let (word, bits) = (napi.word(), napi.bits());
+    word.set(bits.disable_mask());
+    for mask in [bits.sched_mask(), bits.npsvc_mask()] {
+        while word.test_and_set(mask) {
+            napi.relax();
+        }
+    }
+    napi.cancel_watchdog();
+    word.clear(bits.disable_mask());
+}
+
+/// Gives a disabled context free. `MISSED` survives, and costs one poll. Any context.
+///
+/// An interrupt that came meanwhile is gone, so a driver schedules the context once after this.
+///
+/// # Panics
+/// When the context is not disabled, as the kernel does.
+pub fn enable<N: Napi>(napi: &N) {
+    let (word, bits) = (napi.word(), napi.bits());
+    // With full order: `smp_mb__before_atomic()` stands before the `clear_bit()`.
+    assert!(word.test_and_clear(bits.sched_mask()), "enabling a context that is not disabled");
+    word.clear(bits.npsvc_mask());
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The protocol as it is today: Linux 6.1 and 6.12, and what differs in 7.3.
+//!
+//! `napi_schedule_prep()` and `napi_if_scheduled_mark_missed()` are those of 4.11.
+
+use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, fixed, prefix};
+
+pub use crate::fixed::{if_scheduled_mark_missed, schedule, schedule_prep};
+
+/// The part of `____napi_schedule()` that touches the word, in 6.12 and later: true when the context's thread is to be woken, which
+/// from now on is the owner; false when the softirq polls. The caller owns `SCHED`.
+///
+/// | before | after | returns |
+/// |---|---|---|
+/// | `THREADED` | `SCHED_THREADED` set | true |
+/// | not | unchanged | false |
+///
+/// 6.1 leaves `SCHED_THREADED` clear when the thread is asleep, since it goes by having been woken then.
+pub fn hand_to_thread(word: &impl Word, bits: Bits) -> bool {
+    let threaded = word.read() & bits.threaded_mask() != 0;
+    if threaded {
+        word.set(bits.sched_threaded_mask());
+    }
+    threaded
+}
+
+/// A poll that found fewer packets than its budget is done. True: the context is free, and the caller arms the device.
+/// False: it is not the caller's to arm, nor the ring to look at.
+///
+/// | before | after | returns |
+/// |---|---|---|
+/// | `NPSVC` or `IN_BUSY_POLL` | unchanged, `SCHED` stays with its owner | false |
+/// | `MISSED` | `MISSED` cleared, `SCHED` kept and a poll scheduled | false |
+/// | none of them, interrupts deferred | `SCHED` cleared, the watchdog started | **false**: the device stays silent |
+/// | none of them | `SCHED` cleared, the watchdog started when packets stay in GRO | true |
+///
+/// `SCHED_THREADED` and `PREFER_BUSY_POLL` are cleared in every row but the first. Unlike before, the watchdog is started after `SCHED` is
+/// cleared, and not at all when a poll follows. Models `napi_complete_done()` (`net/core/dev.c`). Softirq, thread, or bottom
+/// halves off.
+pub fn complete_done<N: Napi>(napi: &N, work_done: u32) -> bool {
+    let (word, bits) = (napi.word(), napi.bits());
+    if word.read() & (bits.npsvc_mask() | bits.in_busy_poll_mask()) != 0 {
+        return false;
+    }
+    let mut watchdog = false;
+    let mut arm = true;
+    if work_done > 0 {
+        watchdog = napi.gro_held() && napi.gro_flush_timeout();
+        napi.set_deferrals(napi.defer_hard_irqs());
+    }
+    if napi.deferrals() > 0 {
+        napi.set_deferrals(napi.deferrals() - 1);
+        watchdog = napi.gro_flush_timeout();
+        arm = !watchdog;
+    }
+    if napi.gro_held() {
+        napi.gro_flush(watchdog);
+    }
+    if !fixed::release(word, bits, bits.sched_threaded_mask() | bits.prefer_busy_poll_mask()) {
+        napi.schedule_poll();
+        return false;
+    }
+    if watchdog {
+        napi.start_watchdog();
+    }
+    arm
+}
+
+/// `napi_watchdog()`: the timer has run out. Hard interrupt.
+///
+/// | before | after |
+/// |---|---|
+/// | `DISABLE`, or `SCHED` | unchanged |
+/// | neither | `SCHED` set, `PREFER_BUSY_POLL` cleared, and a poll scheduled |
+///
+/// Unlike in 4.11 it polls whether or not GRO holds packets, and so finds a packet whose interrupt was lost.
+pub fn watchdog<N: Napi>(napi: &N) {
+    let (word, bits) = (napi.word(), napi.bits());
+    if prefix::schedule_prep(word, bits) {
+        word.clear(bits.prefer_busy_poll_mask());
+        napi.schedule_poll();
+    }
+}
+
+/// [`busy::take`], and `PREFER_BUSY_POLL` set when that fails and the socket prefers busy polling.
+pub fn busy_poll_take(word: &impl Word, bits: Bits, prefer: bool) -> bool {
+    let taken = busy::take(word, bits);
+    if !taken && prefer {
+        word.set(bits.prefer_busy_poll_mask());
+    }
+    taken
+}
+
+/// Busy-polls until `done`, as 6.1 and 6.12 do it. Process context.
+pub fn busy_poll<N: Napi>(napi: &N, prefer: bool, done: impl FnMut() -> bool) {
+    let take = || busy_poll_take(napi.word(), napi.bits(), prefer);
+    busy::run(napi, take, done, || busy_poll_stop(napi, prefer));
+}
+
+/// Busy-polls until `done`, as 7.3 does it. Process context.
+pub fn busy_poll_7_3<N: Napi>(napi: &N, prefer: bool, done: impl FnMut() -> bool) {
+    let take = || busy_poll_take(napi.word(), napi.bits(), prefer);
+    busy::run(napi, take, done, || busy_poll_stop_7_3(napi, prefer));
+}
+
+/// Gives the context back after a busy loop, as 6.1 and 6.12 do it.
+///
+/// | step | word |
+/// |---|---|
+/// | 1 | `MISSED` cleared |
+/// | 2 | `IN_BUSY_POLL` cleared; the watchdog started when the socket prefers busy polling and interrupts are deferred |
+/// | 3 | the last poll: as [`complete_done`]; with its budget used up unchanged and scheduled, or, when the watchdog was started, `SCHED` cleared |
+///
+/// Models `busy_poll_stop()`.
+pub fn busy_poll_stop<N: Napi>(napi: &N, prefer: bool) {
+    let (word, bits) = (napi.word(), napi.bits());
+    word.clear(bits.missed_mask());
+    word.clear(bits.in_busy_poll_mask());
+    let watchdog = prefer && defer(napi);
+    if watchdog {
+        napi.start_watchdog();
+    }
+    if napi.poll(BUSY_POLL_BUDGET) == BUSY_POLL_BUDGET {
+        if watchdog {
+            napi.gro_flush(false);
+            word.clear(bits.sched_mask());
+        } else {
+            napi.schedule_poll();
+        }
+    }
+}
+
+/// Gives the context back after a busy loop, as 7.3 does it: with the watchdog there is no last poll.
+///
+/// | step | word |
+/// |---|---|
+/// | 1 | `MISSED` cleared |
+/// | 2 | `IN_BUSY_POLL` cleared |
+/// | 3, prefers busy polling and interrupts are deferred | `SCHED` cleared, then the watchdog started; the device is left as it is |
+/// | 3, else | the last poll: as [`complete_done`], or, with its budget used up, unchanged and scheduled |
+pub fn busy_poll_stop_7_3<N: Napi>(napi: &N, prefer: bool) {
+    if prefer && defer(napi) {
+        let (word, bits) = (napi.word(), napi.bits());
+        word.clear(bits.missed_mask());
+        word.clear(bits.in_busy_poll_mask());
+        napi.gro_flush(false);
+        word.clear(bits.sched_mask());
+        napi.start_watchdog();
+    } else {
+        fixed::busy_poll_stop(napi);
+    }
+}
+
+/// Begins to defer interrupts, if the settings say so.
+fn defer<N: Napi>(napi: &N) -> bool {
+    napi.set_deferrals(napi.defer_hard_irqs());
+    napi.deferrals() > 0 && napi.gro_flush_timeout()
+}
+
+/// Waits until nobody owns the context, and keeps it. Process context; sleeps.
+///
+/// | step | word |
+/// |---|---|
+/// | 1 | `DISABLE` set |
+/// | 2 | as soon as `SCHED` and `NPSVC` are both clear: both set, `THREADED` and `PREFER_BUSY_POLL` cleared, in one transaction |
+/// | 3 | `DISABLE` cleared |
+pub fn disable<N: Napi>(napi: &N) {
+    let (word, bits) = (napi.word(), napi.bits());
+    let (held, gone) = (bits.sched_mask() | bits.npsvc_mask(), bits.threaded_mask() | bits.prefer_busy_poll_mask());
+    word.set(bits.disable_mask());
+    while word.transact(|before| (before & held == 0).then_some((before | held) & !gone)) & held != 0 {
+        napi.relax();
+    }
+    napi.cancel_watchdog();
+    word.clear(bits.disable_mask());
+}
+
+/// Gives a disabled context free, polled by its thread when `threaded`. `MISSED` survives, and costs one poll. Any context, until 7.3,
+/// where it may sleep.
+///
+/// # Panics
+/// When the context is not disabled, as the kernel does.
+pub fn enable<N: Napi>(napi: &N, threaded: bool) {
+    let bits = napi.bits();
+    let before = napi.word().transact(|before| {
+        let free = before & !(bits.sched_mask() | bits.npsvc_mask());
+        Some(if threaded { free | bits.threaded_mask() } else { free })
+    });
+    assert!(before & bits.sched_mask() != 0, "enabling a context that is not disabled");
+}
+
+#[cfg(test)]
+mod tests;
