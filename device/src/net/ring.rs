@@ -32,7 +32,17 @@ pub enum RingError {
         /// What the driver has set.
         entries: u16,
     },
-    /// A part of the ring is not guest memory, or not aligned.
+    /// A part of the ring is not aligned as it must be.
+    #[error("{part} of the ring at {address:#x} is not aligned to {alignment} bytes")]
+    Alignment {
+        /// Which.
+        part: &'static str,
+        /// Its guest physical address.
+        address: u64,
+        /// Bytes.
+        alignment: u64,
+    },
+    /// A part of the ring is not guest memory, or not aligned in this process.
     #[error("{part} of the ring is out of place")]
     Layout {
         /// Which.
@@ -135,12 +145,15 @@ impl<'m> Ring<'m> {
         let size = RingSize::new(config.entries).ok_or(RingError::Size { entries: config.entries })?;
         let entries = size.entries();
         let layout = |part| move |source| RingError::Layout { part, source };
-        let aligned = |part, address: u64, alignment: u64, len| {
-            if address.is_multiple_of(alignment) { Ok(()) } else { Err(layout(part)(MemoryError { address, len })) }
-        };
-        aligned("Descriptor table", config.descriptors, 16, 16 * entries)?;
-        aligned("Available ring", config.available, 2, 6 + 2 * entries)?;
-        aligned("Used ring", config.used, 4, 6 + 8 * entries)?;
+        for (part, address, alignment) in [
+            ("Descriptor table", config.descriptors, 16),
+            ("Available ring", config.available, 2),
+            ("Used ring", config.used, 4),
+        ] {
+            if !address.is_multiple_of(alignment) {
+                return Err(RingError::Alignment { part, address, alignment });
+            }
+        }
         let available = |offset| view.atomic(config.available.wrapping_add(offset)).map_err(layout("Available ring"));
         let used = |offset| view.atomic(config.used.wrapping_add(offset)).map_err(layout("Used ring"));
         Ok(Self {

@@ -18,6 +18,7 @@ use vm_memory::{GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
+use super::cut::{Cut, CutBits};
 use super::vring::Vring;
 use crate::clock::Instant;
 use crate::net::features::Features;
@@ -47,6 +48,7 @@ pub struct Backend {
     memory: Memory,
     features: Mutex<Features>,
     connected: AtomicBool,
+    cut_bits: Arc<CutBits>,
     pairs: Vec<Worker>,
     exit_fds: Mutex<Vec<RawFd>>,
 }
@@ -68,6 +70,7 @@ impl Backend {
     /// # Errors
     /// When the process has no file descriptor left.
     pub fn new(pairs: Vec<Pair>) -> io::Result<Self> {
+        let cut_bits = Arc::new(CutBits::new(QUEUES_PER_PAIR * pairs.len()));
         let pairs = pairs
             .into_iter()
             .map(|pair| {
@@ -79,6 +82,7 @@ impl Backend {
             memory: GuestMemoryAtomic::new(GuestMemoryMmap::new()),
             features: Mutex::default(),
             connected: AtomicBool::new(false),
+            cut_bits,
             pairs,
             exit_fds: Mutex::default(),
         })
@@ -87,6 +91,11 @@ impl Backend {
     /// The memory table, which the daemon replaces as the front end says.
     pub(super) fn memory(&self) -> Memory {
         self.memory.clone()
+    }
+
+    /// What the relay keeps of ring addresses.
+    pub(super) fn cut_bits(&self) -> Arc<CutBits> {
+        Arc::clone(&self.cut_bits)
     }
 
     /// A front end is there: has the daemon's workers woken by timers, wires and the control socket.
@@ -235,7 +244,7 @@ impl VhostUserBackend for Backend {
         let connected = self.connected.load(Ordering::Acquire);
         let [rx, tx] = [RX, TX].map(|queue| {
             let vring = vrings.get(queue).filter(|_| connected)?;
-            queue_setup(vring, features)
+            queue_setup(vring, features, self.cut_bits.of(QUEUES_PER_PAIR * thread_id + queue))
         });
         let memory = self.memory.memory();
         let next = served.pair.service(&memory, [rx, tx], &CallLines(vrings));
@@ -278,7 +287,7 @@ impl Worker {
 }
 
 /// A queue that is started and enabled.
-fn queue_setup(vring: &Vring<Memory>, features: Features) -> Option<QueueSetup> {
+fn queue_setup(vring: &Vring<Memory>, features: Features, cut: Cut) -> Option<QueueSetup> {
     let state = vring.get_ref();
     let queue = state.get_queue();
     if !queue.ready() || !state.is_enabled() {
@@ -286,9 +295,9 @@ fn queue_setup(vring: &Vring<Memory>, features: Features) -> Option<QueueSetup> 
     }
     let config = RingConfig {
         entries: vring.entries(),
-        descriptors: queue.desc_table(),
-        available: queue.avail_ring(),
-        used: queue.used_ring(),
+        descriptors: queue.desc_table() | cut.descriptors,
+        available: queue.avail_ring() | cut.available,
+        used: queue.used_ring() | cut.used,
         event_idx: features.event_idx(),
         indirect: features.indirect(),
     };

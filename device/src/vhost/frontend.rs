@@ -59,7 +59,9 @@ impl Connection {
         backend.connect(daemon).map_err(host("watch for events"))?;
         let (back, listener) = private_pair().map_err(host("make a private socket"))?;
         daemon.start(&mut Listener::from(listener)).map_err(ConnectionError::Daemon)?;
-        connection.relay = Some(Relay::start(front, back, &connection.ended).map_err(host("start the relay"))?);
+        let relay =
+            Relay::start(front, back, &connection.ended, backend.cut_bits()).map_err(host("start the relay"))?;
+        connection.relay = Some(relay);
         info!("Front end connected");
         Ok(connection)
     }
@@ -117,7 +119,13 @@ fn private_pair() -> io::Result<(UnixStream, UnixListener)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{Read as _, Write as _};
+    use std::os::fd::AsRawFd as _;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use vhost::vhost_user::Frontend;
+    use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
 
     use super::*;
     use crate::control::seam::seam;
@@ -151,6 +159,53 @@ mod tests {
         vmm.write_all(&EARLY_ENABLE).unwrap();
         vmm.read_exact(&mut [0; 20]).unwrap();
         drop(vmm);
+        connection.finish().unwrap();
+    }
+
+    /// Says that the descriptor table of queue 0 is at 8 in the guest's memory. Whether the other side is still there then.
+    fn survives_a_ring_that_is_not_aligned(vmm: UnixStream) -> bool {
+        const LEN: u64 = 0x10_0000;
+        const USER_BASE: u64 = 0x7000_0000_0000;
+        let memory = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC).unwrap());
+        memory.set_len(LEN).unwrap();
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: 0,
+            memory_size: LEN,
+            userspace_addr: USER_BASE,
+            mmap_offset: 0,
+            mmap_handle: memory.as_raw_fd(),
+        };
+        let ring = VringConfigData {
+            queue_max_size: 64,
+            queue_size: 64,
+            flags: 0,
+            desc_table_addr: USER_BASE + 8,
+            used_ring_addr: USER_BASE + 0x2000,
+            avail_ring_addr: USER_BASE + 0x1000,
+            log_addr: None,
+        };
+        let frontend = Frontend::from_stream(vmm, 2);
+        frontend.set_owner().unwrap();
+        let features = frontend.get_features().unwrap();
+        frontend.set_features(features).unwrap();
+        frontend.set_mem_table(&[region]).unwrap();
+        frontend.set_vring_addr(0, &ring).unwrap();
+        frontend.get_features().is_ok()
+    }
+
+    #[test]
+    fn a_ring_that_is_not_aligned_needs_the_relay() {
+        let backend = backend();
+        let (vmm, listener) = private_pair().unwrap();
+        let mut daemon = VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory()).unwrap();
+        daemon.start(&mut Listener::from(listener)).unwrap();
+        assert!(!survives_a_ring_that_is_not_aligned(vmm), "the daemon has learned it: the cutting can go");
+        drop(daemon);
+        backend.close_exit_events();
+
+        let (front, vmm) = UnixStream::pair().unwrap();
+        let connection = Connection::start(&backend, front).unwrap();
+        assert!(survives_a_ring_that_is_not_aligned(vmm));
         connection.finish().unwrap();
     }
 }

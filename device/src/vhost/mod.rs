@@ -5,6 +5,7 @@
 //! [`crate::net`]; the daemon's own queue code is used for no more than keeping what the VMM has set.
 
 mod backend;
+mod cut;
 mod frontend;
 mod relay;
 mod vring;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A relay between the front end's socket and the daemon's, which makes up for one thing.
+//! A relay between the front end's socket and the daemon's, which makes up for two things.
 //!
 //! QEMU sends `SET_VRING_ENABLE` when the device is realized, before the guest has negotiated anything and so before any
 //! `SET_FEATURES`. The specification allows the message as soon as `VHOST_USER_F_PROTOCOL_FEATURES` has been *offered* by
@@ -7,8 +7,11 @@
 //! `InactiveFeature` and end the connection. So the relay puts one `SET_FEATURES` with just that bit in front of such a
 //! message. The real one comes later and replaces it.
 //!
+//! And it passes addresses of rings on that are not aligned: see [`super::cut`].
+//!
 //! The relay can go, and the daemon be given the front end's socket, when a version of the two crates accepts
-//! `SET_VRING_ENABLE` before `SET_FEATURES`. The test `an_early_enable_needs_the_relay` fails then.
+//! `SET_VRING_ENABLE` before `SET_FEATURES`, and does not end a connection for a ring that is not aligned. The tests
+//! `an_early_enable_needs_the_relay` and `a_ring_that_is_not_aligned_needs_the_relay` fail then.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
@@ -21,6 +24,8 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use tracing::debug;
 use vhost::vhost_user::message::{FrontendReq, MAX_MSG_SIZE, VhostUserVirtioFeatures};
 use vmm_sys_util::eventfd::EventFd;
+
+use super::cut::CutBits;
 
 const HEADER_LEN: usize = 12;
 
@@ -43,10 +48,10 @@ impl Relay {
     ///
     /// # Errors
     /// When there are no threads or descriptors left.
-    pub fn start(front: UnixStream, back: UnixStream, ended: &Arc<EventFd>) -> io::Result<Self> {
+    pub fn start(front: UnixStream, back: UnixStream, ended: &Arc<EventFd>, cut: Arc<CutBits>) -> io::Result<Self> {
         let mut relay = Self { front, back, threads: Vec::new() };
         let (front, back) = (relay.front.try_clone()?, relay.back.try_clone()?);
-        relay.spawn("relay-requests", ended, move || Requests { front, back, negotiated: false }.run())?;
+        relay.spawn("relay-requests", ended, move || Requests { front, back, negotiated: false, cut }.run())?;
         let (front, back) = (relay.front.try_clone()?, relay.back.try_clone()?);
         relay.spawn("relay-replies", ended, move || pass_replies(&back, &front))?;
         Ok(relay)
@@ -96,6 +101,7 @@ struct Requests {
     back: UnixStream,
     /// A `SET_FEATURES` has passed.
     negotiated: bool,
+    cut: Arc<CutBits>,
 }
 
 impl Requests {
@@ -120,6 +126,8 @@ impl Requests {
                 debug!("SET_VRING_ENABLE before SET_FEATURES: VHOST_USER_F_PROTOCOL_FEATURES is acknowledged first");
                 send_all(&self.back, &acknowledge_protocol_features(), &[])?;
                 self.negotiated = true;
+            } else if request == FrontendReq::SET_VRING_ADDR as u32 {
+                self.cut.cut(&mut message[HEADER_LEN..HEADER_LEN + len]);
             }
             send_all(&self.back, &message[..HEADER_LEN + len], &fds)?;
         }
@@ -218,7 +226,7 @@ mod tests {
         let (vmm, front) = UnixStream::pair().unwrap();
         let (back, daemon) = UnixStream::pair().unwrap();
         let ended = Arc::new(EventFd::new(0).unwrap());
-        let relay = Relay::start(front, back, &ended).unwrap();
+        let relay = Relay::start(front, back, &ended, Arc::new(CutBits::new(2))).unwrap();
         (vmm, daemon, relay, ended)
     }
 

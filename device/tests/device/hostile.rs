@@ -95,21 +95,30 @@ fn every_kind_of_broken_ring_is_found() {
 }
 
 #[test]
-fn queues_in_impossible_places_are_broken_not_served() {
-    for (descriptors, available, used) in
-        [(0x1_0008, 0x1_4000, 0x1_5000), (0x1_0000, 0x1_4001, 0x1_5000), (0x1_0000, 0x1_4000, 0x7f_fffc)]
-    {
-        let device = Device::new();
-        let mut guest = Guest::negotiate(&device, Options::default());
-        guest.share_memory();
-        (guest.rx.descriptors, guest.rx.available, guest.rx.used) = (descriptors, available, used);
-        // The daemon may refuse such a queue by itself, by hanging up; whichever of the two does, nothing is served.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| guest.start_queues(0, 0)));
-        let connection = guest.connection.as_ref().unwrap();
-        eventually("the queue is refused or broken", || {
-            (connection.ended().read().is_ok() || device.counter("queues_broken") == 1).then_some(())
-        });
-        assert!(!device.status().running);
+fn queues_in_impossible_places_are_broken_and_nothing_else_is() {
+    for queue in [0, 1] {
+        for (descriptors, available, used) in
+            [(8, 0x4000, 0x5000), (0, 0x4001, 0x5000), (0, 0x4000, 0x5002), (1, 0x4001, 0x5001), (0, 0x4000, 0x7e_fffc)]
+        {
+            let device = Device::new();
+            let mut guest = Guest::negotiate(&device, Options::default());
+            guest.share_memory();
+            // The last of these ends beyond the memory.
+            let ring = if queue == 0 { &mut guest.rx } else { &mut guest.tx };
+            let base = if used < 0x8000 { ring.descriptors } else { 0x1_0000 };
+            (ring.descriptors, ring.available, ring.used) = (base + descriptors, base + available, base + used);
+            guest.start_queues(0, 0);
+            eventually("the queue is broken", || (device.counter("queues_broken") == 1).then_some(()));
+            if queue == 0 {
+                guest.send(NetHeader::default(), &frame(1, 64));
+            } else {
+                guest.post(64, 2048);
+                device.host.send(&frame(1, 64));
+                guest.receive();
+            }
+            assert!(guest.connection.as_ref().unwrap().ended().read().is_err(), "the connection has ended");
+            expect_broken_until_reset(&device, guest);
+        }
     }
 }
 
@@ -125,7 +134,7 @@ fn a_queue_of_an_impossible_size_is_broken_not_served() {
     }
 }
 
-/// The receive queue has been started in an impossible way.
+/// A queue has been started in an impossible way.
 fn expect_broken_until_reset(device: &Device, mut guest: Guest) {
     eventually("the queue is broken", || (device.counter("queues_broken") == 1).then_some(()));
     guest.rx.kick();
