@@ -178,6 +178,8 @@ pub struct Struck {
     pub matched: u32,
     /// Of the matched: latency of more than 100 ms.
     pub over_100ms: u32,
+    /// Of these: the peer's TCP sent them again before they were answered.
+    pub retransmitted: u32,
     /// Latency of the matched, microseconds.
     pub latency_us: Quantiles,
 }
@@ -186,9 +188,10 @@ impl RpcRun {
     /// Brings together what the client and what the device saw: the same frame has the same timestamp in both.
     #[must_use]
     pub fn new(mode: Mode, vcpus: usize, plan: RpcPlan, latencies: &[Latency], watch: &WatchReport) -> Self {
-        let by_stamp: HashMap<u64, u64> = latencies.iter().map(|l| (l.arrived.0, l.latency_ns)).collect();
-        let matched: Vec<u64> =
+        let by_stamp: HashMap<u64, &Latency> = latencies.iter().map(|l| (l.arrived.0, l)).collect();
+        let struck: Vec<&Latency> =
             watch.struck.iter().filter_map(|struck| by_stamp.get(&struck.timestamp_ns).copied()).collect();
+        let matched: Vec<u64> = struck.iter().map(|latency| latency.latency_ns).collect();
         let outcome = |outcome| count(watch.struck.iter().filter(|struck| struck.outcome == outcome));
         let late = |times: &[u64]| count(times.iter().filter(|&&ns| ns > LATE_NS));
         let all: Vec<u64> = latencies.iter().map(|latency| latency.latency_ns).collect();
@@ -204,6 +207,7 @@ impl RpcRun {
                 inconclusive: outcome(Outcome::Inconclusive),
                 matched: count(matched.iter()),
                 over_100ms: late(&matched),
+                retransmitted: count(struck.iter().filter(|l| l.latency_ns > LATE_NS && l.retransmitted)),
                 latency_us: Quantiles::in_us(matched),
             },
             not_met: watch.not_met,

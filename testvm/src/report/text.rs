@@ -185,7 +185,11 @@ fn second_mode(run: &RpcRun) -> String {
         (_, 0) => format!("none of {matched} struck requests took more than 100 ms; the slowest took {longest}."),
         _ => {
             let median = duration(struck.latency_us.p50);
-            format!("{late} of {matched} struck requests ended in the ~200 ms mode (median {median}).")
+            let again = struck.retransmitted;
+            format!(
+                "{late} of {matched} struck requests ended in the ~200 ms mode (median {median}), {again} of them after the \
+                 peer's TCP had sent them again."
+            )
         }
     };
     // A retransmission looks like a request to the device; TCP in the guest throws it away.

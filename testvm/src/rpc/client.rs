@@ -8,11 +8,22 @@ use std::time::{Duration, Instant};
 
 use guest_agent::clock::monotonic_ns;
 use guest_agent::frame::{FrameError, REPLY_LEN, ReplyFrame, RequestFrame};
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, libc, sockopt_impl};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use zerocopy::IntoBytes;
 
 use super::time::{Exchange, GuestNs, HostNs};
+
+sockopt_impl!(
+    /// `TCP_INFO`: what the kernel knows about a connection.
+    TcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    libc::tcp_info
+);
 
 /// A run of requests.
 #[derive(Clone, Debug)]
@@ -106,6 +117,7 @@ pub fn converse(config: &ClientConfig, mut each: impl FnMut(Exchange) -> Control
     let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(server), limit).map_err(connect)?;
     stream.set_nodelay(true).map_err(connect)?;
     let mut random = Pcg64Mcg::seed_from_u64(config.seed);
+    let mut retransmitted = 0;
     for seq in 0..total {
         let think = random.random_range(think_min..=think_max.max(think_min));
         std::thread::sleep(Duration::from_micros(u64::from(think)));
@@ -120,8 +132,11 @@ pub fn converse(config: &ClientConfig, mut each: impl FnMut(Exchange) -> Control
         if reply.seq() != seq {
             return Err(ClientError::WrongReply { seq, got: reply.seq() });
         }
+        let before = retransmitted;
+        retransmitted = segments_retransmitted(&stream).map_err(|source| ClientError::Broken { seq, total, source })?;
         let exchange = Exchange {
             seq,
+            retransmitted: retransmitted != before,
             sent,
             arrived: reply.hardware_ns().map(HostNs),
             received: GuestNs(reply.received_ns()),
@@ -143,6 +158,11 @@ fn ask(stream: &mut TcpStream, seq: u32, left: Duration) -> io::Result<(HostNs, 
     stream.write_all(RequestFrame::new(seq).as_bytes())?;
     stream.read_exact(&mut reply)?;
     Ok((sent, reply, HostNs(monotonic_ns())))
+}
+
+/// Segments that the host's TCP has sent again on this connection, since it was made.
+fn segments_retransmitted(stream: &TcpStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, TcpInfo)?.tcpi_total_retrans)
 }
 
 #[cfg(test)]
@@ -184,6 +204,7 @@ mod tests {
         assert_eq!((exchanges.len(), seen), (25, 25));
         for (seq, exchange) in (0..).zip(&exchanges) {
             assert_eq!((exchange.seq, exchange.received), (seq, GuestNs(100 + u64::from(seq))));
+            assert!(!exchange.retransmitted, "loopback loses nothing: {exchange:?}");
             let arrived = exchange.arrived.ok_or("no timestamp")?;
             assert!(exchange.sent <= arrived && arrived <= exchange.returned, "{exchange:?}");
         }

@@ -9,6 +9,8 @@ use super::time::{Exchange, HostNs};
 pub struct Latency {
     /// Number of the request.
     pub seq: u32,
+    /// The host's TCP sent the request again before the reply came.
+    pub retransmitted: bool,
     /// When the device took its frame from the wire; the device reports struck frames by this.
     pub arrived: HostNs,
     /// From then until the application in the guest had it, ns.
@@ -87,6 +89,7 @@ pub fn latencies(exchanges: &[Exchange]) -> Result<Vec<Latency>, LatencyError> {
             let elapsed = signed(exchange.received.0, arrived.0);
             Latency {
                 seq: exchange.seq,
+                retransmitted: exchange.retransmitted,
                 arrived: *arrived,
                 latency_ns: whole(elapsed - f64::midpoint(bounds.lower, bounds.upper)),
                 uncertainty_ns: whole((bounds.upper - bounds.lower) / 2.0),

@@ -23,6 +23,8 @@ impl fmt::Display for HostNs {
 pub struct Exchange {
     /// Number of the request, from 0.
     pub seq: u32,
+    /// The host's TCP sent something again before the reply came: the request itself, for nothing else is under way.
+    pub retransmitted: bool,
     /// Just before the request was given to the host's TCP.
     pub sent: HostNs,
     /// When the device took the frame from its wire, as the application in the guest was told; `None`: it was not told.

@@ -122,7 +122,8 @@ fn rpc_run(random: &mut Pcg64Mcg, mode: Mode, vcpus: usize, plan: RpcPlan) -> Rp
             }
         }
         let uncertainty_ns = random.random_range(60_000..80_000);
-        latencies.push(Latency { seq, arrived: HostNs(arrived), latency_ns, uncertainty_ns });
+        let retransmitted = latency_ns > 200_000_000;
+        latencies.push(Latency { seq, retransmitted, arrived: HostNs(arrived), latency_ns, uncertainty_ns });
     }
     if struck > 0 && mode.loses() {
         // A retransmission, struck in its turn; and a loss by itself.

@@ -35,6 +35,7 @@ impl Synthetic {
                 now = replied + back;
                 Exchange {
                     seq,
+                    retransmitted: false,
                     sent: HostNs(sent),
                     arrived: Some(HostNs(arrived)),
                     received: self.guest(received),
