@@ -16,9 +16,11 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
+use crate::clock::Instant;
 use crate::config::{Args, Config};
 use crate::control::seam::seam;
 use crate::control::server::{ControlError, ControlServer};
+use crate::log_limit::LogLimit;
 use crate::net::pair::Pair;
 use crate::socket::{ListeningSocket, SocketError};
 use crate::vhost::{Backend, Connection, ConnectionError};
@@ -137,6 +139,8 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     let timers = backend.timers().map(|timer| timer.as_raw_fd());
     let idle = [signal_fd, listener_fd, commands.as_raw_fd()].into_iter().chain(timers).collect::<Vec<_>>();
     let idle = Watch::new(&idle).map_err(host("watch for events"))?;
+    // A VMM connects again as often as it is hung up on, and what it says may be its guest's fault.
+    let mut failed = LogLimit::default();
     loop {
         match idle.wait()? {
             SIGNAL => break,
@@ -162,7 +166,11 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
         }
         match result {
             Err(error) if config.once => return Err(error.into()),
-            Err(error) => warn!("{error}"),
+            Err(error) => {
+                if let Some(line) = failed.line(Instant::now()) {
+                    warn!(left_out = line.left_out, "{error}");
+                }
+            }
             Ok(()) => {}
         }
         if config.once {

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod irq;
+pub mod log_limit;
 pub mod net;
 pub mod socket;
 pub mod vhost;

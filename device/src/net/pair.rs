@@ -21,6 +21,7 @@ use crate::irq::adversary::Adversary;
 use crate::irq::moderation::Limits;
 use crate::irq::queue::RxIrq;
 use crate::irq::run;
+use crate::log_limit::LogLimit;
 use crate::wire::{Frame, Wire};
 
 /// Frames that came in while nobody was there, thrown away at a time. More than a host queues by default; who sends faster than they
@@ -88,6 +89,15 @@ impl Held {
     }
 }
 
+/// What a guest can cause lines of the log by, as often as it likes.
+#[derive(Debug, Default)]
+struct Limited {
+    broken: LogLimit,
+    refused: LogLimit,
+    accepted: LogLimit,
+    forgotten: LogLimit,
+}
+
 /// A queue area in use.
 #[derive(Debug)]
 pub(super) struct AreaState {
@@ -118,7 +128,7 @@ pub struct Pair {
     pub(super) wire_policy: run::Wire,
     pub(super) held: Held,
     pub(super) counters: Counters,
-    refusal_logged: bool,
+    limited: Limited,
     /// Scratch space.
     pub(super) rx_frame: Frame,
     /// Scratch space.
@@ -143,7 +153,7 @@ impl Pair {
             wire_policy: run::Wire::Open,
             held: Held::default(),
             counters: Counters::default(),
-            refusal_logged: false,
+            limited: Limited::default(),
             rx_frame: Frame::default(),
             tx_frame: Vec::new(),
         }
@@ -251,7 +261,6 @@ impl Pair {
         // at 0, which it may have been after 65,536 chains. Forgetting is the safe error of the two.
         if !resumed || (queue == TX && setup.next_avail == Index(0)) {
             self.forget_area("a queue was reset");
-            self.refusal_logged = false;
             if queue == RX {
                 self.discard_stale_frames();
             }
@@ -292,18 +301,22 @@ impl Pair {
         self.counters.queues_broken += 1;
         self.forget_area("a queue is broken");
         let name = if queue == RX { "receive" } else { "transmit" };
-        warn!(
-            pair = self.number,
-            error = error as &dyn std::error::Error,
-            "The guest has broken its {name} queue, which is left alone until its reset"
-        );
+        if let Some(line) = self.limited.broken.line(Instant::now()) {
+            warn!(
+                pair = self.number,
+                left_out = line.left_out,
+                error = error as &dyn std::error::Error,
+                "The guest has broken its {name} queue, which is left alone until its reset"
+            );
+        }
     }
 
-    /// A hand-over was refused. Said once for each start of the queue.
+    /// A hand-over was refused.
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.counters.handovers_refused += 1;
-        if !std::mem::replace(&mut self.refusal_logged, true) {
-            warn!(pair = self.number, error = refusal as &dyn std::error::Error, "Queue area refused");
+        if let Some(line) = self.limited.refused.line(Instant::now()) {
+            let error = refusal as &dyn std::error::Error;
+            warn!(pair = self.number, left_out = line.left_out, error, "Queue area refused");
         }
         self.forget_area("the driver posted another one");
     }
@@ -312,8 +325,21 @@ impl Pair {
     pub(super) fn forget_area(&mut self, why: &'static str) {
         if let Some(area) = self.area.take() {
             self.counters.areas_forgotten += 1;
-            info!(pair = self.number, generation = area.generation, why, "Queue area forgotten");
+            if let Some(line) = self.limited.forgotten.line(Instant::now()) {
+                let generation = area.generation;
+                info!(pair = self.number, left_out = line.left_out, generation, why, "Queue area forgotten");
+            }
         }
+    }
+
+    /// Uses this area from now on.
+    pub(super) fn use_area(&mut self, area: AreaState) {
+        self.counters.handovers += 1;
+        if let Some(line) = self.limited.accepted.line(Instant::now()) {
+            let (generation, ci) = (area.generation, area.irq.interrupts().ci().0);
+            info!(pair = self.number, left_out = line.left_out, generation, ci, "Queue area taken into use");
+        }
+        self.area = Some(area);
     }
 
     /// The state of the device.
@@ -352,9 +378,12 @@ pub(super) fn status(queues: &[Queue; 2], area: Option<&AreaState>, counters: &C
 mod tests {
     use std::io;
     use std::os::fd::BorrowedFd;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::control::seam::seam;
+    use crate::log_limit;
     use crate::net::header::NetHeader;
 
     /// A wire on which somebody sends faster than anybody can read.
@@ -401,6 +430,44 @@ mod tests {
         pair.discard_stale_frames();
         assert_eq!(pair.counters.rx_not_running, 3 + u64::from(STALE_MAX));
         assert!(pair.held.frames.is_empty() && !pair.held.request);
+    }
+
+    /// Where lines of the log go: only their number matters.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.fetch_add(bytes.iter().filter(|&&byte| byte == b'\n').count(), Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_guest_cannot_fill_the_log() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let mut pair = pair();
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..1000 {
+                pair.broken(RX, &RingError::NoReceiveBuffer { head: 0 });
+                pair.refused(&Refusal::Platform);
+                let irq = RxIrq::at_handover(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+                pair.use_area(AreaState { address: 0, generation: 1, tx_completed: Counter(0), want: 0, irq });
+                pair.forget_area("a test");
+            }
+        });
+        // Four kinds of lines, and perhaps an interval that ends while this runs.
+        let lines = lines.0.load(Ordering::Relaxed);
+        let burst = 4 * log_limit::BURST as usize;
+        assert!((burst..=burst + 4).contains(&lines), "{lines} lines");
+        let Counters { queues_broken, handovers_refused, handovers, areas_forgotten, .. } = pair.counters;
+        assert_eq!([queues_broken, handovers_refused, handovers, areas_forgotten], [1000; 4]);
     }
 
     #[test]

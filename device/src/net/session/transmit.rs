@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The transmit side of a session: frames out of the guest, and the hand-over of a queue area.
 
-use tracing::info;
 use tsnic_abi::Counter;
 
 use super::Session;
@@ -111,10 +110,8 @@ impl<'m> Session<'m, '_> {
         let generation = header.generation.get();
         cells.accept(self.pair.number, generation, irq.interrupts().fired());
         let tx_completed = Counter(header.tx_ci.get()).widen(ring.next_used().0);
-        self.pair.area = Some(AreaState { address, generation, tx_completed, want: 0, irq });
-        self.pair.counters.handovers += 1;
+        self.pair.use_area(AreaState { address, generation, tx_completed, want: 0, irq });
         self.cells = Some(cells);
-        info!(pair = self.pair.number, generation, ci = ci.0, "Queue area taken into use");
         tsnic_abi::AREA_SIZE
     }
 }
