@@ -140,6 +140,16 @@ mod tests {
     }
 
     #[test]
+    fn every_counter_is_in_the_documentation() {
+        let text = include_str!("../../docs/counters.md");
+        let (_, text) = text.split_once("## Of the driver").unwrap();
+        for name in Stat::NAMES {
+            let name = str::from_utf8(&name).unwrap().trim_end_matches('\0');
+            assert!(text.contains(&format!("| `{name}` |")), "{name} is not in docs/counters.md");
+        }
+    }
+
+    #[test]
     fn a_counter_adds_up_and_says_its_new_value() {
         let stats = Stats::new();
         assert_eq!(stats.add(Stat::RxBadLength, 2), 2);

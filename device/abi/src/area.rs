@@ -41,7 +41,7 @@ pub mod record_flags {
     pub const TIMESTAMP: u32 = 1 << 0;
 }
 
-/// Who the device is. Written by the device before it returns the hand-over chain, then constant.
+/// Who the device is. Written by the device before it returns the hand-over chain, then constant until it forgets the area.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Identity {
@@ -51,7 +51,7 @@ pub struct Identity {
     pub version: u16,
     /// The queue pair.
     pub pair: u16,
-    /// The generation of the hand-over that was accepted.
+    /// The generation of the hand-over that was accepted; 0 when the device has forgotten the area.
     pub generation: u32,
     /// [`caps`].
     pub capabilities: u32,

@@ -139,6 +139,17 @@ impl<'m> Area<'m> {
         self.store(offset::GENERATION, generation, Ordering::Release);
     }
 
+    /// The device uses the area no longer. A driver that has not caused it itself finds that out by the generation, which is 0 in no
+    /// area that is in use. Does nothing when this is not the area with this generation any more: its driver may be gone without the
+    /// device having been told, and the memory somebody else's.
+    pub fn forget(&self, generation: u32) {
+        if self.load(offset::MAGIC, Ordering::Relaxed) == MAGIC {
+            let cell = self.cell(offset::GENERATION);
+            // Fails when it is another generation already.
+            let _ = cell.compare_exchange(generation.to_le(), 0, Ordering::Release, Ordering::Relaxed);
+        }
+    }
+
     /// The progress cells. To be read before the doorbell, so that what an arm says is never older than they are.
     #[must_use]
     pub fn progress(&self) -> Progress {

@@ -85,6 +85,8 @@ mod tests {
     #[test]
     fn every_counter_is_in_the_documentation() {
         let text = include_str!("../../../docs/counters.md");
+        // The driver has some of the same name.
+        let (text, _) = text.split_once("## Of the driver").unwrap();
         for name in Counters::default().by_name().keys() {
             assert!(text.contains(&format!("`{name}`")), "{name} is not in docs/counters.md");
         }

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use tsnic_abi::Counter;
 use vm_memory::GuestMemoryMmap;
 
-use super::area::Refusal;
+use super::area::{Area, Refusal};
 use super::counters::Counters;
 use super::features::Features;
 use super::index::Index;
@@ -192,11 +192,12 @@ impl Pair {
         self.counters.connections += 1;
     }
 
-    /// The front end is gone, without a word or after stopping both queues: nothing of the guest is kept.
-    pub fn disconnected(&mut self) {
+    /// The front end is gone, without a word or after stopping both queues: nothing of the guest is kept. `memory` is what it was
+    /// there with.
+    pub fn disconnected(&mut self, memory: &GuestMemoryMmap) {
         self.queues = [Queue::default(), Queue::default()];
         self.discard_held();
-        self.forget_area("the front end left");
+        self.forget_area(&GuestView::new(memory), "the front end left");
     }
 
     /// Takes over the negotiated features.
@@ -240,7 +241,7 @@ impl Pair {
             }
             _ => self.start(view, queue, setup),
         };
-        opened.inspect_err(|error| self.broken(queue, error)).ok()
+        opened.inspect_err(|error| self.broken(view, queue, error)).ok()
     }
 
     fn start<'m>(&mut self, view: &GuestView<'m>, queue: usize, setup: QueueSetup) -> Result<Ring<'m>, RingError> {
@@ -260,7 +261,7 @@ impl Pair {
         // The hand-over itself moved the transmit queue on from 0, so 0 there means a reset even if the queue was stopped
         // at 0, which it may have been after 65,536 chains. Forgetting is the safe error of the two.
         if !resumed || (queue == TX && setup.next_avail == Index(0)) {
-            self.forget_area("a queue was reset");
+            self.forget_area(view, "a queue was reset");
             if queue == RX {
                 self.discard_stale_frames();
             }
@@ -294,12 +295,12 @@ impl Pair {
     }
 
     /// Leaves a queue alone until its reset.
-    pub(super) fn broken(&mut self, queue: usize, error: &RingError) {
+    pub(super) fn broken(&mut self, view: &GuestView<'_>, queue: usize, error: &RingError) {
         if let Some(running) = &mut self.queues[queue].running {
             running.broken = true;
         }
         self.counters.queues_broken += 1;
-        self.forget_area("a queue is broken");
+        self.forget_area(view, "a queue is broken");
         let name = if queue == RX { "receive" } else { "transmit" };
         if let Some(line) = self.limited.broken.line(Instant::now()) {
             warn!(
@@ -312,18 +313,21 @@ impl Pair {
     }
 
     /// A hand-over was refused.
-    pub(super) fn refused(&mut self, refusal: &Refusal) {
+    pub(super) fn refused(&mut self, view: &GuestView<'_>, refusal: &Refusal) {
         self.counters.handovers_refused += 1;
         if let Some(line) = self.limited.refused.line(Instant::now()) {
             let error = refusal as &dyn std::error::Error;
             warn!(pair = self.number, left_out = line.left_out, error, "Queue area refused");
         }
-        self.forget_area("the driver posted another one");
+        self.forget_area(view, "the driver posted another one");
     }
 
-    /// Stops using the area, if there is one.
-    pub(super) fn forget_area(&mut self, why: &'static str) {
+    /// Stops using the area, if there is one, and says so in it, if it is still guest memory.
+    pub(super) fn forget_area(&mut self, view: &GuestView<'_>, why: &'static str) {
         if let Some(area) = self.area.take() {
+            if let Ok(cells) = Area::open(view, area.address) {
+                cells.forget(area.generation);
+            }
             self.counters.areas_forgotten += 1;
             if let Some(line) = self.limited.forgotten.line(Instant::now()) {
                 let generation = area.generation;
@@ -432,13 +436,14 @@ mod tests {
         assert!(pair.held.frames.is_empty() && !pair.held.request);
     }
 
-    /// Where lines of the log go: only their number matters.
+    /// Where lines of the log go, each in one write: only their number matters.
     #[derive(Clone, Default)]
     struct Lines(Arc<AtomicUsize>);
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.fetch_add(bytes.iter().filter(|&&byte| byte == b'\n').count(), Ordering::Relaxed);
+            assert!(bytes.ends_with(b"\n"));
+            self.0.fetch_add(1, Ordering::Relaxed);
             Ok(bytes.len())
         }
 
@@ -453,13 +458,15 @@ mod tests {
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         let mut pair = pair();
+        let memory = GuestMemoryMmap::new();
+        let view = GuestView::new(&memory);
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..1000 {
-                pair.broken(RX, &RingError::NoReceiveBuffer { head: 0 });
-                pair.refused(&Refusal::Platform);
+                pair.broken(&view, RX, &RingError::NoReceiveBuffer { head: 0 });
+                pair.refused(&view, &Refusal::Platform);
                 let irq = RxIrq::at_handover(Counter(0), 0, Counter(0), Counter(0), Limits::default());
                 pair.use_area(AreaState { address: 0, generation: 1, tx_completed: Counter(0), want: 0, irq });
-                pair.forget_area("a test");
+                pair.forget_area(&view, "a test");
             }
         });
         // Four kinds of lines, and perhaps an interval that ends while this runs.
@@ -473,7 +480,7 @@ mod tests {
     #[test]
     fn frames_held_back_for_a_guest_are_not_for_the_next() {
         let mut pair = pair();
-        pair.disconnected();
+        pair.disconnected(&GuestMemoryMmap::new());
         assert_eq!(pair.counters.rx_not_running, 3);
         assert!(pair.held.frames.is_empty() && !pair.held.request);
     }

@@ -84,19 +84,19 @@ impl<'m, 's> Session<'m, 's> {
         }
         match Area::open(&self.view, area.address) {
             Ok(cells) => self.cells = Some(cells),
-            Err(_) => self.pair.forget_area("it is no longer guest memory"),
+            Err(_) => self.pair.forget_area(&self.view, "it is no longer guest memory"),
         }
     }
 
     pub fn run(mut self) -> Next {
         if let Err(error) = self.transmit() {
-            self.pair.broken(TX, &error);
+            self.pair.broken(&self.view, TX, &error);
             self.tx = None;
             self.cells = None;
         }
         // Once more after the queue has broken, with no queue that could break: a run has to learn of it, and say how long it waits.
         while let Err(error) = self.receive() {
-            self.pair.broken(RX, &error);
+            self.pair.broken(&self.view, RX, &error);
             self.rx = None;
             self.cells = None;
         }

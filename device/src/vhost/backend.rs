@@ -120,9 +120,7 @@ impl Backend {
     /// The front end is gone: lets go of its memory. No worker touches a ring afterwards.
     pub(super) fn disconnect(&self) {
         self.connected.store(false, Ordering::Release);
-        for worker in &self.pairs {
-            worker.served.lock().pair.disconnected();
-        }
+        self.reset_device();
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).replace(GuestMemoryMmap::new());
         self.serve_alone();
     }
@@ -224,8 +222,9 @@ impl VhostUserBackend for Backend {
     }
 
     fn reset_device(&self) {
+        let memory = self.memory.memory();
         for worker in &self.pairs {
-            worker.served.lock().pair.disconnected();
+            worker.served.lock().pair.disconnected(&memory);
         }
     }
 

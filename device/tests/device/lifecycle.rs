@@ -7,6 +7,7 @@ use tsnic::net::header::NetHeader;
 use tsnic_abi::offset;
 use vhost::VhostBackend as _;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use zerocopy::IntoBytes as _;
 
 use crate::support::{A_WHILE, AREA, Device, Guest, Options, eventually, frame};
 
@@ -181,6 +182,77 @@ fn an_area_is_forgotten_when_its_memory_goes_away() {
     guest.share(AREA + 0x1000);
     guest.start_queues(rx, tx);
     eventually("it is forgotten", || (device.counter("areas_forgotten") == 1).then_some(()));
+    guest.leave();
+}
+
+/// The generation cell, after everything that makes the device forget an area while its driver is still there.
+#[test]
+fn a_driver_can_tell_by_the_generation_that_its_area_is_forgotten() {
+    type Cause = fn(&mut Guest);
+    let causes: [(&str, Cause); 5] = [
+        ("the receive queue breaks", |guest| {
+            guest.rx.store(guest.rx.available + 2, guest.rx.next_avail.wrapping_add(100));
+            guest.rx.kick();
+        }),
+        ("the transmit queue breaks", |guest| {
+            guest.tx.store(guest.tx.available + 2, guest.tx.next_avail.wrapping_add(100));
+            guest.tx.kick();
+        }),
+        ("another area is refused", |guest| assert_eq!(guest.post_handover(&[0; 40], &[(AREA, 32768)]), 0)),
+        ("a queue goes on from another base", |guest| {
+            let [rx, _] = guest.stop_queues();
+            guest.start_queues(rx, 0);
+        }),
+        ("the connection is lost", |guest| {
+            drop(guest.connection.take());
+        }),
+    ];
+    for (what, cause) in causes {
+        let device = Device::new();
+        let mut guest = Guest::start(&device, Options::default());
+        let header = guest.hand_over();
+        traffic(&device, &mut guest, 1);
+        assert_eq!(guest.cell(offset::GENERATION), header.generation.get());
+        cause(&mut guest);
+        eventually(what, || (guest.cell(offset::GENERATION) == 0).then_some(()));
+        // It is all that is said: the rest of the area is left as it was.
+        assert_eq!(guest.cell(offset::MAGIC), tsnic_abi::MAGIC, "{what}");
+    }
+}
+
+#[test]
+fn an_area_that_has_gone_to_somebody_else_is_not_written_when_it_is_forgotten() {
+    // Its memory is something else; or it looks as it did, and is of another hand-over.
+    for (magic, generation) in [(0x5a5a_5a5a, 0x5a5a_5a5a), (0x5a5a_5a5a, 1), (tsnic_abi::MAGIC, 0x5a5a_5a5a)] {
+        let device = Device::new();
+        let mut guest = Guest::start(&device, Options::default());
+        assert_eq!(guest.hand_over().generation.get(), 1);
+        traffic(&device, &mut guest, 1);
+        guest.stop_queues();
+        guest.write(AREA, &vec![0x5a; 32768]);
+        guest.set_cell(offset::MAGIC, magic);
+        guest.set_cell(offset::GENERATION, generation);
+        let before = guest.read(AREA, 32768);
+        guest.reset_rings();
+        guest.start_queues(0, 0);
+        eventually("it is forgotten", || (device.counter("areas_forgotten") == 1).then_some(()));
+        assert!(guest.read(AREA, 32768) == before, "{magic:#x}, {generation:#x}");
+        guest.leave();
+    }
+}
+
+#[test]
+fn the_old_area_is_forgotten_before_the_new_one_is_taken_into_use() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.hand_over();
+    // The same place: the new identity must not be lost.
+    let second = guest.hand_over();
+    assert_eq!(guest.cell(offset::GENERATION), second.generation.get());
+    // Another place.
+    let third = guest.handover_header();
+    assert_eq!(guest.post_handover(third.as_bytes(), &[(AREA + 0x8000, 32768)]), 32768);
+    assert_eq!((guest.cell(offset::GENERATION), guest.cell(0x8000 + offset::GENERATION)), (0, 3));
     guest.leave();
 }
 

@@ -83,7 +83,7 @@ impl<'m> Session<'m, '_> {
     }
 
     fn refuse(&mut self, refusal: &Refusal) {
-        self.pair.refused(refusal);
+        self.pair.refused(&self.view, refusal);
         self.cells = None;
     }
 
@@ -104,7 +104,7 @@ impl<'m> Session<'m, '_> {
                 return 0;
             }
         };
-        self.pair.forget_area("the driver posted another one");
+        self.pair.forget_area(&self.view, "the driver posted another one");
         let (ci, arm) = (Counter(header.rx_ci.get()), Counter(header.arm.get()));
         let irq = RxIrq::at_handover(ci, rx_used.0, arm, cells.progress().irq_seen, self.pair.limits);
         let generation = header.generation.get();
