@@ -87,6 +87,19 @@ impl Held {
     pub fn is_full(&self) -> bool {
         self.request || self.frames.len() >= run::HELD_FRAMES_MAX as usize
     }
+
+    /// Takes the first.
+    pub fn pop(&mut self) -> Option<Frame> {
+        let frame = self.frames.pop_front();
+        self.request &= !self.frames.is_empty();
+        frame
+    }
+
+    /// Keeps one as the first that could not be published.
+    pub fn put_back(&mut self, frame: Frame, request: bool) {
+        self.request |= self.frames.is_empty() && request;
+        self.frames.push_front(frame);
+    }
 }
 
 /// What a guest can cause lines of the log by, as often as it likes.

@@ -249,6 +249,77 @@ fn watched_requests_are_struck_and_nothing_on_the_wire_is_lost_or_reordered() {
     }
 }
 
+/// Starts a watch that strikes as often as this, beside a guest that has this many receive buffers of 256 bytes.
+fn watched(device: &Device, buffers: u64, strike_per_mille: u32) -> Guest {
+    let mut guest = Guest::start_with(device, Options::default(), buffers, 256);
+    guest.hand_over();
+    guest.arm();
+    let run = WatchRun { seed: 3, port: 5000, strike_per_mille };
+    assert_eq!(device.ask(Command::Start(RunRequest::Watch(run))), Answer::Started);
+    guest
+}
+
+/// Ends the watch: the requests it has counted.
+fn requests(device: &Device, guest: Guest) -> u32 {
+    assert!(device.control.send(Command::StopWatch));
+    let Finished::Watch(report) = finish(device) else { panic!("not a watch report") };
+    guest.leave();
+    report.requests
+}
+
+/// A request of 600 bytes: three buffers of 256.
+fn large_request(serial: u32) -> Vec<u8> {
+    let mut frame = request(serial, 5000);
+    // The Ethernet and IP headers tell where the segment ends.
+    let len = 600_u16 - 14;
+    frame[16..18].copy_from_slice(&len.to_be_bytes());
+    frame.resize(600, 0);
+    frame
+}
+
+#[test]
+fn a_request_that_waited_for_buffers_is_counted() {
+    let device = Device::new();
+    let mut guest = watched(&device, 2, 0);
+    device.host.send(&large_request(1));
+    eventually("it has been looked at and waits", || guest.rx.wants_kick().then_some(()));
+    assert_eq!(device.counter("rx_frames"), 0);
+    guest.post(3, 256);
+    assert_eq!(guest.receive().frame, large_request(1));
+    assert_eq!(requests(&device, guest), 1);
+}
+
+#[test]
+fn a_request_that_was_held_for_a_strike_and_then_waited_for_buffers_is_counted() {
+    let device = Device::new();
+    let mut guest = watched(&device, 1, 1000);
+    device.host.send(&request(1, 5000));
+    guest.receive();
+    guest.arm();
+    eventually("the next request is to be struck", || (guest.cell(offset::WANT) != 0).then_some(()));
+    device.host.send(&request(2, 5000));
+    eventually("it is given up", || (guest.cell(offset::WANT) == 0).then_some(()));
+    guest.post(1, 256);
+    assert_eq!(guest.receive().frame, request(2, 5000));
+    assert_eq!(requests(&device, guest), 2);
+}
+
+#[test]
+fn a_request_that_waited_for_buffers_when_the_next_one_was_to_be_struck_is_counted() {
+    let device = Device::new();
+    let mut guest = watched(&device, 3, 1000);
+    device.host.send(&request(1, 5000));
+    device.host.send(&large_request(2));
+    guest.receive();
+    eventually("it has been looked at and waits", || guest.rx.wants_kick().then_some(()));
+    guest.arm();
+    // It is the next one: held, and let go when no guest is at the rendezvous.
+    eventually("it is to be struck", || (guest.cell(offset::WANT) != 0).then_some(()));
+    guest.post(3, 256);
+    assert_eq!(guest.receive().frame, large_request(2));
+    assert_eq!(requests(&device, guest), 2);
+}
+
 #[test]
 fn a_run_without_an_area_is_refused_with_advice() {
     let device = Device::new();

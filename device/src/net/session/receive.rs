@@ -60,6 +60,18 @@ impl Session<'_, '_> {
         }
     }
 
+    /// The next frame for the guest, and whether it waits when there are no buffers: one that was held back does, and one from a
+    /// wire that waits.
+    fn next_for_guest(&mut self) -> Option<(Frame, bool)> {
+        if self.rx.is_some()
+            && let Some(frame) = self.pair.held.pop()
+        {
+            return Some((frame, true));
+        }
+        let waits = self.pair.wire.waits();
+        self.next_frame().then(|| (std::mem::take(&mut self.pair.rx_frame), waits))
+    }
+
     /// Reads frames and keeps them, up to and including the next request.
     fn hold(&mut self) -> Pass {
         let port = self.pair.adversary.request_port();
@@ -85,13 +97,9 @@ impl Session<'_, '_> {
         }
         // The guest had no buffers for a frame; and one is waiting for them.
         let (mut no_buffers, mut starved) = (false, false);
-        if !self.pair.held.frames.is_empty() && self.rx.is_some() {
-            self.release()?;
-            starved = !self.pair.held.frames.is_empty();
-        }
         let port = self.pair.adversary.request_port();
         let mut unpublished = 0;
-        while !starved {
+        loop {
             if self.pair.wire.waits()
                 && let Some(ring) = &mut self.rx
                 && ring.ready()? == 0
@@ -103,22 +111,19 @@ impl Session<'_, '_> {
                 self.again = true;
                 break;
             }
-            if !self.next_frame() {
-                break;
-            }
+            let Some((mut frame, waits)) = self.next_for_guest() else { break };
             self.frames += 1;
-            let mut frame = std::mem::take(&mut self.pair.rx_frame);
             let request = port.is_some_and(|port| is_request(&frame.bytes, port));
             let timestamp = Instant::now();
             let staged = self.stage(&mut frame, timestamp)?;
+            if staged == Staged::NoBuffers && waits {
+                self.pair.held.put_back(frame, request);
+                starved = true;
+                break;
+            }
             self.pair.rx_frame = frame;
             match staged {
                 Staged::Done => unpublished += 1,
-                Staged::NoBuffers if self.pair.wire.waits() => {
-                    let frame = std::mem::take(&mut self.pair.rx_frame);
-                    self.pair.held.frames.push_front(frame);
-                    starved = true;
-                }
                 Staged::NoBuffers => {
                     self.pair.counters.rx_no_buffers += 1;
                     no_buffers = true;
@@ -219,29 +224,29 @@ impl Session<'_, '_> {
         }
     }
 
-    /// Publishes every frame held back; `None` when there were none, or buffers ran out.
+    /// Publishes every frame held back; `None` when there were none, or not all of them could be: buffers ran out, or the session's
+    /// descriptors. The rest stays held.
     pub(super) fn release(&mut self) -> Result<Option<Published>, RingError> {
+        let port = self.pair.adversary.request_port();
         let mut latest = None;
-        while let Some(mut frame) = self.pair.held.frames.pop_front() {
-            if self.is_spent() {
-                self.pair.held.frames.push_front(frame);
-                self.flush();
-                self.again = true;
-                return Ok(None);
-            }
+        while !self.is_spent()
+            && let Some(mut frame) = self.pair.held.pop()
+        {
             let timestamp = Instant::now();
             match self.stage(&mut frame, timestamp)? {
                 Staged::Done => latest = Some(timestamp),
                 Staged::Dropped => {}
                 Staged::NoBuffers => {
-                    self.pair.held.frames.push_front(frame);
-                    self.flush();
-                    return Ok(None);
+                    let request = port.is_some_and(|port| is_request(&frame.bytes, port));
+                    self.pair.held.put_back(frame, request);
+                    break;
                 }
             }
         }
-        self.pair.held.request = false;
         self.flush();
+        if !self.pair.held.frames.is_empty() {
+            return Ok(None);
+        }
         Ok(latest.and_then(|timestamp| self.published(timestamp)))
     }
 
