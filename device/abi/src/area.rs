@@ -5,10 +5,11 @@ use core::mem::offset_of;
 
 use crate::{AREA_SIZE, Counter};
 
-/// Receive completion records. A power of two, at least as many as the receive ring has entries.
+/// Receive completion records, and so the most descriptors of the receive ring that a driver with an area has out at a time, however
+/// many entries the ring has. A power of two.
 pub const RX_RECORDS: u16 = 512;
 
-/// Transmit completion records. A power of two, at least as many as the transmit ring has entries.
+/// Transmit completion records; the same for the transmit ring.
 pub const TX_RECORDS: u16 = 512;
 
 /// What the device can do ([`Identity::capabilities`]).

@@ -16,7 +16,7 @@ mod tests;
 pub struct Limits {
     /// `rx-usecs`: microseconds from the first unsignaled packet. 0: no limit of time.
     pub rx_usecs: u32,
-    /// `rx-frames`: unsignaled packets. 0: no limit of packets.
+    /// `rx-frames`: unsignaled packets. 0: no limit of packets; more than [`RX_RECORDS`] is as much as that.
     pub rx_frames: u32,
 }
 
@@ -56,8 +56,8 @@ impl Moderation {
     /// A packet has been published whose completions end before number `end`.
     pub fn published(&mut self, end: Counter, now: Instant) {
         if !self.is_off() {
-            // A ring with an area has no more entries than this, so the driver has consumed the oldest one, though it has never
-            // armed since to say so.
+            // The driver never has more descriptors out than this, however long the ring is. So it has consumed the oldest one,
+            // though it has never armed since to say so. One that has more out is interrupted when it has no more.
             if self.packets.len() == usize::from(RX_RECORDS) {
                 self.packets.pop_front();
             }

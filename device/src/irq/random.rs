@@ -37,7 +37,8 @@ pub(super) struct Random {
     ticker: Ticker,
     generation: u32,
     serial: u32,
-    /// Published and not covered yet, oldest first. Not longer than [`RX_RECORDS`].
+    /// Published and not covered by an arm yet, oldest first. Not longer than [`RX_RECORDS`]: no driver has more out at a time, so
+    /// one that has let so many pass has polled on and on without arming, and is waited for.
     open: VecDeque<Packet>,
     /// The run waits for the queue to be idle before its first packet.
     settling: bool,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! docs/interface.md, "Hand-over".
 
-use tsnic_abi::{AREA_SIZE, MAGIC, VERSION, caps, offset, record_flags};
+use tsnic_abi::{AREA_SIZE, MAGIC, RX_RECORDS, VERSION, caps, offset, record_flags};
 use zerocopy::IntoBytes as _;
 
 use crate::support::{AREA, BUFFERS, Device, Guest, Options, frame};
@@ -74,6 +74,29 @@ fn a_ring_may_be_longer_than_the_record_array() {
     let mut guest = Guest::start(&device, Options { size: 1024, ..Options::default() });
     let header = guest.handover_header();
     assert_eq!(guest.post_handover(header.as_bytes(), &[(AREA, AREA_SIZE)]), AREA_SIZE);
+    guest.leave();
+}
+
+#[test]
+fn records_of_a_longer_ring_are_right_while_no_more_than_they_are_out() {
+    let device = Device::new();
+    let mut guest = Guest::start_with(&device, Options { size: 1024, ..Options::default() }, RX_RECORDS.into(), 2048);
+    guest.hand_over();
+    // All of them at a time, once more often than the ring is long: it wraps in between, and the records at each round's end.
+    for round in 1..=3 {
+        for tag in 0..RX_RECORDS {
+            device.host.send(&frame(tag.into(), 64));
+        }
+        let produced = u32::from(RX_RECORDS) * round;
+        crate::support::eventually("all have come", || (device.status().produced == produced).then_some(()));
+        let numbers: Vec<_> = (0..RX_RECORDS).map(|_| guest.receive().number).collect();
+        for number in numbers {
+            let record = guest.rx_record(number);
+            assert_eq!((record.number, record.flags), (number.0, record_flags::TIMESTAMP));
+        }
+        assert_eq!(guest.ci.0, produced);
+        guest.post(RX_RECORDS.into(), 2048);
+    }
     guest.leave();
 }
 

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tsnic::irq::moderation::Limits;
-use tsnic_abi::{Counter, offset};
+use tsnic_abi::{Counter, RX_RECORDS, offset};
 
 use crate::support::{A_WHILE, Device, Guest, Options, eventually, frame};
 
@@ -162,6 +162,27 @@ fn a_full_ring_does_not_wait_for_more_packets_than_it_holds() {
     device.host.send(&frame(63, 64));
     expect_interrupt(&guest);
     guest.leave();
+}
+
+#[test]
+fn on_a_longer_ring_more_packets_than_there_are_records_are_not_waited_for() {
+    // As many buffers as a driver with an area has out; or as many as the ring has entries, which is against the rules.
+    for buffers in [u64::from(RX_RECORDS), 1024] {
+        let device = Device::with_limits(Limits { rx_usecs: 0, rx_frames: 600 });
+        let mut guest = Guest::start_with(&device, Options { size: 1024, ..Options::default() }, buffers, 2048);
+        guest.hand_over();
+        guest.rx.interrupts();
+        guest.arm();
+        for tag in 1..RX_RECORDS {
+            device.host.send(&frame(tag.into(), 64));
+        }
+        eventually("all have come", || (device.status().produced == u32::from(RX_RECORDS) - 1).then_some(()));
+        expect_none(&guest);
+        device.host.send(&frame(0, 64));
+        expect_interrupt(&guest);
+        assert_eq!(device.status().signaled, u32::from(RX_RECORDS));
+        guest.leave();
+    }
 }
 
 #[test]
