@@ -4,9 +4,10 @@
 //! Rule 5 says that nothing in the device will ever fire for a packet. The ledger keeps apart what looks like it (the
 //! interrupt is still under way, or has found the NAPI free) from what is, and what another poll found after all.
 //!
-//! What it cannot see: a handler that found the NAPI owned by a *later* owner than the one that armed, whose poll has
-//! not begun yet. Such a packet looks lost until that poll arms. Hence the verdict is passed only when the next packet is
-//! due; a run lets some time go by before that.
+//! An owner that the handler found is gone when it has armed, so a loss needs an arm that was processed after the handler's
+//! cells were seen. What it cannot see: a handler that came between the arm's being written and processed, and found a *later*
+//! owner, whose poll has not begun. Such a packet looks lost until that poll arms. Hence the verdict is passed only when the next
+//! packet is due; a run lets some time go by before that.
 
 use tsnic_abi::{Counter, phase};
 
@@ -23,7 +24,7 @@ pub enum Standing {
     Clear,
     /// The interrupt has not reached its handler.
     InFlight,
-    /// The handler took the NAPI; its poll will come.
+    /// The handler took the NAPI, or found it taken by an owner that has not armed since: a poll will come.
     Scheduled,
     /// The handler found the NAPI owned, and a poll is running: it may be the one that finds the packet.
     Polling,
@@ -56,6 +57,9 @@ pub struct Ledger {
 struct Candidate {
     /// Completions before this number are at stake.
     end: Counter,
+    /// The interrupt had not reached its handler when the latest arm was processed. So an owner that the handler found has not armed
+    /// since.
+    arm_before_handler: bool,
     /// It has been seen in [`Standing::Lost`].
     seen_lost: bool,
 }
@@ -75,8 +79,11 @@ impl Ledger {
             }
             _ => None,
         };
-        if self.candidate.is_none() && irq.loss_candidate() {
-            self.candidate = Some(Candidate { end: irq.produced(), seen_lost: false });
+        let arm_before_handler = progress.irq_seen != irq.fired();
+        if let Some(candidate) = &mut self.candidate {
+            candidate.arm_before_handler = arm_before_handler;
+        } else if irq.loss_candidate() {
+            self.candidate = Some(Candidate { end: irq.produced(), arm_before_handler, seen_lost: false });
             self.candidates += 1;
         }
         self.look(irq, progress);
@@ -95,11 +102,10 @@ impl Ledger {
     /// What the open candidate is.
     #[must_use]
     pub fn standing(&self, irq: &Interrupts, progress: &Progress) -> Standing {
-        if self.candidate.is_none() {
-            Standing::Clear
-        } else if progress.irq_seen != irq.fired() {
+        let Some(candidate) = &self.candidate else { return Standing::Clear };
+        if progress.irq_seen != irq.fired() {
             Standing::InFlight
-        } else if progress.irq_owned != irq.fired() {
+        } else if progress.irq_owned != irq.fired() || candidate.arm_before_handler {
             Standing::Scheduled
         } else if progress.phase == phase::IDLE {
             Standing::Lost

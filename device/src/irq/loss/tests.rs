@@ -87,12 +87,37 @@ fn not_rescued_when_it_was_never_lost() {
 }
 
 #[test]
-fn in_flight_turns_into_lost_when_the_handler_comes_and_finds_the_napi_owned() {
+fn a_later_owner_whose_poll_has_not_begun_is_not_called_lost() {
+    // "no arm has been processed since `irq_seen == fired` was seen: the owner that the handler found is a later one"
+    let owned = progress(1, 1, phase::IDLE);
+    let (mut irq, mut ledger) = candidate(&progress(0, 0, phase::IDLE));
+    assert_eq!(ledger.look(&irq, &owned), Standing::Scheduled);
+    assert_eq!(ledger.clone().judge(&irq, &owned), Some(Verdict::NotLost), "the next packet is due before that poll");
+    assert_eq!(ledger.look(&irq, &progress(1, 1, phase::POLL)), Standing::Scheduled);
+    assert!(irq.arm(Counter(3), Counter(0)));
+    assert_eq!(ledger.armed(&irq, &owned), Some(Verdict::NotLost));
+    assert_eq!((ledger.lost(), ledger.rescued()), (0, 0));
+}
+
+#[test]
+fn in_flight_turns_into_lost_when_the_owner_that_the_handler_found_arms_without_it() {
     let (mut irq, mut ledger) = candidate(&progress(0, 0, phase::IDLE));
     let owned = progress(1, 1, phase::IDLE);
-    assert_eq!(ledger.look(&irq, &owned), Standing::Lost);
-    assert!(irq.arm(Counter(3), Counter(0)));
+    assert_eq!(ledger.look(&irq, &owned), Standing::Scheduled);
+    assert!(irq.arm(Counter(3), Counter(u32::MAX)));
+    assert_eq!(ledger.armed(&irq, &owned), None);
+    assert_eq!(ledger.standing(&irq, &owned), Standing::Lost);
+    assert_eq!(ledger.clone().judge(&irq, &owned), Some(Verdict::Lost));
+    assert!(irq.arm(Counter(4), Counter(0)));
     assert_eq!(ledger.armed(&irq, &owned), Some(Verdict::Rescued));
+}
+
+#[test]
+fn a_second_arm_in_flight_does_not_make_it_lost() {
+    let (mut irq, mut ledger) = candidate(&progress(0, 0, phase::IDLE));
+    assert!(irq.arm(Counter(3), Counter(u32::MAX)));
+    assert_eq!(ledger.armed(&irq, &progress(0, 0, phase::IDLE)), None);
+    assert_eq!(ledger.look(&irq, &progress(1, 1, phase::IDLE)), Standing::Scheduled);
 }
 
 #[test]
