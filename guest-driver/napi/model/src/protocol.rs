@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The protocols under check: those of `napi-state`, by one trait.
+
+use napi_state::{Bits, Napi, Word, fixed, modern, prefix};
+
+/// One kernel's protocol. Unless overridden, the functions are those of Linux 4.11, so that a protocol with one clause changed is one
+/// function.
+pub trait Protocol: Send + Sync + 'static {
+    /// What to call it.
+    const NAME: &'static str;
+    /// Where its bits are.
+    const BITS: Bits = Bits::LINUX_4_11;
+
+    /// `napi_schedule_prep()`.
+    fn schedule_prep(word: &impl Word) -> bool {
+        fixed::schedule_prep(word, Self::BITS)
+    }
+
+    /// `napi_schedule()`.
+    fn schedule(napi: &impl Napi) {
+        if Self::schedule_prep(napi.word()) {
+            napi.schedule_poll();
+        }
+    }
+
+    /// `napi_complete_done()`.
+    fn complete_done(napi: &impl Napi, work: u32) -> bool {
+        fixed::complete_done(napi, work)
+    }
+
+    /// `napi_watchdog()`.
+    fn watchdog(napi: &impl Napi) {
+        fixed::watchdog(napi);
+    }
+
+    /// `napi_busy_loop()`; `prefer` is `SO_PREFER_BUSY_POLL`, where the kernel has it.
+    fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
+        let _ = prefer;
+        fixed::busy_poll(napi, done);
+    }
+
+    /// `napi_disable()`.
+    fn disable(napi: &impl Napi) {
+        fixed::disable(napi);
+    }
+
+    /// `napi_enable()`.
+    fn enable(napi: &impl Napi) {
+        fixed::enable(napi);
+    }
+}
+
+/// Linux 4.10.
+#[derive(Debug)]
+pub struct Prefix;
+
+impl Protocol for Prefix {
+    const NAME: &'static str = "pre-fix (4.10)";
+    const BITS: Bits = Bits::LINUX_4_10;
+
+    fn schedule_prep(word: &impl Word) -> bool {
+        prefix::schedule_prep(word, Self::BITS)
+    }
+    fn schedule(napi: &impl Napi) {
+        prefix::schedule(napi);
+    }
+    fn complete_done(napi: &impl Napi, work: u32) -> bool {
+        prefix::complete_done(napi, work)
+    }
+    fn watchdog(napi: &impl Napi) {
+        prefix::watchdog(napi);
+    }
+    fn busy_poll(napi: &impl Napi, _prefer: bool, done: impl FnMut() -> bool) {
+        prefix::busy_poll(napi, done);
+    }
+    fn disable(napi: &impl Napi) {
+        prefix::disable(napi);
+    }
+    fn enable(napi: &impl Napi) {
+        prefix::enable(napi);
+    }
+}
+
+/// Linux 4.11.
+#[derive(Debug)]
+pub struct Fixed;
+
+impl Protocol for Fixed {
+    const NAME: &'static str = "fixed (4.11)";
+
+    fn schedule(napi: &impl Napi) {
+        fixed::schedule(napi);
+    }
+}
+
+/// Linux 6.1 and 6.12.
+#[derive(Debug)]
+pub struct Modern;
+
+impl Protocol for Modern {
+    const NAME: &'static str = "modern (6.1)";
+    const BITS: Bits = Bits::LINUX_6_1;
+
+    fn schedule_prep(word: &impl Word) -> bool {
+        modern::schedule_prep(word, Self::BITS)
+    }
+    fn schedule(napi: &impl Napi) {
+        modern::schedule(napi);
+    }
+    fn complete_done(napi: &impl Napi, work: u32) -> bool {
+        modern::complete_done(napi, work)
+    }
+    fn watchdog(napi: &impl Napi) {
+        modern::watchdog(napi);
+    }
+    fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
+        modern::busy_poll(napi, prefer, done);
+    }
+    fn disable(napi: &impl Napi) {
+        modern::disable(napi);
+    }
+    fn enable(napi: &impl Napi) {
+        modern::enable(napi, false);
+    }
+}
+
+/// Linux 7.3: as 6.1 but for the end of a busy loop.
+#[derive(Debug)]
+pub struct Modern73;
+
+impl Protocol for Modern73 {
+    const NAME: &'static str = "modern (7.3)";
+    const BITS: Bits = Bits::LINUX_6_1;
+
+    fn schedule_prep(word: &impl Word) -> bool {
+        Modern::schedule_prep(word)
+    }
+    fn schedule(napi: &impl Napi) {
+        Modern::schedule(napi);
+    }
+    fn complete_done(napi: &impl Napi, work: u32) -> bool {
+        Modern::complete_done(napi, work)
+    }
+    fn watchdog(napi: &impl Napi) {
+        Modern::watchdog(napi);
+    }
+    fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
+        modern::busy_poll_7_3(napi, prefer, done);
+    }
+    fn disable(napi: &impl Napi) {
+        Modern::disable(napi);
+    }
+    fn enable(napi: &impl Napi) {
+        Modern::enable(napi);
+    }
+}

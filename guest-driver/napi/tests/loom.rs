@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Every interleaving of the protocol with the device and its interrupt, for every kind of owner.
+//!
+//! Each test is one small model, explored to the end: [`Outcome::assert_complete`] fails when it was not. What the models leave out is
+//! in `docs/napi-ablation.md`.
+
+use napi_model::exhaust::{Outcome, exhaust};
+use napi_model::journal::{Event, Who};
+use napi_model::protocol::{Fixed, Modern, Modern73, Prefix, Protocol};
+use napi_model::scenario::{Owner, Scenario, Settings};
+use napi_model::verdict::Breach;
+
+/// The protocol loses a packet in the way that the changelog of the fix describes, and breaks nothing else.
+fn loses_as_in_the_changelog<P: Protocol>(scenario: &Scenario) {
+    let outcome = exhaust::<P>(scenario);
+    outcome.assert_complete();
+    assert_eq!(outcome.tally.breaches, [Breach::Lost], "{}", outcome.report());
+    assert!(outcome.tally.broken < outcome.tally.executions, "not every interleaving loses: {}", outcome.report());
+    let worst = outcome.tally.worst.as_ref().expect("there was a breach");
+    let sched = P::BITS.sched_mask();
+    let owner = |wanted: fn(Event) -> bool| move |who, event| who == Who::Owner(0) && wanted(event);
+    let word = move |who: Who, change: fn(bool, bool) -> bool| {
+        move |by, event| match event {
+            Event::Word { before, after, .. } => by == who && change(before & sched != 0, after & sched != 0),
+            _ => false,
+        }
+    };
+    let steps: [&dyn Fn(Who, Event) -> bool; 8] = [
+        &word(Who::Owner(0), |before, after| !before && after),
+        &owner(|event| event == Event::Consumed { packets: 2, ci: 2 }),
+        &owner(|event| event == Event::Empty),
+        &|_, event| event == Event::Published(3),
+        &|_, event| matches!(event, Event::Raised { signaled: 3, .. }),
+        &|who, event| who == Who::Interrupt(0) && event == Event::Handled { taken: false },
+        &word(Who::Owner(0), |before, after| before && !after),
+        &owner(|event| event == Event::Armed { ci: Some(2) }),
+    ];
+    if let Err(step) = worst.in_order(&steps) {
+        panic!("step {step} of the changelog's interleaving is not in it: {}", outcome.report());
+    }
+    let looks_after = worst.events.iter().skip_while(|(_, event)| *event != Event::Published(3));
+    assert_eq!(looks_after.filter(|(_, event)| *event == Event::Empty).count(), 0, "{}", outcome.report());
+    println!("{}", outcome.report());
+}
+
+/// Nothing goes wrong in any execution, and there are enough of them for a model with that many threads.
+fn is_sound<P: Protocol>(scenario: &Scenario) -> Outcome {
+    let outcome = exhaust::<P>(scenario);
+    println!("{}", outcome.report());
+    outcome.assert_sound();
+    outcome
+}
+
+mod pre_fix {
+    use super::*;
+
+    #[test]
+    fn an_interrupt_after_a_busy_pollers_last_look_is_lost() {
+        loses_as_in_the_changelog::<Prefix>(&Scenario::BUSY_POLL);
+    }
+
+    #[test]
+    fn an_interrupt_after_the_watchdogs_last_look_is_lost() {
+        loses_as_in_the_changelog::<Prefix>(&Scenario::WATCHDOG);
+    }
+
+    #[test]
+    fn an_interrupt_after_the_drivers_own_last_look_is_lost() {
+        loses_as_in_the_changelog::<Prefix>(&Scenario::DRIVER);
+    }
+
+    /// Why the race was rare: the device does not interrupt again before it is armed, and it is armed after `SCHED` is clear.
+    #[test]
+    fn a_poll_that_the_interrupt_started_is_immune() {
+        is_sound::<Prefix>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
+    }
+}
+
+mod fixed {
+    use super::*;
+
+    #[test]
+    fn an_interrupt_during_a_busy_poll_is_not_lost() {
+        is_sound::<Fixed>(&Scenario::BUSY_POLL);
+        is_sound::<Modern>(&Scenario::BUSY_POLL);
+        is_sound::<Modern73>(&Scenario::BUSY_POLL);
+    }
+
+    #[test]
+    fn an_interrupt_during_the_watchdogs_poll_is_not_lost() {
+        is_sound::<Fixed>(&Scenario::WATCHDOG);
+        is_sound::<Modern>(&Scenario::WATCHDOG);
+    }
+
+    #[test]
+    fn an_interrupt_during_the_drivers_own_poll_is_not_lost() {
+        is_sound::<Fixed>(&Scenario::DRIVER);
+        is_sound::<Modern>(&Scenario::DRIVER);
+    }
+
+    #[test]
+    fn interrupts_alone_lose_nothing() {
+        is_sound::<Fixed>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
+        is_sound::<Modern>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
+    }
+
+    #[test]
+    fn owners_take_turns() {
+        for owners in [
+            &[Owner::BusyPoll { turns: 1 }, Owner::Driver],
+            &[Owner::BusyPoll { turns: 1 }, Owner::Watchdog],
+            &[Owner::BusyPoll { turns: 1 }, Owner::BusyPoll { turns: 1 }],
+        ] {
+            let scenario = Scenario { owners, waiting: 1, packets: 0, settings: Settings::GRO, ..Scenario::INTERRUPT };
+            is_sound::<Fixed>(&scenario);
+            is_sound::<Modern>(&scenario);
+        }
+    }
+}
+
+/// A budget is one packet here.
+mod budget {
+    use super::*;
+
+    #[test]
+    fn a_poll_that_used_it_up_is_followed_by_another() {
+        is_sound::<Fixed>(&Scenario { weight: 8, ..Scenario::DRIVER });
+        is_sound::<Modern>(&Scenario { weight: 8, ..Scenario::DRIVER });
+    }
+
+    #[test]
+    fn a_last_busy_poll_that_used_it_up_is_followed_by_another() {
+        is_sound::<Fixed>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
+        is_sound::<Modern>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
+        is_sound::<Modern73>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
+    }
+
+    /// Nothing of this changed: what pre-fix loses it loses to the interrupt alone.
+    #[test]
+    fn without_an_interrupt_pre_fix_follows_up_too() {
+        is_sound::<Prefix>(&Scenario { weight: 8, packets: 0, ..Scenario::BUSY_POLL });
+    }
+}
+
+mod disable {
+    use super::*;
+
+    const DOWN: Owner = Owner::Disable { reopen: false };
+
+    #[test]
+    fn returns_beside_an_interrupt() {
+        let scenario = Scenario { owners: &[DOWN], ..Scenario::INTERRUPT };
+        is_sound::<Prefix>(&scenario);
+        is_sound::<Fixed>(&scenario);
+        is_sound::<Modern>(&scenario);
+    }
+
+    /// A poll that uses up its budget while a disable is pending completes all the same.
+    #[test]
+    fn returns_beside_a_poll_that_never_empties_the_ring() {
+        let scenario =
+            Scenario { owners: &[DOWN, Owner::Driver], waiting: 2, packets: 0, weight: 8, ..Scenario::INTERRUPT };
+        is_sound::<Prefix>(&scenario);
+        is_sound::<Fixed>(&scenario);
+        is_sound::<Modern>(&scenario);
+    }
+
+    #[test]
+    fn returns_beside_a_busy_poller() {
+        let owners = &[DOWN, Owner::BusyPoll { turns: 1 }];
+        let scenario = Scenario { owners, waiting: 0, packets: 0, ..Scenario::INTERRUPT };
+        is_sound::<Prefix>(&scenario);
+        is_sound::<Fixed>(&scenario);
+        is_sound::<Modern>(&scenario);
+    }
+
+    #[test]
+    fn and_enable_lose_nothing_when_the_driver_schedules_after_it() {
+        is_sound::<Modern>(&Scenario::REOPEN);
+    }
+
+    /// 4.10 and 4.11 clear `SCHED` and `NPSVC` one after the other. An interrupt in between takes the context, and its poll cannot
+    /// complete, since `NPSVC` is set: `SCHED` stays with nobody. Modern kernels clear both in one transaction.
+    #[test]
+    fn and_an_enable_in_two_steps_leave_sched_without_an_owner() {
+        fn orphans<P: Protocol>() {
+            let outcome = exhaust::<P>(&Scenario::REOPEN);
+            println!("{}", outcome.report());
+            outcome.assert_complete();
+            assert!(outcome.tally.breaches.contains(&Breach::OwnedByNobody), "{}", outcome.report());
+        }
+        orphans::<Prefix>();
+        orphans::<Fixed>();
+    }
+}
+
+/// A search that ends early is no proof.
+#[test]
+#[should_panic(expected = "not every execution was seen")]
+fn an_exploration_cut_short_is_a_failure() {
+    exhaust::<Fixed>(&Scenario { owners: &[Owner::Driver; 6], ..Scenario::INTERRUPT }).assert_sound();
+}
