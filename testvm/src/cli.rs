@@ -29,6 +29,8 @@ pub enum Command {
     Repro(ReproArgs),
     /// Check what the driver and the device have to live through in a guest
     Check(CheckArgs),
+    /// Compare the model of NAPI's protocol with the guest's kernel, step by step
+    Napi(NapiArgs),
     /// Only boot the guest, to see that everything it needs works
     Boot(BootArgs),
     /// Only fetch the kernel and build everything, so that a later run can be offline
@@ -64,6 +66,26 @@ pub struct CheckArgs {
     /// Say which checks there are, and run none
     #[arg(long)]
     pub list: bool,
+    /// The guest's surroundings.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Arguments of `testvm napi`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The kernel's own functions (napi_schedule_prep, napi_complete_done, napi_busy_loop, ...) and those of the crate napi-state go \
+through the same random steps, and the state word, the return value and all else that can be seen are compared after each.
+
+Pass: no step differs, every row of the protocol's transition tables was met, and the kernel's log has no complaint. A row that \
+was never met is no verdict (69): give more steps. Made for Linux 6.1 to 6.12; another kernel is no verdict, either.")]
+pub struct NapiArgs {
+    /// Random steps
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// Seed of the steps; a mismatch names the one that repeats it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
     /// The guest's surroundings.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -240,6 +262,7 @@ mod tests {
             &["repro", "--rounds", "0"],
             &["repo"],
             &["boot", "--vcpus", "0"],
+            &["napi", "--steps", "0"],
             &["check", "--only", "nothing"],
         ] {
             assert_eq!(parse(bad).expect_err("nonsense").exit_code(), 2, "{bad:?}");

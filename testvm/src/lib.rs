@@ -14,6 +14,7 @@ pub mod initramfs;
 pub mod interrupt;
 pub mod isolate;
 pub mod lab;
+pub mod napi;
 pub mod process;
 pub mod progress;
 pub mod provision;

@@ -10,7 +10,7 @@ use testvm::config::{Config, Machine};
 use testvm::lab::Built;
 use testvm::progress::Progress;
 use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
-use testvm::{boot, check, interrupt, scenario};
+use testvm::{boot, check, interrupt, napi, scenario};
 
 const EXIT_USAGE: u8 = 2;
 
@@ -42,6 +42,11 @@ fn configure(cli: Cli) -> Result<Engine, testvm::cli::UsageError> {
         Command::Check(args) => {
             let machine = Machine::try_from(args.machine)?;
             Box::new(move || check::run(&machine, &args.only))
+        }
+        Command::Napi(args) => {
+            let (steps, seed) = (args.steps, args.seed);
+            let machine = Machine::try_from(args.machine)?;
+            Box::new(move || napi::run(&machine, steps, seed))
         }
         Command::Boot(args) => {
             let (vcpus, hold) = (args.vcpus, args.hold);

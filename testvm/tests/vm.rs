@@ -147,6 +147,7 @@ fn run(name: &str) -> ExitCode {
         driver: String::new(),
         livepatch: String::new(),
         rendezvous: String::new(),
+        napicheck: String::new(),
     };
     let parts = Parts {
         qemu: &qemu,

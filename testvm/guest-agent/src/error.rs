@@ -62,6 +62,28 @@ pub enum Error {
         /// What the driver made of it.
         granted: i32,
     },
+    /// The module that drives the kernel's NAPI functions does not permit what the model permits.
+    #[error("The kernel's side refuses step {number}, {step}")]
+    Refusal {
+        /// The step.
+        step: String,
+        /// Its number, from 0.
+        number: u32,
+    },
+    /// That module accepts what it must refuse.
+    #[error("The kernel's side accepts {what} ({taken} bytes)")]
+    Accepted {
+        /// What it must refuse.
+        what: String,
+        /// Bytes that it took.
+        taken: usize,
+    },
+    /// The NAPI context to compare with is not idle.
+    #[error("The state word of an idle NAPI context is {word:#x}")]
+    NotIdle {
+        /// The word.
+        word: usize,
+    },
     /// A request that makes no sense now.
     #[error("{0}")]
     State(&'static str),

@@ -20,6 +20,7 @@ pub mod hwtstamp;
 pub mod kmsg;
 pub mod link;
 pub mod modules;
+pub mod napi;
 pub mod packet;
 pub mod protocol;
 pub mod receiver;

@@ -103,6 +103,13 @@ pub enum Request {
         /// The frame from its destination address on.
         frame: Vec<u8>,
     },
+    /// Compare the kernel's NAPI functions with the model; answered by [`Reply::NapiCheck`]. `tsnic_napicheck` is loaded.
+    NapiCheck {
+        /// Seed of the random steps.
+        seed: u64,
+        /// How many.
+        steps: u32,
+    },
     /// Restart the machine without a word to its drivers' devices. The next thing said is [`Reply::Ready`].
     Reboot,
     /// Power the machine off. No answer.
@@ -134,11 +141,37 @@ pub enum Reply {
         /// The count.
         count: u64,
     },
+    /// How the kernel and the model compare.
+    NapiCheck(NapiReport),
     /// It did not work.
     Error {
         /// What, and why.
         message: String,
     },
+}
+
+/// A comparison of the kernel's NAPI functions with the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NapiReport {
+    /// Steps after which both agreed.
+    pub steps: u32,
+    /// Every row of the protocol's transition tables, with the steps that met it.
+    pub rows: Vec<NapiRow>,
+    /// Malformed or dangerous steps that the kernel's side has refused, all of them.
+    pub refused: u32,
+    /// The first step after which they differed, with those before it, in several lines.
+    pub mismatch: Option<String>,
+}
+
+/// A row of a transition table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NapiRow {
+    /// The kernel's function.
+    pub function: String,
+    /// What the row says.
+    pub row: String,
+    /// Steps that met it.
+    pub count: u64,
 }
 
 #[cfg(test)]

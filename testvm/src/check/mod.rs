@@ -10,7 +10,7 @@ mod bench;
 mod driver;
 mod failure;
 mod listener;
-mod log;
+pub(crate) mod log;
 mod machine;
 mod traffic;
 

@@ -47,6 +47,8 @@ pub struct Initramfs {
     pub livepatch: String,
     /// The module that holds a poll at the rendezvous.
     pub rendezvous: String,
+    /// The module that drives the kernel's NAPI functions step by step.
+    pub napicheck: String,
 }
 
 const MODULE_DIR: &str = "modules";
@@ -88,6 +90,7 @@ impl Initramfs {
             driver: put("tsnic", &read(&driver.driver)?)?,
             livepatch: put("tsnic_livepatch", &read(&driver.livepatch)?)?,
             rendezvous: put("tsnic_rendezvous", &read(&driver.rendezvous)?)?,
+            napicheck: put("tsnic_napicheck", &read(&driver.napicheck)?)?,
         };
         archive.finish().map_err(written)?;
         Ok(initramfs)

@@ -79,8 +79,7 @@ impl<'a> Guest<'a> {
         let wanted = mode == Mode::Livepatch;
         if wanted != self.livepatched {
             if wanted {
-                self.vm.command(&insert(&self.livepatch))?;
-                self.livepatch_settled("1")?;
+                load_livepatch(self.vm, &self.livepatch)?;
             } else {
                 self.write("/sys/kernel/livepatch/tsnic_livepatch/enabled", "0")?;
                 self.livepatch_gone()?;
@@ -231,22 +230,10 @@ impl<'a> Guest<'a> {
         Ok(self.vm.command(&Request::WriteFile { path: path.into(), value: value.into() })?)
     }
 
-    /// The transition of a livepatch is over when every task has left the old code.
-    fn livepatch_settled(&mut self, enabled: &'static str) -> Result<(), Error> {
-        let deadline = Instant::now() + SETTLE_LIMIT;
-        while self.livepatch_file("enabled")? != enabled || self.livepatch_file("transition")? != "0" {
-            if Instant::now() >= deadline {
-                return Err(Error::Livepatch);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
     /// A disabled livepatch is over when the kernel has taken its directory away.
     fn livepatch_gone(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + SETTLE_LIMIT;
-        while self.livepatch_file("transition").is_ok() {
+        while livepatch_file(self.vm, "transition").is_ok() {
             if Instant::now() >= deadline {
                 return Err(Error::Livepatch);
             }
@@ -254,10 +241,24 @@ impl<'a> Guest<'a> {
         }
         Ok(())
     }
+}
 
-    fn livepatch_file(&mut self, file: &str) -> Result<String, Error> {
-        Ok(self.vm.text(&Request::ReadFile { path: format!("/sys/kernel/livepatch/tsnic_livepatch/{file}") })?)
+/// Gives the kernel the `napi_schedule_prep()` of Linux 4.10, by the module in file `path`. The transition is over when every
+/// task has left the old code.
+pub(crate) fn load_livepatch(vm: &mut Vm, path: &str) -> Result<(), Error> {
+    vm.command(&insert(path))?;
+    let deadline = Instant::now() + SETTLE_LIMIT;
+    while livepatch_file(vm, "enabled")? != "1" || livepatch_file(vm, "transition")? != "0" {
+        if Instant::now() >= deadline {
+            return Err(Error::Livepatch);
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
+    Ok(())
+}
+
+fn livepatch_file(vm: &mut Vm, file: &str) -> Result<String, Error> {
+    Ok(vm.text(&Request::ReadFile { path: format!("/sys/kernel/livepatch/tsnic_livepatch/{file}") })?)
 }
 
 const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x77];
