@@ -194,6 +194,28 @@ mod disable {
     }
 }
 
+/// Interrupts are deferred, the watchdog polls meanwhile, and the busy poller prefers it so.
+mod deferred {
+    use napi_model::table::PREFERRED;
+
+    use super::*;
+
+    #[test]
+    fn the_watchdog_takes_over_from_a_busy_poller() {
+        is_sound::<Modern>(&Scenario { weight: 1, ..PREFERRED });
+        is_sound::<Modern73>(&Scenario { weight: 1, ..PREFERRED });
+    }
+
+    #[test]
+    fn a_watchdog_that_came_during_the_last_poll_leaves_packets_behind_until_7_3() {
+        let outcome = exhaust::<Modern>(&PREFERRED);
+        println!("{}", outcome.report());
+        outcome.assert_complete();
+        assert_eq!(outcome.tally.breaches, [Breach::NotRescheduled], "{}", outcome.report());
+        is_sound::<Modern73>(&PREFERRED);
+    }
+}
+
 /// A search that ends early is no proof.
 #[test]
 #[should_panic(expected = "not every execution was seen")]

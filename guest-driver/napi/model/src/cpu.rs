@@ -17,6 +17,9 @@ use crate::world::World;
 /// Budget of a poll in softirq, in packets times [`crate::scenario::Scenario::weight`].
 const SOFTIRQ_BUDGET: u32 = napi_state::BUSY_POLL_BUDGET;
 
+/// The loop itself only sets bits: the first that is cleared is the stop's.
+const BUSY_LOOP: &str = "busy polling";
+
 /// `napi_disable()` was waiting for something that cannot happen any more.
 struct Stuck;
 
@@ -48,7 +51,7 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
                     left -= 1;
                     left == 0
                 };
-                self.call("busy polling", || P::busy_poll(self, self.world.scenario.settings.prefer_busy_poll, done));
+                self.call(BUSY_LOOP, || P::busy_poll(self, self.world.scenario.settings.prefer_busy_poll, done));
             }
             Owner::Watchdog => self.call("napi_watchdog()", || P::watchdog(self)),
             Owner::Driver => self.call("napi_schedule()", || P::schedule(self)),
@@ -209,6 +212,12 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
         before
     }
 
+    fn clear_in_loop(&self) {
+        if self.function.get() == BUSY_LOOP {
+            self.function.set("busy_poll_stop()");
+        }
+    }
+
     fn and_not(&self, mask: usize, order: Ordering) -> usize {
         let before = self.world.state.and(!mask, order);
         self.note_word(before, before & !mask);
@@ -286,6 +295,7 @@ impl<R: Runtime, P: Protocol> Word for Cpu<R, P> {
     }
 
     fn clear(&self, mask: usize) {
+        self.clear_in_loop();
         self.and_not(mask, self.unordered());
     }
 

@@ -70,7 +70,8 @@ fn unbounded() -> Builder {
     builder
 }
 
-fn message(cause: &(dyn Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn message(cause: &(dyn Any + Send)) -> String {
     let text = cause.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }

@@ -9,13 +9,17 @@
 //! What a world leaves out: interrupts are not moderated (but each may be late), there is one kind of poll for threads and softirqs,
 //! netpoll and `AF_XDP` are not there.
 
+pub mod ablation;
+pub mod cli;
 pub mod cpu;
 pub mod device;
 pub mod exhaust;
 pub mod journal;
 pub mod protocol;
+pub mod random;
 pub mod runtime;
 pub mod scenario;
+pub mod table;
 pub mod timeline;
 pub mod verdict;
 pub mod world;

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The command line.
+//! `napi-model`: writes the ablation table, and explores at random.
 
-fn main() {}
+use clap::Parser as _;
+use napi_model::cli;
+
+fn main() -> anyhow::Result<()> {
+    cli::run(&cli::Args::parse())
+}

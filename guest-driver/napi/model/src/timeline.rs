@@ -7,7 +7,7 @@ use napi_state::Bits;
 
 use crate::journal::{Event, Who};
 use crate::scenario::Owner;
-use crate::verdict::{Breach, Execution, column};
+use crate::verdict::{Breach, Execution};
 
 /// Characters of the left column.
 const LEFT: usize = 46;
@@ -16,7 +16,7 @@ const LEFT: usize = 46;
 #[must_use]
 pub fn render(execution: &Execution, owners: &[Owner], layout: Bits) -> String {
     let mut text = String::new();
-    let heading = owners.first().map_or("no owner but the interrupt", |owner| Owner::name(*owner));
+    let heading = owners.first().map_or("an interrupt", |owner| Owner::name(*owner));
     line(&mut text, 0, &format!("thread 1: {heading}"));
     text.truncate(text.trim_end().len());
     let width = text.lines().last().map_or(0, str::len);
@@ -24,11 +24,17 @@ pub fn render(execution: &Execution, owners: &[Owner], layout: Bits) -> String {
     let mut last = None;
     for (who, event) in &execution.events {
         let words = words(*event, layout);
-        if last.is_some_and(|last| last != *who) && last.map(column) != Some(column(*who)) {
+        if last.is_some_and(|last| last != *who)
+            && last.map(|last| execution.column(last)) != Some(execution.column(*who))
+        {
             text.push('\n');
         }
         last = Some(*who);
-        line(&mut text, column(*who), &format!("{}{words}", speaker(*who)));
+        line(
+            &mut text,
+            execution.column(*who),
+            &format!("{}{words}", if execution.column(*who) == 0 { String::new() } else { speaker(*who) }),
+        );
     }
     if let Some(breach) = execution.breach {
         let _ = writeln!(text, "\n=> {}", ending(breach));

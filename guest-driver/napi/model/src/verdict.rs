@@ -64,6 +64,13 @@ impl Execution {
         missing.map_or(Ok(()), Err)
     }
 
+    /// Column of the timeline: thread 1 is the first owner, or where there is none the first interrupt.
+    #[must_use]
+    pub fn column(&self, who: Who) -> usize {
+        let owned = self.events.iter().any(|(who, _)| matches!(who, Who::Owner(_)));
+        usize::from(who != if owned { Who::Owner(0) } else { Who::Interrupt(0) })
+    }
+
     fn count(&self, wanted: impl Fn(&Event) -> bool) -> u64 {
         self.events.iter().filter(|(_, event)| wanted(event)).count() as u64
     }
@@ -84,17 +91,8 @@ impl Execution {
 
     /// How hard it is to read: changes of thread first, then events.
     fn length(&self) -> (usize, usize) {
-        let changes = self.events.windows(2).filter(|pair| column(pair[0].0) != column(pair[1].0)).count();
+        let changes = self.events.windows(2).filter(|pair| self.column(pair[0].0) != self.column(pair[1].0)).count();
         (changes, self.events.len())
-    }
-}
-
-/// Column of the timeline: the first owner is thread 1.
-#[must_use]
-pub const fn column(who: Who) -> usize {
-    match who {
-        Who::Owner(0) => 0,
-        _ => 1,
     }
 }
 

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The fix with one clause taken away or done otherwise. Each is what it is called, and the rest is Linux 4.11.
+
+use napi_state::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, fixed, prefix};
+
+use crate::protocol::Protocol;
+
+/// `napi_schedule_prep()` does not set `MISSED`.
+#[derive(Debug)]
+pub struct PrepSetsNoMissed;
+
+impl Protocol for PrepSetsNoMissed {
+    const NAME: &'static str = "4.11, napi_schedule_prep() of 4.10";
+
+    fn schedule_prep(word: &impl Word) -> bool {
+        prefix::schedule_prep(word, Self::BITS)
+    }
+}
+
+/// `napi_complete_done()` clears `MISSED` and does not poll again for it.
+#[derive(Debug)]
+pub struct CompleteIgnoresMissed;
+
+impl Protocol for CompleteIgnoresMissed {
+    const NAME: &'static str = "4.11, MISSED not honoured";
+
+    fn complete_done(napi: &impl Napi, work_done: u32) -> bool {
+        let (word, bits) = (napi.word(), napi.bits());
+        let done = prefix::complete_done(napi, work_done);
+        if done {
+            word.clear(bits.missed_mask());
+        }
+        done
+    }
+}
+
+/// `napi_complete_done()` looks at `MISSED` and clears `SCHED` in two operations.
+#[derive(Debug)]
+pub struct CompleteInTwoSteps;
+
+impl Protocol for CompleteInTwoSteps {
+    const NAME: &'static str = "4.11, napi_complete_done() in two steps";
+
+    fn complete_done(napi: &impl Napi, work_done: u32) -> bool {
+        let (word, bits) = (napi.word(), napi.bits());
+        if word.read() & (bits.npsvc_mask() | bits.in_busy_poll_mask()) != 0 {
+            return false;
+        }
+        if word.test_and_clear(bits.missed_mask()) {
+            napi.schedule_poll();
+            return false;
+        }
+        prefix::complete_done(napi, work_done)
+    }
+}
+
+/// `napi_schedule_prep()` tries to take `SCHED` and sets `MISSED` in two operations.
+#[derive(Debug)]
+pub struct PrepInTwoSteps;
+
+impl Protocol for PrepInTwoSteps {
+    const NAME: &'static str = "4.11, napi_schedule_prep() in two steps";
+
+    fn schedule_prep(word: &impl Word) -> bool {
+        let bits = Self::BITS;
+        if bits.disable_pending(word) {
+            return false;
+        }
+        let taken = !word.test_and_set(bits.sched_mask());
+        if !taken {
+            word.set(bits.missed_mask());
+        }
+        taken
+    }
+}
+
+/// `napi_watchdog()` takes the context as an interrupt does, and so sets `MISSED`.
+#[derive(Debug)]
+pub struct WatchdogSetsMissed;
+
+impl Protocol for WatchdogSetsMissed {
+    const NAME: &'static str = "4.11, napi_watchdog() by napi_schedule()";
+
+    fn watchdog(napi: &impl Napi) {
+        fixed::schedule(napi);
+    }
+}
+
+/// `busy_poll_stop()` does not clear `MISSED`.
+#[derive(Debug)]
+pub struct StopKeepsMissed;
+
+impl Protocol for StopKeepsMissed {
+    const NAME: &'static str = "4.11, busy_poll_stop() keeps MISSED";
+
+    fn busy_poll(napi: &impl Napi, _prefer: bool, mut done: impl FnMut() -> bool) {
+        let (word, bits) = (napi.word(), napi.bits());
+        let mut ours = false;
+        loop {
+            ours = ours || busy::take(word, bits);
+            if ours {
+                napi.poll(BUSY_POLL_BUDGET);
+            }
+            if done() {
+                break;
+            }
+        }
+        if ours {
+            // The stop of 4.10.
+            prefix::busy_poll_stop(napi);
+        }
+    }
+}
+
+/// `napi_schedule_prep()` takes `SCHED` first, and then looks whether a disable is pending.
+#[derive(Debug)]
+pub struct DisableTestedAfterSched;
+
+impl Protocol for DisableTestedAfterSched {
+    const NAME: &'static str = "4.10, DISABLE tested after SCHED";
+    const BITS: Bits = Bits::LINUX_4_10;
+
+    fn schedule_prep(word: &impl Word) -> bool {
+        !word.test_and_set(Self::BITS.sched_mask()) && !Self::BITS.disable_pending(word)
+    }
+    fn complete_done(napi: &impl Napi, work_done: u32) -> bool {
+        prefix::complete_done(napi, work_done)
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line.
+
+use std::fs;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::protocol::{Fixed, Modern, Modern73, Prefix};
+use crate::random::{Explored, explore};
+use crate::scenario::{Owner, Scenario, Settings};
+use crate::table;
+
+/// Models of NAPI's scheduling protocol.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Explore every interleaving of the protocol and of each change to it, and write the table of docs/napi-ablation.md
+    Table {
+        /// File whose generated part is replaced
+        #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/napi-ablation.md"))]
+        file: PathBuf,
+    },
+    /// Run random interleavings of a world of any size
+    Explore(Explore),
+}
+
+/// The protocols of real kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kernel {
+    /// Linux 4.10, pre-fix
+    #[value(name = "4.10")]
+    V4_10,
+    /// Linux 4.11, fixed
+    #[value(name = "4.11")]
+    V4_11,
+    /// Linux 6.1 and 6.12
+    #[value(name = "6.1")]
+    V6_1,
+    /// Linux 7.3
+    #[value(name = "7.3")]
+    V7_3,
+}
+
+/// A random exploration.
+#[derive(Debug, clap::Args)]
+struct Explore {
+    /// Whose protocol
+    #[arg(long, default_value = "4.10")]
+    kernel: Kernel,
+    /// Seed of the first execution; the n-th has seed + n
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Executions
+    #[arg(long, default_value_t = 10_000)]
+    iterations: u64,
+    /// Owners of each context beside the interrupt: busy-poll[:TURNS], watchdog, driver, down, reopen
+    #[arg(long, value_delimiter = ',', default_value = "busy-poll:3,driver,watchdog")]
+    owners: Vec<Owner>,
+    /// Contexts, each with a device
+    #[arg(long, default_value_t = 1)]
+    queues: usize,
+    /// Packets that each device publishes
+    #[arg(long, default_value_t = 4)]
+    packets: u32,
+    /// Packets in each ring at the start
+    #[arg(long, default_value_t = 2)]
+    waiting: u32,
+    /// Packets that use up the budget of a poll: 1, 2, 4 or 8
+    #[arg(long, default_value_t = 8)]
+    budget: u32,
+}
+
+impl FromStr for Owner {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, turns) = text.split_once(':').unzip();
+        match (name.unwrap_or(text), turns) {
+            ("busy-poll", turns) => {
+                let turns = turns.unwrap_or("1").parse().with_context(|| format!("Turns of `{text}`"))?;
+                ensure!(turns > 0, "A busy poller has at least one turn: `{text}`");
+                Ok(Self::BusyPoll { turns })
+            }
+            ("watchdog", None) => Ok(Self::Watchdog),
+            ("driver", None) => Ok(Self::Driver),
+            ("down", None) => Ok(Self::Disable { reopen: false }),
+            ("reopen", None) => Ok(Self::Disable { reopen: true }),
+            _ => Err(anyhow!("No such owner: `{text}`")),
+        }
+    }
+}
+
+impl TryFrom<&Explore> for Scenario {
+    type Error = anyhow::Error;
+
+    fn try_from(args: &Explore) -> Result<Self> {
+        ensure!(matches!(args.budget, 1 | 2 | 4 | 8), "A budget is 1, 2, 4 or 8 packets, not {}", args.budget);
+        ensure!(args.queues > 0, "There is at least one queue");
+        // As long-lived as the process, which runs one exploration.
+        let owners: &'static [Owner] = args.owners.clone().leak();
+        let (packets, waiting, weight) = (args.packets, args.waiting, napi_state::BUSY_POLL_BUDGET / args.budget);
+        Ok(Self { owners, packets, waiting, weight, settings: Settings::GRO, ..Self::INTERRUPT })
+    }
+}
+
+impl Explore {
+    fn run(&self) -> Result<Explored> {
+        let scenario = Scenario::try_from(self)?;
+        let explore = match self.kernel {
+            Kernel::V4_10 => explore::<Prefix>,
+            Kernel::V4_11 => explore::<Fixed>,
+            Kernel::V6_1 => explore::<Modern>,
+            Kernel::V7_3 => explore::<Modern73>,
+        };
+        println!("First seed {}, {} executions.", self.seed, self.iterations);
+        let explored = explore(&scenario, self.queues, self.seed, self.iterations);
+        print!("{}", explored.outcome.report());
+        if let Some(seed) = explored.broken_seed {
+            println!("\nThe first broken one again: the same with --seed {seed} --iterations 1");
+        }
+        Ok(explored)
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// When it makes no sense, when the file cannot be read or written, or when an exploration found something broken.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.command {
+        Command::Table { file } => {
+            let before = fs::read_to_string(file).with_context(|| format!("Reading {}", file.display()))?;
+            let after = table::replace(&before, &table::markdown(&table::parts()))
+                .with_context(|| format!("Replacing the generated part of {}", file.display()))?;
+            fs::write(file, after).with_context(|| format!("Writing {}", file.display()))
+        }
+        Command::Explore(args) => {
+            let explored = args.run()?;
+            if explored.broken_seed.is_some() {
+                bail!("{} of {} executions broken", explored.outcome.tally.broken, explored.outcome.tally.executions);
+            }
+            Ok(())
+        }
+    }
+}

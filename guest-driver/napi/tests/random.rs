@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Random interleavings of worlds that are too large to see all of.
+
+use napi_model::protocol::{Fixed, Modern, Modern73, Prefix, Protocol};
+use napi_model::random::explore;
+use napi_model::scenario::{Owner, Scenario, Settings};
+use napi_model::verdict::Breach;
+
+/// Three owners and four packets.
+const BUSY: Scenario = Scenario {
+    owners: &[Owner::BusyPoll { turns: 3 }, Owner::Driver, Owner::Watchdog],
+    packets: 4,
+    settings: Settings::GRO,
+    ..Scenario::INTERRUPT
+};
+
+/// Interrupts are deferred, a timer polls meanwhile, and the busy poller prefers it so.
+const DEFERRED: Scenario = Scenario {
+    owners: &[Owner::BusyPoll { turns: 2 }, Owner::BusyPoll { turns: 2 }],
+    packets: 4,
+    settings: Settings { gro_held: true, gro_flush_timeout: true, defer_hard_irqs: 1, prefer_busy_poll: true },
+    ..Scenario::INTERRUPT
+};
+
+const SEED: u64 = 7;
+
+fn finds_nothing<P: Protocol>(scenario: &Scenario, queues: usize, iterations: u64) {
+    let explored = explore::<P>(scenario, queues, SEED, iterations);
+    explored.outcome.assert_sound();
+    assert_eq!(explored.broken_seed, None);
+    assert_eq!(explored.outcome.tally.executions, iterations * queues as u64);
+}
+
+#[test]
+fn pre_fix_loses_and_the_seed_shows_it_again() {
+    let explored = explore::<Prefix>(&BUSY, 2, SEED, 2_000);
+    let seed = explored.broken_seed.unwrap_or_else(|| panic!("nothing was lost: {}", explored.outcome.report()));
+    assert_eq!(explored.outcome.tally.breaches, [Breach::Lost]);
+    let (again, once_more) = (explore::<Prefix>(&BUSY, 2, seed, 1), explore::<Prefix>(&BUSY, 2, seed, 1));
+    assert_eq!(again.broken_seed, Some(seed));
+    assert_eq!(again.outcome.tally.worst, once_more.outcome.tally.worst);
+}
+
+#[test]
+fn with_the_fix_nothing_is_lost() {
+    finds_nothing::<Fixed>(&BUSY, 2, 5_000);
+    finds_nothing::<Modern>(&BUSY, 2, 5_000);
+    finds_nothing::<Modern73>(&BUSY, 2, 5_000);
+}
+
+#[test]
+fn with_small_budgets_nothing_is_lost() {
+    let scenario = Scenario { weight: 4, packets: 6, ..BUSY };
+    finds_nothing::<Fixed>(&scenario, 1, 5_000);
+    finds_nothing::<Modern>(&scenario, 1, 5_000);
+}
+
+#[test]
+fn with_deferred_interrupts_and_a_preferred_busy_poll_nothing_is_lost() {
+    finds_nothing::<Modern>(&DEFERRED, 1, 5_000);
+    finds_nothing::<Modern73>(&DEFERRED, 1, 5_000);
+}
+
+/// 6.1 and 6.12 start the watchdog before the last poll, and when that uses up its budget give `SCHED` up and leave the rest to the
+/// watchdog, which may have come and gone by then. 7.3 starts it when `SCHED` is clear.
+#[test]
+fn with_deferred_interrupts_and_small_budgets_packets_are_left_until_7_3() {
+    let scenario = Scenario { weight: 8, ..DEFERRED };
+    let explored = explore::<Modern>(&scenario, 1, SEED, 5_000);
+    assert_eq!(explored.outcome.tally.breaches, [Breach::NotRescheduled], "{}", explored.outcome.report());
+    finds_nothing::<Modern73>(&scenario, 1, 5_000);
+}
+
+#[test]
+fn down_and_up_again_among_all_others_nothing_is_lost() {
+    let owners = &[Owner::Disable { reopen: true }, Owner::BusyPoll { turns: 2 }, Owner::Driver, Owner::Watchdog];
+    let scenario = Scenario { owners, packets: 3, ..BUSY };
+    finds_nothing::<Modern>(&scenario, 1, 5_000);
+    finds_nothing::<Modern73>(&scenario, 1, 5_000);
+}
