@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::protocol::{Fixed, Modern, Modern73, Prefix};
@@ -131,24 +132,22 @@ impl Explore {
     }
 }
 
-/// Does what the command line says.
+/// Does what the command line says. Failure when an exploration found something broken.
 ///
 /// # Errors
-/// When it makes no sense, when the file cannot be read or written, or when an exploration found something broken.
-pub fn run(args: &Args) -> Result<()> {
+/// When the command line makes no sense, or the file cannot be read or written.
+pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Table { file } => {
             let before = fs::read_to_string(file).with_context(|| format!("Reading {}", file.display()))?;
             let after = table::replace(&before, &table::markdown(&table::parts()))
                 .with_context(|| format!("Replacing the generated part of {}", file.display()))?;
-            fs::write(file, after).with_context(|| format!("Writing {}", file.display()))
+            fs::write(file, after).with_context(|| format!("Writing {}", file.display()))?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Explore(args) => {
             let explored = args.run()?;
-            if explored.broken_seed.is_some() {
-                bail!("{} of {} executions broken", explored.outcome.tally.broken, explored.outcome.tally.executions);
-            }
-            Ok(())
+            Ok(if explored.broken_seed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
     }
 }

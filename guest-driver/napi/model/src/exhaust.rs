@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::protocol::Protocol;
 use crate::runtime::Loom;
 use crate::scenario::{Owner, Scenario};
-use crate::verdict::Tally;
+use crate::verdict::{Execution, Tally};
 use crate::world::World;
 
 /// What an exploration came to.
@@ -36,12 +36,19 @@ pub struct Outcome {
 /// loom's bounds the number of threads and of branches in one execution are left, and exceeding one of them is such a panic.
 #[must_use]
 pub fn exhaust<P: Protocol>(scenario: &Scenario) -> Outcome {
+    exhaust_with::<P>(scenario, |_| ())
+}
+
+/// The same, and shows each execution to `look`.
+#[must_use]
+pub fn exhaust_with<P: Protocol>(scenario: &Scenario, look: impl Fn(&Execution) + Send + Sync + 'static) -> Outcome {
     let scenario = *scenario;
     let tally = Arc::new(Mutex::new(Tally::default()));
     let sink = Arc::clone(&tally);
     let explored = catch_unwind(AssertUnwindSafe(|| {
         unbounded().check(move || {
             let execution = World::<Loom, P>::run(scenario);
+            look(&execution);
             sink.lock().add(execution);
         });
     }));

@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use shuttle::scheduler::RandomScheduler;
+use shuttle::scheduler::{DfsScheduler, RandomScheduler};
 use shuttle::{Config, FailurePersistence, Runner};
 
 use crate::exhaust::{Outcome, message};
 use crate::protocol::Protocol;
 use crate::runtime::{Runtime, Shuttle};
 use crate::scenario::Scenario;
-use crate::verdict::Tally;
+use crate::verdict::{Execution, Tally};
 use crate::world::World;
 
 /// A random exploration.
@@ -49,12 +49,8 @@ pub fn explore<P: Protocol>(scenario: &Scenario, queues: usize, seed: u64, itera
 }
 
 fn once<P: Protocol>(scenario: Scenario, queues: usize, seed: u64, tally: &Arc<Mutex<Tally>>) {
-    let mut config = Config::new();
-    config.failure_persistence = FailurePersistence::None;
-    // Of orderings weaker than SeqCst, which it takes for SeqCst: the model of x86 asks for no less.
-    config.silence_warnings = true;
     let tally = Arc::clone(tally);
-    Runner::new(RandomScheduler::new_from_seed(seed, 1), config).run(move || {
+    Runner::new(RandomScheduler::new_from_seed(seed, 1), config()).run(move || {
         let queue = |tally: &Arc<Mutex<Tally>>| {
             let tally = Arc::clone(tally);
             move || {
@@ -66,4 +62,19 @@ fn once<P: Protocol>(scenario: Scenario, queues: usize, seed: u64, tally: &Arc<M
         queue(&tally)();
         others.into_iter().for_each(Shuttle::join);
     });
+}
+
+/// Runs every schedule there is, however many come to the same, and passes each execution to `sink`.
+///
+/// A check on the checker: slow, and without the reasoning by which loom leaves out what it need not run.
+pub fn every_schedule<P: Protocol>(scenario: Scenario, sink: impl Fn(Execution) + Send + Sync + 'static) {
+    Runner::new(DfsScheduler::new(None, false), config()).run(move || sink(World::<Shuttle, P>::run(scenario)));
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config.failure_persistence = FailurePersistence::None;
+    // Of orderings weaker than SeqCst, which it takes for SeqCst: the model of x86 asks for no less.
+    config.silence_warnings = true;
+    config
 }
