@@ -204,7 +204,7 @@ mod tests {
             origin: String::new(),
             image: dir.join("bzImage"),
             build: dir.join("kdir"),
-            modules: None,
+            modules: dir.join("kdir"),
         }
     }
 

@@ -112,6 +112,8 @@ impl Built {
                 kernel
             }
         };
+        // Known now, not after minutes of building.
+        initramfs::transport(&kernel)?;
         let mut stage = progress.stage(Stage::Device);
         let device = builder.device(&mut |line| stage.note(line))?;
         stage.done("tsnic");

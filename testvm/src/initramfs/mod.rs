@@ -4,7 +4,7 @@
 mod cpio;
 mod modules;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,19 @@ pub enum Error {
     /// The kernel's own modules.
     #[error("The kernel's virtio modules cannot be prepared")]
     Modules(#[from] ModuleError),
+    /// The kernel has no virtio at all, or its modules are elsewhere.
+    #[error(
+        "Kernel {release} has no virtio-pci, without which the guest sees no device: it is not built in ({config}), and {modules} has \
+         no module virtio_pci; install the modules there, or give a --kernel-build directory they were built in"
+    )]
+    NoTransport {
+        /// The kernel.
+        release: String,
+        /// The configuration that says so.
+        config: PathBuf,
+        /// Where modules were looked for.
+        modules: PathBuf,
+    },
 }
 
 /// An initial root file system, and where things are in it.
@@ -53,16 +66,31 @@ pub struct Initramfs {
 
 const MODULE_DIR: &str = "modules";
 
+/// The modules of the virtio transport, in loading order; none when the kernel has it built in.
+///
+/// # Errors
+/// There is no virtio transport, or a module of it cannot be read.
+pub fn transport(kernel: &Kernel) -> Result<Vec<Module>, Error> {
+    let modules = Tree::open(&kernel.modules).with_needs("virtio_pci")?;
+    if !modules.is_empty() {
+        return Ok(modules);
+    }
+    let config = kernel.build.join("include/config/auto.conf");
+    let settings = fs::read_to_string(&config).map_err(|source| Error::Io { path: config.clone(), source })?;
+    if settings.lines().any(|line| line == "CONFIG_VIRTIO_PCI=y") {
+        return Ok(modules);
+    }
+    Err(Error::NoTransport { release: kernel.release.clone(), config, modules: kernel.modules.clone() })
+}
+
 impl Initramfs {
     /// Put the archive together at `path`.
     ///
     /// # Errors
     /// A file of it cannot be read, or it cannot be written.
     pub fn write(path: &Path, kernel: &Kernel, agent: &Path, driver: &DriverModules) -> Result<Self, Error> {
-        let tree = kernel.modules.as_deref().map(Tree::open);
-        let needed = |name| tree.as_ref().map_or(Ok(Vec::new()), |tree| tree.with_needs(name));
-        let transport = needed("virtio_pci")?;
-        let mut virtio_net = needed("virtio_net")?;
+        let transport = transport(kernel)?;
+        let mut virtio_net = Tree::open(&kernel.modules).with_needs("virtio_net")?;
         virtio_net.retain(|module| transport.iter().all(|t| t.name != module.name));
 
         let out = File::create(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
@@ -98,5 +126,44 @@ impl Initramfs {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel(dir: &Path, setting: &str) -> Kernel {
+        let config = dir.join("include/config");
+        fs::create_dir_all(&config).expect("a directory");
+        fs::write(config.join("auto.conf"), format!("CONFIG_VIRTIO=y\n{setting}\n")).expect("a file");
+        Kernel {
+            release: "6.9.0-test".into(),
+            origin: String::new(),
+            image: dir.join("bzImage"),
+            build: dir.to_owned(),
+            modules: dir.join("modules/6.9.0-test"),
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_virtio_is_refused_with_the_place_searched() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for setting in ["CONFIG_VIRTIO_PCI=m", "# no virtio-pci"] {
+            let kernel = kernel(dir.path(), setting);
+            let error = transport(&kernel).expect_err("no virtio").to_string();
+            assert!(error.contains("6.9.0-test") && error.contains(&*kernel.modules.to_string_lossy()), "{error}");
+        }
+    }
+
+    #[test]
+    fn virtio_is_built_in_or_a_module() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(transport(&kernel(dir.path(), "CONFIG_VIRTIO_PCI=y")).expect("built in"), []);
+        let kernel = kernel(dir.path(), "CONFIG_VIRTIO_PCI=m");
+        fs::create_dir_all(&kernel.modules).expect("a directory");
+        fs::write(kernel.modules.join("modules.order"), "virtio_pci.ko\n").expect("a file");
+        fs::write(kernel.modules.join("virtio_pci.ko"), "\0depends=\0").expect("a file");
+        assert_eq!(transport(&kernel).expect("a module")[0].name, "virtio_pci");
+    }
 }

@@ -127,8 +127,8 @@ impl Debian {
             return Err(Error::NoImage { path: image });
         }
         // Newer packages have their modules below /usr.
-        let modules =
-            ["lib/modules", "usr/lib/modules"].iter().map(|dir| root.join(dir).join(release)).find(|d| d.is_dir());
+        let [modules, newer] = ["lib/modules", "usr/lib/modules"].map(|dir| root.join(dir).join(release));
+        let modules = if newer.is_dir() { newer } else { modules };
         Ok(Kernel { release: release.clone(), origin: fetched.origin.clone(), image, build, modules })
     }
 
@@ -214,7 +214,7 @@ mod tests {
         let (kernel, cached) = offline(dir.path()).kernel(Series::Stable, false, &mut |_| ()).expect("a kernel");
         assert!(cached);
         assert_eq!(kernel.release, "6.1.0-56-cloud-amd64");
-        assert!(kernel.modules.is_some());
+        assert!(kernel.modules.join("modules.order").is_file());
         let makefile = fs::read_to_string(kernel.build.join("Makefile")).expect("a Makefile");
         assert_eq!(makefile, format!("include {}/kernels/k/usr/src/common/Makefile\n", dir.path().display()));
     }

@@ -92,8 +92,8 @@ pub struct Kernel {
     pub image: PathBuf,
     /// Directory to build modules in.
     pub build: PathBuf,
-    /// Its own modules, when they are there.
-    pub modules: Option<PathBuf>,
+    /// Where its own modules are, if it has any: a directory with a `modules.order`.
+    pub modules: PathBuf,
 }
 
 impl Kernel {
@@ -105,17 +105,15 @@ impl Kernel {
         if !image.is_file() {
             return Err(Error::NoImage { path: image.to_owned() });
         }
-        let release_file = build.join("include/config/kernel.release");
-        let release = fs::read_to_string(&release_file).map_err(|error| Error::NoBuildDir {
+        let not_built = |why: &str| Error::NoBuildDir {
             path: build.to_owned(),
-            what: format!(
-                "include/config/kernel.release: {error}; build the kernel, or at least `make modules_prepare`"
-            ),
-        })?;
-        let release = release.trim().to_owned();
-        let installed = Path::new("/lib/modules").join(&release);
+            what: format!("{RELEASE_HEADER}: {why}; build the kernel, or at least `make modules_prepare`"),
+        };
+        let header = fs::read_to_string(build.join(RELEASE_HEADER)).map_err(|error| not_built(&error.to_string()))?;
+        let release = release_of(&header).ok_or_else(|| not_built("no UTS_RELEASE in it"))?.to_owned();
         // A built tree has its modules in itself; a kernel that is installed has them in the usual place.
-        let modules = [build.to_owned(), installed].into_iter().find(|dir| dir.join("modules.order").is_file());
+        let in_itself = build.join("modules.order").is_file();
+        let modules = if in_itself { build.to_owned() } else { Path::new("/lib/modules").join(&release) };
         Ok(Self {
             origin: image.display().to_string(),
             release,
@@ -124,6 +122,14 @@ impl Kernel {
             modules,
         })
     }
+}
+
+/// What the kernel was compiled with. (`include/config/kernel.release` may be another one: Debian 12's headers have the version of the
+/// sources there.)
+const RELEASE_HEADER: &str = "include/generated/utsrelease.h";
+
+fn release_of(header: &str) -> Option<&str> {
+    header.lines().find_map(|line| line.strip_prefix("#define UTS_RELEASE \"")?.strip_suffix('"'))
 }
 
 #[cfg(test)]
@@ -138,13 +144,26 @@ mod tests {
         assert!(matches!(no_image, Error::NoImage { .. }));
         fs::write(&image, "").expect("a file");
         let no_headers = Kernel::own(&image, dir.path()).expect_err("no headers");
-        assert!(no_headers.to_string().contains("kernel.release"), "{no_headers}");
-        fs::create_dir_all(dir.path().join("include/config")).expect("a directory");
-        fs::write(dir.path().join("include/config/kernel.release"), "6.9.0-test\n").expect("a file");
+        assert!(no_headers.to_string().contains("utsrelease.h"), "{no_headers}");
+        for (file, content) in [
+            // As in Debian 12's headers.
+            ("include/config/kernel.release", "6.9.14\n"),
+            ("include/generated/utsrelease.h", "#define UTS_RELEASE \"6.9.0-test\"\n"),
+        ] {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            fs::write(path, content).expect("a file");
+        }
         let kernel = Kernel::own(&image, dir.path()).expect("a kernel");
-        assert_eq!((kernel.release.as_str(), kernel.modules), ("6.9.0-test", None));
+        assert_eq!(
+            (kernel.release.as_str(), kernel.modules.as_path()),
+            ("6.9.0-test", "/lib/modules/6.9.0-test".as_ref())
+        );
         fs::write(dir.path().join("modules.order"), "").expect("a file");
         let kernel = Kernel::own(&image, dir.path()).expect("a kernel");
-        assert_eq!(kernel.modules.as_deref(), Some(dir.path()));
+        assert_eq!(kernel.modules, dir.path());
+        fs::write(dir.path().join("include/generated/utsrelease.h"), "").expect("a file");
+        let no_release = Kernel::own(&image, dir.path()).expect_err("no release");
+        assert!(no_release.to_string().contains("no UTS_RELEASE"), "{no_release}");
     }
 }
