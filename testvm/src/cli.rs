@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::check;
 use crate::config::{AccelChoice, Config, Interrupts, KernelChoice, Machine, Series};
+use crate::{check, preflight};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
 #[derive(Debug, Parser)]
@@ -153,6 +153,9 @@ pub enum UsageError {
         #[source]
         source: std::io::Error,
     },
+    /// A file that will not do.
+    #[error(transparent)]
+    File(#[from] preflight::Error),
 }
 
 impl TryFrom<MachineArgs> for Machine {

@@ -10,7 +10,7 @@ use testvm::config::{Config, Machine};
 use testvm::lab::Built;
 use testvm::progress::Progress;
 use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
-use testvm::{boot, check, interrupt, napi, scenario};
+use testvm::{boot, check, interrupt, napi, preflight, scenario};
 
 const EXIT_USAGE: u8 = 2;
 
@@ -31,6 +31,7 @@ fn configure(cli: Cli) -> Result<Engine, testvm::cli::UsageError> {
     Ok(match cli.command {
         Command::Repro(args) => {
             let config = Config::try_from(args)?;
+            config.json.as_deref().map(preflight::report).transpose()?;
             Box::new(move || scenario::repro(&config))
         }
         Command::Check(args) if args.list => Box::new(|| {

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The program as its users see it: what is wrong with a command line or a machine is said at once, with the right exit code.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A QEMU that is not there ends a run before anything is fetched or built.
+const NO_QEMU: [&str; 2] = ["--qemu", "/nonexistent/qemu"];
+
+fn testvm(arguments: &[&str]) -> (Option<i32>, String) {
+    finished(Command::new(env!("CARGO_BIN_EXE_testvm")).args(arguments))
+}
+
+fn finished(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().expect("a program");
+    (status.code(), String::from_utf8(stderr).expect("text"))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_said_before_the_run() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nowhere = dir.path().join("nowhere/report.json");
+    for (path, why) in [(dir.path(), "Is a directory"), (&nowhere, "No such file or directory")] {
+        let (code, said) = testvm(&[&["repro", "--json", text(path)], &NO_QEMU[..]].concat());
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(text(path)) && said.contains(why), "{said}");
+    }
+    let good = dir.path().join("report.json");
+    let (code, said) = testvm(&[&["repro", "--json", text(&good)], &NO_QEMU[..]].concat());
+    assert_eq!(code, Some(69), "{said}");
+}
