@@ -41,8 +41,9 @@ pub struct Args {
     /// left to you: ip link set NAME up.
     ///
     /// generator: sends UDP datagrams and counts what comes back. Its settings: rate=FRAMES_A_SECOND or gap-us=MICROSECONDS or
-    /// gap-us=FROM..TO (nothing is sent without one of these), count=FRAMES, size=BYTES of payload, guest-mac, guest-ip,
-    /// guest-port, peer-mac, peer-ip, peer-port.
+    /// gap-us=FROM..TO (nothing is sent without one of these), count=FRAMES (1 or more; no end without it), size=BYTES of payload,
+    /// guest-mac, guest-ip, guest-port, peer-mac, peer-ip, peer-port. It starts when QEMU has connected: frames sent before the
+    /// guest has a driver are lost, and count.
     #[arg(long, value_name = "WIRE", verbatim_doc_comment)]
     pub wire: String,
 

@@ -28,7 +28,7 @@ pub struct GeneratorConfig {
     pub gap_ns: Option<(u64, u64)>,
     /// Bytes of UDP payload, 4 to 65,000.
     pub size: u16,
-    /// Frames to send; `None`: no end.
+    /// Frames to send, at least 1; `None`: no end. One that no driver is there to take counts, too.
     pub count: Option<u64>,
 }
 
@@ -110,7 +110,11 @@ impl GeneratorConfig {
                     return Err("4 to 65000 bytes of payload");
                 }
             }
-            "count" => self.count = Some(number(value, "a number of frames")?),
+            "count" => {
+                let expected = "1 or more frames";
+                self.count = Some(number(value, expected)?).filter(|count| *count > 0);
+                self.count.ok_or(expected)?;
+            }
             _ => return Err(KEYS),
         }
         Ok(())
@@ -232,6 +236,7 @@ mod tests {
         for (text, expected) in [
             ("rate=0", "1 to 10000000 frames a second"),
             ("size=3", "4 to 65000 bytes of payload"),
+            ("count=0", "1 or more frames"),
             ("guest-mac=1:2", "a MAC address such as 52:54:00:12:34:56"),
             ("guest-ip=::1", "an IPv4 address"),
             ("gap-us=9..3", "MICROSECONDS or FROM..TO, each at most 1000000000"),
