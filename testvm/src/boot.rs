@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `testvm boot`: a guest with the device and its driver, to see that everything a run needs works.
 
+use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use guest_agent::protocol::Request;
+use nix::unistd::geteuid;
 
 use crate::config::Machine;
 use crate::interrupt;
@@ -13,7 +15,7 @@ use crate::lab::Lab;
 use crate::process::TICK;
 use crate::progress::Progress;
 use crate::verdict::Verdict;
-use crate::vm::VmConfig;
+use crate::vm::{self, Vm, VmConfig};
 
 /// The guest's interface.
 const NIC: &str = "eth0";
@@ -21,16 +23,18 @@ const NIC: &str = "eth0";
 /// How long the driver may take to hand its queue area over once the link is up.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Boot, show what came up, and power off; with `hold` only after Ctrl-C.
+/// Boot, show what came up, and power off; with `hold` only after Ctrl-C, which is no interruption then.
 ///
 /// # Errors
 /// The guest does not come up, or does not go down.
 pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> {
+    // In the namespaces everybody is root.
+    let root = geteuid().is_root();
     let mut progress = Progress::new();
     let mut lab = Lab::prepare(machine, &mut progress)?;
     let mut vm = lab.boot(&VmConfig { vcpus, ..VmConfig::default() }, &mut progress)?;
     vm.command(&Request::InsertModule { path: lab.initramfs.driver.clone(), params: String::new() })?;
-    let link = vm.link();
+    let link = vm.link().clone();
     let link_up = Request::LinkUp {
         name: NIC.to_owned(),
         ip: link.guest_ip,
@@ -58,9 +62,10 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         if status.running { "running" } else { "stopped" },
         status.area.map_or_else(|| "none".to_owned(), |generation| format!("generation {generation}")),
     );
-    while hold && !interrupt::requested() {
-        vm.check("the guest is held")?;
-        sleep(TICK);
+    if hold {
+        println!("held       {}", way_in(root, std::process::id(), link.guest_ip));
+        println!("           Ctrl-C powers it off, a second Ctrl-C ends it at once");
+        self::hold(&mut vm)?;
     }
     vm.power_off()?;
     ensure!(status.area.is_some(), "The driver did not hand its queue area over within {HAND_OVER_LIMIT:?}");
@@ -68,4 +73,25 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         println!("logs       {}", logs.display());
     }
     Ok(Verdict::Pass)
+}
+
+/// Leave the guest alone until Ctrl-C, which is answered by this: a second one is an interruption again.
+///
+/// # Errors
+/// Something has died.
+pub fn hold(vm: &mut Vm) -> Result<(), vm::Error> {
+    loop {
+        match vm.check("the guest is held") {
+            Ok(()) => sleep(TICK),
+            Err(vm::Error::Interrupted { .. }) if interrupt::take() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How to reach a held guest: its only neighbour is in the network namespace of process `pid`, which an ordinary user made in a user
+/// namespace.
+fn way_in(root: bool, pid: u32, guest: Ipv4Addr) -> String {
+    let user = if root { "" } else { " --user --preserve-credentials" };
+    format!("the guest's network is this process's own: nsenter --target {pid}{user} --net ping {guest}")
 }

@@ -44,6 +44,12 @@ pub fn requested() -> bool {
     flag().load(Ordering::Relaxed)
 }
 
+/// Whether a signal has come; it is answered by this, and the next one counts as the first. For a wait that a signal ends in order.
+#[must_use]
+pub fn take() -> bool {
+    flag().swap(false, Ordering::Relaxed)
+}
+
 /// `requested()` as an error, for `?` in loops that wait.
 ///
 /// # Errors

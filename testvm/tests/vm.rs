@@ -14,12 +14,15 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use guest_agent::protocol as agent;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
 use testvm::config::Interrupts;
 use testvm::initramfs::Initramfs;
 use testvm::isolate::RunDir;
 use testvm::process::adopt_orphans;
 use testvm::qemu::{Accel, Qemu, Version};
 use testvm::vm::{Error, Parts, Vm, VmConfig};
+use testvm::{boot, interrupt};
 use tsnic::control::protocol as device;
 
 /// Exit code of a case that cannot be isolated here.
@@ -28,7 +31,7 @@ const NOT_HERE: u8 = 77;
 /// A name, by which the two played programs know what to do, and what is expected then.
 type Case = (&'static str, fn(Result<Vm, Error>));
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     ("a_guest_that_answers_is_powered_off", |booted| {
         let mut vm = booted.expect("a guest");
         assert_eq!((vm.ready().kernel.as_str(), vm.ready().cpus), ("6.1-played", 2));
@@ -38,6 +41,17 @@ const CASES: [Case; 9] = [
         let pids = [vm.qemu_pid(), vm.device_pid()];
         vm.power_off().expect("in order");
         assert!(pids.iter().all(|pid| !Path::new("/proc").join(pid.to_string()).exists()), "a process is left");
+    }),
+    ("a_held_guest_is_powered_off_in_order_by_a_signal", |booted| {
+        let mut vm = booted.expect("a guest");
+        interrupt::install().expect("handlers");
+        let signal = std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            kill(getpid(), Signal::SIGINT).expect("this process");
+        });
+        boot::hold(&mut vm).expect("an end in order");
+        assert!(signal.join().is_ok() && !interrupt::requested(), "the signal was answered");
+        vm.power_off().expect("in order");
     }),
     ("a_guest_that_panics_shows_its_console", |booted| {
         let error = booted.expect("a guest").text(&agent::Request::KernelLog).expect_err("a panic");
