@@ -62,6 +62,9 @@ pub struct SettingError {
 
 const KEYS: &str = "one of guest-mac, guest-ip, guest-port, peer-mac, peer-ip, peer-port, rate, gap-us, size, count";
 
+/// Expected where something else than a number is written.
+const NO_NUMBER: &str = "a number (digits only)";
+
 impl FromStr for GeneratorConfig {
     type Err = SettingError;
 
@@ -80,6 +83,12 @@ impl GeneratorConfig {
         fn number<T: FromStr>(value: &str, expected: &'static str) -> Result<T, &'static str> {
             value.parse().map_err(|_| expected)
         }
+        fn digits<T: FromStr>(value: &str, expected: &'static str) -> Result<T, &'static str> {
+            if value.is_empty() || value.contains(|c: char| !c.is_ascii_digit()) {
+                return Err(NO_NUMBER);
+            }
+            number(value, expected)
+        }
         match key {
             "guest-mac" => self.flow.guest_mac = mac(value)?,
             "peer-mac" => self.flow.peer_mac = mac(value)?,
@@ -89,7 +98,7 @@ impl GeneratorConfig {
             "peer-port" => self.flow.peer_port = number(value, "a port number")?,
             "rate" => {
                 let expected = "1 to 10000000 frames a second";
-                let rate: u64 = number(value, expected)?;
+                let rate: u64 = digits(value, expected)?;
                 if !(1..=10_000_000).contains(&rate) {
                     return Err(expected);
                 }
@@ -105,14 +114,14 @@ impl GeneratorConfig {
                 self.gap_ns = Some((from * 1000, to * 1000));
             }
             "size" => {
-                self.size = number(value, "4 to 65000 bytes of payload")?;
+                self.size = digits(value, "4 to 65000 bytes of payload")?;
                 if !(4..=65_000).contains(&self.size) {
                     return Err("4 to 65000 bytes of payload");
                 }
             }
             "count" => {
                 let expected = "1 or more frames";
-                self.count = Some(number(value, expected)?).filter(|count| *count > 0);
+                self.count = Some(digits(value, expected)?).filter(|count| *count > 0);
                 self.count.ok_or(expected)?;
             }
             _ => return Err(KEYS),
@@ -236,7 +245,11 @@ mod tests {
         for (text, expected) in [
             ("rate=0", "1 to 10000000 frames a second"),
             ("size=3", "4 to 65000 bytes of payload"),
+            ("size=70000", "4 to 65000 bytes of payload"),
             ("count=0", "1 or more frames"),
+            ("rate=abc", NO_NUMBER),
+            ("size=-1", NO_NUMBER),
+            ("count", NO_NUMBER),
             ("guest-mac=1:2", "a MAC address such as 52:54:00:12:34:56"),
             ("guest-ip=::1", "an IPv4 address"),
             ("gap-us=9..3", "MICROSECONDS or FROM..TO, each at most 1000000000"),
