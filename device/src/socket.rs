@@ -24,6 +24,12 @@ pub enum SocketError {
         /// The path.
         path: PathBuf,
     },
+    /// The path does not fit into a socket's address.
+    #[error("Socket path {} is too long: {} bytes, and at most {PATH_MAX} fit", .path.display(), .path.as_os_str().len())]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+    },
     /// The host refused.
     #[error("Cannot listen on socket {}", .path.display())]
     Listen {
@@ -33,6 +39,9 @@ pub enum SocketError {
         source: io::Error,
     },
 }
+
+/// Longest path of a Unix socket, bytes: what the kernel's address (`sockaddr_un`) has room for, without the zero at its end.
+const PATH_MAX: usize = 107;
 
 /// A listening Unix socket whose file is removed when it is dropped.
 #[derive(Debug)]
@@ -46,8 +55,11 @@ impl ListeningSocket {
     /// Listens on `path`, non-blocking. A socket file that nobody listens on any more is replaced.
     ///
     /// # Errors
-    /// When somebody listens there, something else is there, or the host refuses.
+    /// When the path is too long, somebody listens there, something else is there, or the host refuses.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        if path.as_os_str().len() > PATH_MAX {
+            return Err(SocketError::TooLong { path: path.into() });
+        }
         let refused = |source| SocketError::Listen { path: path.into(), source };
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -106,6 +118,18 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok());
         drop(first);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_longest_path_is_107_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |length: usize| {
+            let name = "s".repeat(length - directory.path().as_os_str().len() - 1);
+            directory.path().join(name)
+        };
+        assert!(ListeningSocket::bind(&path(107)).is_ok());
+        let error = ListeningSocket::bind(&path(108)).unwrap_err();
+        assert!(error.to_string().ends_with("is too long: 108 bytes, and at most 107 fit"), "{error}");
     }
 
     #[test]
