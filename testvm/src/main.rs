@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use testvm::cli::{Cli, Command};
-use testvm::config::{Config, Machine};
+use testvm::cli::{Cli, Command, MachineArgs, UsageError};
+use testvm::config::{Config, KernelChoice, Machine};
 use testvm::lab::Built;
 use testvm::progress::Progress;
 use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
@@ -27,10 +27,11 @@ fn main() -> ExitCode {
 
 type Engine = Box<dyn FnOnce() -> anyhow::Result<Verdict>>;
 
-fn configure(cli: Cli) -> Result<Engine, testvm::cli::UsageError> {
+fn configure(cli: Cli) -> Result<Engine, UsageError> {
     Ok(match cli.command {
         Command::Repro(args) => {
             let config = Config::try_from(args)?;
+            look_at_kernel(&config.machine)?;
             config.json.as_deref().map(preflight::report).transpose()?;
             Box::new(move || scenario::repro(&config))
         }
@@ -41,27 +42,40 @@ fn configure(cli: Cli) -> Result<Engine, testvm::cli::UsageError> {
             Ok(Verdict::Pass)
         }),
         Command::Check(args) => {
-            let machine = Machine::try_from(args.machine)?;
+            let machine = machine(args.machine)?;
             Box::new(move || check::run(&machine, &args.only))
         }
         Command::Napi(args) => {
             let (steps, seed) = (args.steps, args.seed);
-            let machine = Machine::try_from(args.machine)?;
+            let machine = machine(args.machine)?;
             Box::new(move || napi::run(&machine, steps, seed))
         }
         Command::Boot(args) => {
             let (vcpus, hold) = (args.vcpus, args.hold);
-            let machine = Machine::try_from(args.machine)?;
+            let machine = machine(args.machine)?;
             Box::new(move || boot::run(&machine, vcpus, hold))
         }
         Command::Fetch(args) => {
-            let machine = Machine::try_from(args)?;
+            let machine = machine(args)?;
             Box::new(move || {
                 Built::prepare(&machine, machine.refresh, &mut Progress::new())?;
                 Ok(Verdict::Pass)
             })
         }
     })
+}
+
+fn machine(args: MachineArgs) -> Result<Machine, UsageError> {
+    let machine = Machine::try_from(args)?;
+    look_at_kernel(&machine)?;
+    Ok(machine)
+}
+
+fn look_at_kernel(machine: &Machine) -> Result<(), UsageError> {
+    if let KernelChoice::Own { image, .. } = &machine.kernel {
+        preflight::kernel(image)?;
+    }
+    Ok(())
 }
 
 /// The one place where an error is shown, with all its causes.

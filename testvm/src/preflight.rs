@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -10,6 +11,23 @@ use thiserror::Error;
 /// A file that will not do.
 #[derive(Debug, Error)]
 pub enum Error {
+    /// The kernel cannot be read.
+    #[error("Kernel {path} cannot be read (--kernel)")]
+    Unreadable {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel is something else.
+    #[error(
+        "{path} is no bootable kernel image (--kernel takes a bzImage, such as /boot/vmlinuz-* or arch/x86/boot/bzImage)"
+    )]
+    NoKernel {
+        /// As given.
+        path: PathBuf,
+    },
     /// There is no place for the report.
     #[error("The report cannot be written to {path} (--json)")]
     Report {
@@ -19,6 +37,24 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// Where the kernel's x86 boot protocol has its magic number, and the number.
+const MAGIC: (u64, &[u8; 4]) = (0x202, b"HdrS");
+
+/// Whether `path` is a kernel that QEMU can boot: one with the header of the x86 boot protocol.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub fn kernel(path: &Path) -> Result<(), Error> {
+    let read = |at, magic: &mut [u8; 4]| File::open(path)?.read_exact_at(magic, at);
+    let mut found = [0; 4];
+    match read(MAGIC.0, &mut found) {
+        Ok(()) if found == *MAGIC.1 => Ok(()),
+        Ok(()) => Err(Error::NoKernel { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::NoKernel { path: path.to_owned() }),
+        Err(source) => Err(Error::Unreadable { path: path.to_owned(), source }),
+    }
 }
 
 /// Whether a report can be written to `path` at the end of the run. What is there now stays as it is.
@@ -45,6 +81,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_kernel_has_the_magic_of_the_boot_protocol() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("bzImage");
+        let mut image = [0; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        for (content, good) in [(&image[..], true), (&image[1..], false), (&image[..0x205], false), (b"\x7fELF", false)]
+        {
+            fs::write(&path, content).expect("a file");
+            let looked_at = kernel(&path);
+            assert!(
+                matches!((&looked_at, good), (Ok(()), true) | (Err(Error::NoKernel { .. }), false)),
+                "{looked_at:?}"
+            );
+        }
+        for unreadable in [dir.path(), Path::new("/nonexistent/bzImage")] {
+            assert!(matches!(kernel(unreadable), Err(Error::Unreadable { .. })));
+        }
+    }
+
+    #[test]
     fn a_report_s_place_is_tried_and_left_as_it_was() {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
@@ -57,8 +113,8 @@ mod tests {
         assert_eq!(fs::read_to_string(at("old")).expect("a file"), "the last report");
         report(Path::new("/dev/stdout")).expect("a pipe or terminal");
         for bad in [dir.path().to_owned(), at("nowhere/report"), at("old/report")] {
-            let Error::Report { path, .. } = report(&bad).expect_err("no place");
-            assert_eq!(path, bad);
+            let error = report(&bad).expect_err("no place");
+            assert!(matches!(&error, Error::Report { path, .. } if *path == bad), "{error}");
         }
     }
 }

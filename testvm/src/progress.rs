@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::interrupt;
+
 /// A stage of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -57,8 +59,29 @@ pub struct Finished {
     pub stage: Stage,
     /// How long it took.
     pub took: Duration,
-    /// What came of it; `None`: it failed.
-    pub result: Option<String>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It succeeded; in a few words.
+    Done(String),
+    /// It failed.
+    Failed,
+    /// The user did not want to wait for it.
+    Interrupted,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done(result) => result,
+            Self::Failed => "FAILED",
+            Self::Interrupted => "interrupted",
+        })
+    }
 }
 
 /// Shows stages, one after another, on standard error.
@@ -85,7 +108,7 @@ impl Progress {
         Self { terminal: false, quiet: true, finished: Vec::new() }
     }
 
-    /// Begin a stage; it lasts until [`Running::done`], and has failed when it is dropped before that.
+    /// Begin a stage; it lasts until [`Running::done`], and has failed or was interrupted when it is dropped before that.
     pub fn stage(&mut self, stage: Stage) -> Running<'_> {
         let target = if self.terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target).with_prefix(stage.to_string()).with_style(spinner());
@@ -161,14 +184,21 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
         let took = self.started.elapsed();
-        let line = line(&self.stage, took, self.result.as_deref());
-        self.progress.line(&line);
-        self.progress.finished.push(Finished { stage: self.stage.clone(), took, result: self.result.take() });
+        let outcome = match self.result.take() {
+            Some(result) => Outcome::Done(result),
+            None if interrupt::requested() => Outcome::Interrupted,
+            None => Outcome::Failed,
+        };
+        let finished = Finished { stage: self.stage.clone(), took, outcome };
+        self.progress.line(&finished.to_string());
+        self.progress.finished.push(finished);
     }
 }
 
-fn line(stage: &Stage, took: Duration, result: Option<&str>) -> String {
-    format!("{stage:<14} {:>6.1} s  {}", took.as_secs_f64(), result.unwrap_or("FAILED"))
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<14} {:>6.1} s  {}", self.stage, self.took.as_secs_f64(), self.outcome)
+    }
 }
 
 fn spinner() -> ProgressStyle {
@@ -191,15 +221,18 @@ mod tests {
         let mut progress = Progress::quiet();
         progress.stage(Stage::Kernel).done("6.1");
         drop(progress.stage(Stage::Boot { vcpus: 2 }));
-        let results: Vec<_> = progress.finished().iter().map(|f| f.result.as_deref()).collect();
-        assert_eq!(results, [Some("6.1"), None]);
+        let outcomes: Vec<_> = progress.finished().iter().map(|f| f.outcome.clone()).collect();
+        assert_eq!(outcomes, [Outcome::Done("6.1".to_owned()), Outcome::Failed]);
     }
 
     #[test]
     fn a_line_has_stage_duration_and_result() {
-        let text = line(&Stage::Boot { vcpus: 2 }, Duration::from_millis(2340), Some("6.1.0-56-cloud-amd64"));
-        assert_eq!(text, "boot, 2 vCPUs     2.3 s  6.1.0-56-cloud-amd64");
-        assert!(line(&Stage::Driver, Duration::ZERO, None).ends_with("FAILED"));
+        let took = Duration::from_millis(2340);
+        let mut finished =
+            Finished { stage: Stage::Boot { vcpus: 2 }, took, outcome: Outcome::Done("6.1.0-56".into()) };
+        assert_eq!(finished.to_string(), "boot, 2 vCPUs     2.3 s  6.1.0-56");
+        finished.outcome = Outcome::Failed;
+        assert!(finished.to_string().ends_with("FAILED"));
     }
 
     #[test]

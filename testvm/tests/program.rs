@@ -33,3 +33,19 @@ fn a_report_that_cannot_be_written_is_said_before_the_run() {
     let (code, said) = testvm(&[&["repro", "--json", text(&good)], &NO_QEMU[..]].concat());
     assert_eq!(code, Some(69), "{said}");
 }
+
+#[test]
+fn a_kernel_that_is_none_is_said_before_the_run() {
+    let (code, said) = testvm(&["boot", "--kernel", "/etc/passwd", "--kernel-build", "/", NO_QEMU[0], NO_QEMU[1]]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("/etc/passwd is no bootable kernel image"), "{said}");
+}
+
+#[test]
+fn a_qemu_that_is_a_directory_is_called_that() {
+    for (path, what) in [("/usr/bin", "is not a file"), ("/nonexistent/qemu", "does not exist")] {
+        let (code, said) = testvm(&["boot", "--qemu", path]);
+        assert_eq!(code, Some(69), "{said}");
+        assert!(said.contains(&format!("{path} {what}")), "{said}");
+    }
+}

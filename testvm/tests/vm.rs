@@ -20,6 +20,7 @@ use testvm::config::Interrupts;
 use testvm::initramfs::Initramfs;
 use testvm::isolate::RunDir;
 use testvm::process::adopt_orphans;
+use testvm::progress::{Progress, Stage};
 use testvm::qemu::{Accel, Qemu, Version};
 use testvm::vm::{Error, Parts, Vm, VmConfig};
 use testvm::{boot, interrupt};
@@ -31,7 +32,7 @@ const NOT_HERE: u8 = 77;
 /// A name, by which the two played programs know what to do, and what is expected then.
 type Case = (&'static str, fn(Result<Vm, Error>));
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     ("a_guest_that_answers_is_powered_off", |booted| {
         let mut vm = booted.expect("a guest");
         assert_eq!((vm.ready().kernel.as_str(), vm.ready().cpus), ("6.1-played", 2));
@@ -52,6 +53,15 @@ const CASES: [Case; 10] = [
         boot::hold(&mut vm).expect("an end in order");
         assert!(signal.join().is_ok() && !interrupt::requested(), "the signal was answered");
         vm.power_off().expect("in order");
+    }),
+    ("an_interrupted_stage_has_not_failed", |booted| {
+        drop(booted);
+        interrupt::install().expect("handlers");
+        let mut progress = Progress::quiet();
+        let stage = progress.stage(Stage::Driver);
+        kill(getpid(), Signal::SIGINT).expect("this process");
+        drop(stage);
+        assert!(progress.finished()[0].to_string().ends_with("interrupted"), "{}", progress.finished()[0]);
     }),
     ("a_guest_that_panics_shows_its_console", |booted| {
         let error = booted.expect("a guest").text(&agent::Request::KernelLog).expect_err("a panic");

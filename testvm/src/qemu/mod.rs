@@ -27,11 +27,13 @@ pub enum Error {
         /// What was looked for.
         program: PathBuf,
     },
-    /// The one that was named is not there.
-    #[error("{path} does not exist")]
+    /// The one that was named is no program.
+    #[error("{path} {what}; --qemu takes the program itself")]
     NoFile {
         /// As given.
         path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
     },
     /// It does not say which version it is.
     #[error("{path} does not tell its version; it said {said:?}")]
@@ -141,7 +143,11 @@ fn locate(own: Option<&Path>) -> Result<PathBuf, Error> {
     let program = own.unwrap_or(Path::new("qemu-system-x86_64"));
     if program.components().count() > 1 {
         let path = program.to_owned();
-        return if path.is_file() { Ok(path) } else { Err(Error::NoFile { path }) };
+        if path.is_file() {
+            return Ok(path);
+        }
+        let what = if path.exists() { "is not a file" } else { "does not exist" };
+        return Err(Error::NoFile { path, what });
     }
     env::split_paths(&env::var_os("PATH").unwrap_or_default())
         .map(|dir| dir.join(program))
