@@ -232,7 +232,11 @@ fn ip(batch: &str) -> Result<(), Error> {
         .map_err(Error::Tap)
 }
 
-fn check_tun() -> Result<(), Error> {
+/// Whether a TAP device can be made here, as far as one file tells.
+///
+/// # Errors
+/// It cannot; the message says what to do.
+pub fn check_tun() -> Result<(), Error> {
     match fs::OpenOptions::new().read(true).write(true).open(TUN) {
         Ok(_) => Ok(()),
         Err(source) => Err(Error::NoTun { hint: tun_hint(&source), source }),

@@ -133,6 +133,8 @@ impl Lab {
     /// # Errors
     /// See [`Error`].
     pub fn prepare(machine: &Machine, progress: &mut Progress) -> Result<Self, Error> {
+        // Known now, not after minutes of building.
+        isolate::check_tun()?;
         let mut stage = progress.stage(Stage::Qemu);
         let own = machine.qemu.as_deref();
         let qemu = Qemu::find(own, machine.accel, machine.interrupts, &machine.cache, &mut |line| stage.note(line))?;

@@ -49,3 +49,18 @@ fn a_qemu_that_is_a_directory_is_called_that() {
         assert!(said.contains(&format!("{path} {what}")), "{said}");
     }
 }
+
+#[test]
+fn a_machine_without_tun_is_told_so_before_anything_else() {
+    // In a mount namespace whose /dev/net, if there is one, is empty.
+    let script = "if [ -d /dev/net ]; then mount -t tmpfs none /dev/net || exit 77; fi; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_testvm"), "boot"]);
+    let (code, said) = finished(command.args(NO_QEMU));
+    if !said.contains("error: ") {
+        eprintln!("SKIPPED: no mount namespace here: {said}");
+        return;
+    }
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("/dev/net/tun cannot be opened") && said.contains("modprobe"), "{said}");
+}
