@@ -117,7 +117,7 @@ impl Builder<'_> {
         fs::create_dir_all(&out).map_err(|source| Error::Io { path: out.clone(), source })?;
         let mut command = Command::new(self.source.join("guest-driver/kbuild/build"));
         command.args([&kernel.build, &out]).current_dir(self.source);
-        process::run("guest-driver/kbuild/build", &mut command, BUILD_LIMIT, tick)
+        process::run_family("guest-driver/kbuild/build", &command, BUILD_LIMIT, tick)
             .map_err(|source| Error::Build { what: "The driver", source })?;
         for path in all {
             product(path.clone())?;
@@ -132,7 +132,9 @@ impl Builder<'_> {
         let mut command = Command::new(cargo);
         command.args(args).args(["--release", "--locked", "--color", "never"]).args(last).current_dir(self.source);
         command.env("CARGO_TARGET_DIR", self.target);
-        process::run("cargo", &mut command, BUILD_LIMIT, tick).map(drop).map_err(|source| Error::Build { what, source })
+        process::run_family("cargo", &command, BUILD_LIMIT, tick)
+            .map(drop)
+            .map_err(|source| Error::Build { what, source })
     }
 
     /// Everything a driver build depends on. A new compiler changes the toolchain's directory or its modification time.

@@ -118,13 +118,18 @@ impl Child {
     /// # Errors
     /// The program cannot be started.
     pub fn spawn(name: &str, command: &mut Command) -> Result<Self, Error> {
+        Self::spawn_signalled(name, command, Signal::SIGKILL)
+    }
+
+    /// [`Self::spawn`], with the signal the child gets when the calling thread ends.
+    fn spawn_signalled(name: &str, command: &mut Command, orphaned: Signal) -> Result<Self, Error> {
         let parent = getpid();
         command.process_group(0);
         // SAFETY: between fork and exec only async-signal-safe functions may be called: the closure makes two system
         // calls through wrappers that neither allocate nor lock, and builds its errors from integers.
         unsafe {
             command.pre_exec(move || {
-                prctl::set_pdeathsig(Signal::SIGKILL)?;
+                prctl::set_pdeathsig(orphaned)?;
                 // The parent may have died before the line above: then nobody would send the signal.
                 if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
             });
@@ -233,10 +238,43 @@ pub fn adopt_orphans() -> io::Result<()> {
 /// # Errors
 /// It cannot be started, ends badly, takes longer than `limit`, or the user asked for the end; it is dead in each case.
 pub fn run(name: &str, command: &mut Command, limit: Duration, each: &mut dyn FnMut(&str)) -> Result<String, Error> {
+    run_signalled(name, command, Signal::SIGKILL, limit, each)
+}
+
+/// Waits for a program with children of its own, and at SIGTERM kills the process group, which is all of them.
+const GUARD: &str = r#"trap 'kill -KILL 0' TERM; "$@" & wait $!"#;
+
+/// [`run`] for a program that starts others: they, too, die with this process, however that one ends.
+///
+/// # Errors
+/// As [`run`]; a program that cannot be started has failed, with the shell's words.
+pub fn run_family(name: &str, command: &Command, limit: Duration, each: &mut dyn FnMut(&str)) -> Result<String, Error> {
+    // The kernel tells only children of a death, not their children: so the child is a shell that passes it on.
+    let mut guard = Command::new("/bin/sh");
+    guard.args(["-c", GUARD, "sh"]).arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        guard.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => guard.env(name, value),
+            None => guard.env_remove(name),
+        };
+    }
+    run_signalled(name, &mut guard, Signal::SIGTERM, limit, each)
+}
+
+fn run_signalled(
+    name: &str,
+    command: &mut Command,
+    orphaned: Signal,
+    limit: Duration,
+    each: &mut dyn FnMut(&str),
+) -> Result<String, Error> {
     let wait_error = |source: io::Error| Error::Wait { name: name.to_owned(), source };
     let (reader, writer) = io::pipe().map_err(wait_error)?;
     command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(wait_error)?).stderr(writer);
-    let mut child = Child::spawn(name, command)?;
+    let mut child = Child::spawn_signalled(name, command, orphaned)?;
     // The command keeps its ends of the pipe; without this the end of the output would never be seen.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let output = drain(reader, limit, each);
@@ -343,6 +381,18 @@ mod tests {
         let error = quiet("echo reason; exit 3", LONG).expect_err("exit 3");
         assert!(matches!(&error, Error::Failed { status, .. } if status.code() == Some(3)));
         assert!(error.to_string().ends_with("| reason"), "{error}");
+    }
+
+    #[test]
+    fn a_family_is_run_as_its_command_says() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut command = sh(r#"echo "$PWD $ONE ${HOME-unset} $0"; exit $ONE"#);
+        command.arg("a b").current_dir(&dir).env("ONE", "7").env_remove("HOME");
+        let error = run_family("script", &command, LONG, &mut |_| ()).expect_err("exit 7");
+        assert!(matches!(&error, Error::Failed { status, .. } if status.code() == Some(7)), "{error}");
+        let said = format!("| {} 7 unset a b", dir.path().display());
+        assert!(error.to_string().ends_with(&said), "{error}");
+        assert_eq!(run_family("script", &sh("echo fine"), LONG, &mut |_| ()).expect("success"), "fine\n");
     }
 
     #[test]

@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use testvm::isolate::{Link, RunDir};
-use testvm::process::{Child, adopt_orphans};
+use testvm::process::{Child, adopt_orphans, run_family};
 use testvm::{interrupt, verdict};
 
 /// First argument of the run under test.
 const INNER: &str = "--be-the-run";
+/// First argument of the build under test.
+const BUILD: &str = "--be-the-build";
 /// Exit code of a run that cannot be isolated here.
 const NOT_HERE: u8 = 77;
 /// An unprivileged user that every system has.
@@ -26,10 +28,14 @@ const NOBODY: u32 = 65534;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some(INNER) {
-        return inner();
+    match args.next().as_deref() {
+        Some(INNER) => return inner(),
+        Some(BUILD) => return build(),
+        _ => {}
     }
-    let mut results = Vec::new();
+    a_killed_build_leaves_nothing();
+    println!("test a_killed_build_leaves_nothing ... ok");
+    let mut results = vec!["ok".to_owned()];
     for (user, uid) in [("the test's user", None), ("nobody", geteuid().is_root().then_some(NOBODY))] {
         if user == "nobody" && uid.is_none() {
             continue; // The test's user is an ordinary one itself.
@@ -86,6 +92,30 @@ fn inner() -> ExitCode {
             ExitCode::from(NOT_HERE)
         }
     }
+}
+
+/// The build under test: a program that starts another, as cargo and make do.
+fn build() -> ExitCode {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "sleep 1000 & echo $!; wait"]);
+    let ended = run_family("build", &command, Duration::from_secs(60), &mut |line| {
+        if !line.is_empty() {
+            println!("{line}");
+        }
+    });
+    panic!("the build ended by itself: {ended:?}");
+}
+
+fn a_killed_build_leaves_nothing() {
+    let program = std::env::current_exe().expect("this program");
+    let mut process = Command::new(program).arg(BUILD).stdout(Stdio::piped()).spawn().expect("the build under test");
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("the build speaks");
+    let sleeper = Pid::from_raw(line.trim().parse().expect("a process id"));
+    assert!(runs(sleeper));
+    process.kill().expect("the build is there");
+    process.wait().expect("its end");
+    assert!(dies(sleeper), "the build's child outlived it");
 }
 
 /// A run under test that has said what it made.
@@ -154,6 +184,15 @@ fn runs(pid: Pid) -> bool {
     status.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
+/// Whether a process is dead soon.
+fn dies(pid: Pid) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while runs(pid) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    !runs(pid)
+}
+
 fn nothing_is_seen_outside(run: Run) {
     assert_eq!(run.sees, "tap=true file=content");
     assert!(runs(run.sleeper));
@@ -166,10 +205,7 @@ fn ended_by(run: Run, signal: Signal) {
     if signal == Signal::SIGKILL {
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
         // The kernel kills the children of a killed run, which takes a moment.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while runs(sleeper) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        dies(sleeper);
     } else {
         assert_eq!(status.code(), Some(i32::from(verdict::EXIT_INTERRUPTED)));
     }
