@@ -8,7 +8,7 @@ use napi_model::verdict::Breach;
 
 /// Three owners and four packets.
 const BUSY: Scenario = Scenario {
-    owners: &[Owner::BusyPoll { turns: 3 }, Owner::Driver, Owner::Watchdog],
+    owners: &[Owner::BusyPoll { turns: 3 }, Owner::Driver { times: 1 }, Owner::Watchdog],
     packets: 4,
     settings: Settings::GRO,
     ..Scenario::INTERRUPT
@@ -67,13 +67,14 @@ fn with_deferred_interrupts_and_a_preferred_busy_poll_nothing_is_lost() {
 fn with_deferred_interrupts_and_small_budgets_packets_are_left_until_7_3() {
     let scenario = Scenario { weight: 8, ..DEFERRED };
     let explored = explore::<Modern>(&scenario, 1, SEED, 5_000);
-    assert_eq!(explored.outcome.tally.breaches, [Breach::NotRescheduled], "{}", explored.outcome.report());
+    assert!(explored.outcome.tally.breaches.contains(&Breach::Lost), "{}", explored.outcome.report());
     finds_nothing::<Modern73>(&scenario, 1, 5_000);
 }
 
 #[test]
 fn down_and_up_again_among_all_others_nothing_is_lost() {
-    let owners = &[Owner::Disable { reopen: true }, Owner::BusyPoll { turns: 2 }, Owner::Driver, Owner::Watchdog];
+    let owners =
+        &[Owner::Disable { reopen: true }, Owner::BusyPoll { turns: 2 }, Owner::Driver { times: 1 }, Owner::Watchdog];
     let scenario = Scenario { owners, packets: 3, ..BUSY };
     finds_nothing::<Modern>(&scenario, 1, 5_000);
     finds_nothing::<Modern73>(&scenario, 1, 5_000);

@@ -92,7 +92,7 @@ impl FromStr for Owner {
                 Ok(Self::BusyPoll { turns })
             }
             ("watchdog", None) => Ok(Self::Watchdog),
-            ("driver", None) => Ok(Self::Driver),
+            ("driver", None) => Ok(Self::Driver { times: 1 }),
             ("down", None) => Ok(Self::Disable { reopen: false }),
             ("reopen", None) => Ok(Self::Disable { reopen: true }),
             _ => Err(anyhow!("No such owner: `{text}`")),

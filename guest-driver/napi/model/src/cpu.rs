@@ -54,7 +54,12 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
                 self.call(BUSY_LOOP, || P::busy_poll(self, self.world.scenario.settings.prefer_busy_poll, done));
             }
             Owner::Watchdog => self.call("napi_watchdog()", || P::watchdog(self)),
-            Owner::Driver => self.call("napi_schedule()", || P::schedule(self)),
+            Owner::Driver { times } => {
+                for _ in 0..times {
+                    self.call("napi_schedule()", || P::schedule(self));
+                    self.softirq();
+                }
+            }
             Owner::Disable { reopen } => {
                 if self.disable() && reopen {
                     self.call("napi_enable()", || P::enable(self));

@@ -16,7 +16,7 @@ pub enum Kind {
     EdgeOnly,
 }
 
-/// A device with one receive queue, armed.
+/// A device with one receive queue.
 #[derive(Debug)]
 pub struct Device {
     interrupts: Interrupts,
@@ -24,11 +24,13 @@ pub struct Device {
 }
 
 impl Device {
-    /// With `waiting` packets published whose interrupt moderation holds back.
+    /// With `waiting` packets published; if it is armed, moderation holds their interrupt back.
     #[must_use]
-    pub fn new(kind: Kind, waiting: u32) -> Self {
+    pub fn new(kind: Kind, waiting: u32, armed: bool) -> Self {
         let mut interrupts = Interrupts::at_handover(Counter(0), 0, Counter(0), Counter(0));
-        interrupts.arm(Counter(1), Counter(0));
+        if armed {
+            interrupts.arm(Counter(1), Counter(0));
+        }
         interrupts.publish(waiting);
         Self { interrupts, kind }
     }
@@ -84,7 +86,7 @@ mod tests {
 
     /// A device that raised an interrupt for its first packet, of which the driver consumed none.
     fn after_an_interrupt(kind: Kind) -> Device {
-        let mut device = Device::new(kind, 1);
+        let mut device = Device::new(kind, 1, true);
         assert_eq!(device.fire(), Some(1));
         device
     }

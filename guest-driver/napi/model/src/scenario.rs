@@ -14,7 +14,10 @@ pub enum Owner {
     /// `napi_watchdog()`, armed by an earlier poll.
     Watchdog,
     /// The driver's own `napi_schedule()`, for instance to refill its ring.
-    Driver,
+    Driver {
+        /// How often, one after the other.
+        times: u32,
+    },
     /// `napi_disable()` and, when `reopen`, `napi_enable()` and the `napi_schedule()` that must follow it.
     Disable {
         /// Whether it is enabled again.
@@ -29,7 +32,7 @@ impl Owner {
         match self {
             Self::BusyPoll { .. } => "busy polling",
             Self::Watchdog => "napi_watchdog()",
-            Self::Driver => "the driver's own napi_schedule()",
+            Self::Driver { .. } => "the driver's own napi_schedule()",
             Self::Disable { .. } => "napi_disable()",
         }
     }
@@ -62,8 +65,10 @@ pub enum Machine {
 pub struct Scenario {
     /// Owners, each a thread. The first is thread 1 of the timeline.
     pub owners: &'static [Owner],
-    /// Packets in the ring at the start, whose interrupt moderation still holds back.
+    /// Packets in the ring at the start.
     pub waiting: u32,
+    /// The device is armed at the start, and moderation still holds back the interrupt for what waits.
+    pub armed: bool,
     /// Packets that the device publishes, one by one, raising an interrupt after each if one is due.
     pub packets: u32,
     /// What one packet counts in a budget of 8: with 8, a poll's budget is one packet.
@@ -107,6 +112,7 @@ impl Scenario {
     pub const INTERRUPT: Self = Self {
         owners: &[],
         waiting: 2,
+        armed: true,
         packets: 1,
         weight: 1,
         order: Order::CompleteThenArm,
@@ -123,7 +129,7 @@ impl Scenario {
     pub const WATCHDOG: Self = Self { owners: &[Owner::Watchdog], settings: Settings::GRO, ..Self::INTERRUPT };
 
     /// The same, and the driver's own `napi_schedule()`.
-    pub const DRIVER: Self = Self { owners: &[Owner::Driver], ..Self::INTERRUPT };
+    pub const DRIVER: Self = Self { owners: &[Owner::Driver { times: 1 }], ..Self::INTERRUPT };
 
     /// Interface down and up.
     pub const REOPEN: Self = Self { owners: &[Owner::Disable { reopen: true }], waiting: 0, ..Self::INTERRUPT };

@@ -126,7 +126,6 @@ fn ending(breach: Breach) -> &'static str {
         Breach::DisableNeverReturns => "napi_disable() sleeps and looks, for ever",
         Breach::NotDisabled => "napi_disable() has returned, and the context is free",
         Breach::NotRescheduled => "packets may be left, and no poll is scheduled",
-        Breach::TwoPollers => "two polls in one ring",
         Breach::DeviceWrong => "the device's own verdict differs",
     }
 }

@@ -18,8 +18,6 @@ pub enum Breach {
     NotDisabled,
     /// A poll used up its budget, and no other followed it.
     NotRescheduled,
-    /// Two polls at a time.
-    TwoPollers,
     /// The device says that a packet is lost, and none is, or the other way round.
     DeviceWrong,
 }
@@ -32,7 +30,6 @@ impl fmt::Display for Breach {
             Self::DisableNeverReturns => "napi_disable() never returns",
             Self::NotDisabled => "free although disabled",
             Self::NotRescheduled => "budget used up, and no poll follows",
-            Self::TwoPollers => "two polls at a time",
             Self::DeviceWrong => "the device's verdict is wrong",
         })
     }

@@ -54,7 +54,7 @@ impl<R: Runtime, P: Protocol> World<R, P> {
             scenario,
             state,
             used,
-            device: Mutex::new(Device::new(scenario.device, scenario.waiting)),
+            device: Mutex::new(Device::new(scenario.device, scenario.waiting, scenario.armed)),
             ring: R::Exclusive::default(),
             consumed: AtomicU32::new(0),
             deferrals: AtomicU32::new(0),
@@ -174,10 +174,10 @@ impl<R: Runtime, P: Protocol> World<R, P> {
             Some(Breach::OwnedByNobody)
         } else if down && !owned {
             Some(Breach::NotDisabled)
-        } else if exhausted_and_forgotten(&events) {
-            Some(Breach::NotRescheduled)
         } else if !down && left > 0 && !due {
             Some(Breach::Lost)
+        } else if exhausted_and_forgotten(&events) {
+            Some(Breach::NotRescheduled)
         } else {
             None
         };
