@@ -59,11 +59,11 @@ pub fn run(machine: &Machine, steps: u32, seed: u64) -> anyhow::Result<Verdict> 
     log.add(&vm.text(&Request::KernelLog)?);
     ensure!(log.says("tsnic_napicheck: loading"), "The kernel's log does not mention tsnic_napicheck: it was not read");
     let complaints = log.complaints();
-    let verdict = total.verdict(control.as_ref().is_some_and(Control::is_good) && complaints.is_empty());
+    let verdict = total.verdict(control.as_ref().is_some_and(Control::is_good), complaints.is_empty());
     match verdict {
         Verdict::Fail => drop(stage),
         Verdict::Pass => stage.done("no mismatch"),
-        Verdict::Undecided => stage.done("too few steps"),
+        Verdict::Undecided => stage.done("not enough to tell"),
     }
     print!("{total}");
     if let Some(control) = control {
@@ -142,11 +142,12 @@ impl Total {
         self.rows.iter().filter(|row| row.count == 0).count()
     }
 
-    /// A row that was never met was not compared, so that is no pass.
-    fn verdict(&self, rest_is_good: bool) -> Verdict {
-        if self.mismatch.is_some() || !rest_is_good {
+    /// A row that was never met was not compared, and a comparison that misses a function that is known to be different shows nothing:
+    /// neither is a pass.
+    fn verdict(&self, control_is_good: bool, kernel_is_content: bool) -> Verdict {
+        if self.mismatch.is_some() || !kernel_is_content {
             Verdict::Fail
-        } else if self.rows.is_empty() || self.unmet() > 0 {
+        } else if !control_is_good || self.rows.is_empty() || self.unmet() > 0 {
             Verdict::Undecided
         } else {
             Verdict::Pass
@@ -209,9 +210,11 @@ mod tests {
 
     #[test]
     fn only_a_comparison_that_has_met_every_row_is_a_pass() {
-        assert_eq!(total([report([1, 0]), report([0, 1])]).verdict(true), Verdict::Pass);
-        assert_eq!(total([report([1, 0])]).verdict(true), Verdict::Undecided);
-        assert_eq!(total([]).verdict(true), Verdict::Undecided);
+        assert_eq!(total([report([1, 0]), report([0, 1])]).verdict(true, true), Verdict::Pass);
+        assert_eq!(total([report([1, 0])]).verdict(true, true), Verdict::Undecided);
+        assert_eq!(total([]).verdict(true, true), Verdict::Undecided);
+        let all_met = total([report([1, 1])]);
+        assert_eq!(all_met.verdict(false, true), Verdict::Undecided, "the control found nothing");
     }
 
     #[test]
@@ -227,9 +230,9 @@ mod tests {
 
     #[test]
     fn a_mismatch_or_a_complaint_of_the_kernel_is_a_failure() {
-        assert_eq!(total([report([1, 1])]).verdict(false), Verdict::Fail);
+        assert_eq!(total([report([1, 1])]).verdict(true, false), Verdict::Fail);
         let total = total([NapiReport { mismatch: Some("step 9".into()), ..report([1, 0]) }]);
-        assert_eq!(total.verdict(true), Verdict::Fail);
+        assert_eq!(total.verdict(true, true), Verdict::Fail);
         let text = total.to_string();
         assert!(text.contains("MISMATCH with seed 7:\nstep 9") && text.contains("1 mismatches"), "{text}");
         assert!(text.contains("NEVER MET") && text.contains("1 of 2 rows"), "{text}");

@@ -114,6 +114,7 @@ fn run(qemu: &Path, scratch: &Path, limit: Duration, tick: &mut dyn FnMut(&str))
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt;
 
     /// A QEMU that is a shell script.
@@ -161,7 +162,8 @@ mod tests {
     #[test]
     fn the_probe_guest_runs_under_a_real_qemu() {
         let Ok(qemu) = super::super::locate(None) else {
-            eprintln!("SKIPPED: no QEMU on the PATH");
+            // Past the test harness, which keeps what a passing test prints to itself.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: the probe guest under a real QEMU: none on the PATH");
             return;
         };
         let dir = tempfile::tempdir().expect("a directory");
