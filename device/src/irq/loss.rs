@@ -44,13 +44,21 @@ pub enum Verdict {
     NotLost,
 }
 
+/// Verdicts so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// [`Verdict::Lost`].
+    pub lost: u64,
+    /// [`Verdict::Rescued`].
+    pub rescued: u64,
+}
+
 /// Keeps count of the losses of one receive queue.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     candidate: Option<Candidate>,
     candidates: u64,
-    lost: u64,
-    rescued: u64,
+    tally: Tally,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +79,7 @@ impl Ledger {
             Some(candidate) if irq.covered(candidate.end) => {
                 self.candidate = None;
                 Some(if candidate.seen_lost {
-                    self.rescued += 1;
+                    self.tally.rescued += 1;
                     Verdict::Rescued
                 } else {
                     Verdict::NotLost
@@ -119,7 +127,7 @@ impl Ledger {
         let standing = self.standing(irq, progress);
         self.candidate.take()?;
         Some(if standing == Standing::Lost {
-            self.lost += 1;
+            self.tally.lost += 1;
             Verdict::Lost
         } else {
             Verdict::NotLost
@@ -138,15 +146,21 @@ impl Ledger {
         self.candidates
     }
 
+    /// What was lost and rescued so far.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
     /// Verdicts [`Verdict::Lost`] so far.
     #[must_use]
     pub const fn lost(&self) -> u64 {
-        self.lost
+        self.tally.lost
     }
 
     /// Verdicts [`Verdict::Rescued`] so far.
     #[must_use]
     pub const fn rescued(&self) -> u64 {
-        self.rescued
+        self.tally.rescued
     }
 }

@@ -21,8 +21,8 @@ mod tests;
 ///    arm that was written before the guest came to a rendezvous is never missed;
 /// 2. [`Self::doorbell`];
 /// 3. step the [`super::adversary::Adversary`] and do what it says;
-/// 4. for each packet it publishes, from the wire or made up: [`Self::due`], write the record and the used index,
-///    [`Self::published`];
+/// 4. for each packet it publishes, from the wire or made up: 1 and 2 again if the ledger has an open candidate, so that the verdict
+///    is of now and not of when the step began; [`Self::due`], write the record and the used index, [`Self::published`];
 /// 5. [`Self::poll`], and raise the interrupt when it says so.
 #[derive(Clone, Debug)]
 pub struct RxIrq {

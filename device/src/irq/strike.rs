@@ -11,7 +11,7 @@ use rand_pcg::Pcg64Mcg;
 use tsnic_abi::{Counter, point};
 
 use super::blow::{Blow, Drain, LOOK, Landed};
-use super::loss::Standing;
+use super::loss::{Standing, Tally};
 use super::run::{
     Actions, AreaView, Finished, Generated, Here, Observation, Publish, Published, StartError, Ticker, Wire,
 };
@@ -65,8 +65,8 @@ enum State {
     Blow(Blow),
     /// Missing: left alone until `due`.
     Stuck { packet: Published, due: Instant, deadline: Instant },
-    /// The next packet is on its way.
-    Free { packet: Published, deadline: Instant },
+    /// The next packet is on its way. Until it was published the ledger's tally was `before`.
+    Free { packet: Published, before: Tally, deadline: Instant },
 }
 
 /// What a state wants after a step.
@@ -179,11 +179,21 @@ impl Strike {
                 }
             },
             State::Stuck { .. } => self.stuck(now, area, actions),
-            State::Free { packet, deadline } => {
-                let (packet, deadline) = (*packet, *deadline);
+            State::Free { packet, before, deadline } => {
+                let (packet, before, deadline) = (*packet, *before, *deadline);
                 if area.irq.interrupts().covered(packet.end) {
+                    let tally = area.irq.ledger().tally();
+                    let outcome = if tally.lost != before.lost {
+                        Outcome::Lost
+                    } else if tally.rescued != before.rescued {
+                        // Since this step began.
+                        Outcome::Rescued
+                    } else {
+                        let reason = "A poll had begun again when the next packet was published";
+                        return self.inconclusive(reason.into(), now);
+                    };
                     let stuck_ns = Some(age_ns(packet, now, area));
-                    return self.conclude(Outcome::Lost, None, stuck_ns, now);
+                    return self.conclude(outcome, None, stuck_ns, now);
                 }
                 if now >= deadline {
                     let state = format!("{}; {}", area.irq, area.progress);
@@ -290,7 +300,8 @@ impl Strike {
         }
         let standing = area.irq.standing(&area.progress);
         if standing == Standing::Lost {
-            self.state = State::Free { packet, deadline: now.plus(PATIENCE) };
+            let before = area.irq.ledger().tally();
+            self.state = State::Free { packet, before, deadline: now.plus(PATIENCE) };
             self.publish(Generated::Next, actions);
             return Then::Wait;
         }
@@ -321,7 +332,7 @@ impl Strike {
             State::Blow(_) => {
                 self.inconclusive("The guest had posted no receive buffers for the struck packet".into(), now);
             }
-            State::Free { packet, deadline } => {
+            State::Free { packet, deadline, .. } => {
                 let due = now.plus(Duration::from_millis(1));
                 self.state = State::Stuck { packet, due, deadline };
             }

@@ -12,6 +12,7 @@ use rand_pcg::Pcg64Mcg;
 use tsnic_abi::{Counter, point};
 
 use super::blow::{Blow, Drain, Landed};
+use super::loss::Tally;
 use super::run::{
     Actions, AreaView, Finished, HELD_FRAMES_MAX, HeldFrames, Here, Observation, Publish, Published, StartError, Wire,
 };
@@ -39,7 +40,7 @@ pub(super) struct Watch {
     report: WatchReport,
     generation: u32,
     /// The ledger's losses and rescues that were there before.
-    baseline: (u64, u64),
+    baseline: Tally,
     /// The request after the one that ends here has been chosen.
     after: Option<Counter>,
     stopping: Option<Instant>,
@@ -56,8 +57,8 @@ enum State {
     Hold { held_since: Option<Instant>, point_since: Option<Instant>, drain: Drain },
     /// A blow is under way.
     Blow(Blow),
-    /// The struck request is missing; frames pass.
-    Missing { packet: Published, lost_before: u64, deadline: Instant },
+    /// The struck request is missing; frames pass. The ledger's tally was `before` then.
+    Missing { packet: Published, before: Tally, deadline: Instant },
 }
 
 /// A publish of held frames that was asked for.
@@ -86,7 +87,7 @@ impl Watch {
             rng,
             report: WatchReport::default(),
             generation: area.generation,
-            baseline: (area.irq.ledger().lost(), area.irq.ledger().rescued()),
+            baseline: area.irq.ledger().tally(),
             after: None,
             stopping: None,
             stop: false,
@@ -113,7 +114,7 @@ impl Watch {
         if let Some(area) = &seen.area {
             if area.generation != self.generation {
                 self.generation = area.generation;
-                self.baseline = (0, 0);
+                self.baseline = Tally::default();
                 self.abandon();
             }
             while matches!(self.state(now, area, seen.held, meeting, &mut actions), Then::Again) {}
@@ -162,15 +163,16 @@ impl Watch {
                     }
                 }
             }
-            State::Missing { packet, lost_before, deadline } => {
-                let (packet, lost_before) = (*packet, *lost_before);
+            State::Missing { packet, before, deadline } => {
+                let (packet, before) = (*packet, *before);
                 let deadline = self.stopping.map_or(*deadline, |since| since.plus(FATE_WITHIN_AT_END).min(*deadline));
                 actions.wire = Wire::Open;
                 let irq = area.irq.interrupts();
                 if irq.covered(packet.end) {
-                    let outcome = if area.irq.ledger().lost() != lost_before {
+                    let tally = area.irq.ledger().tally();
+                    let outcome = if tally.lost != before.lost {
                         Outcome::Lost
-                    } else if irq.produced() == packet.end {
+                    } else if tally.rescued != before.rescued || irq.produced() == packet.end {
                         Outcome::Rescued
                     } else {
                         // The next frame came before it could be told.
@@ -270,8 +272,8 @@ impl Watch {
                 self.fate(packet, Outcome::Inconclusive);
             }
             Landed::Missing => {
-                let lost_before = area.irq.ledger().lost();
-                self.state = State::Missing { packet, lost_before, deadline: now.plus(FATE_WITHIN) };
+                let before = area.irq.ledger().tally();
+                self.state = State::Missing { packet, before, deadline: now.plus(FATE_WITHIN) };
             }
         }
     }
@@ -297,10 +299,10 @@ impl Watch {
     }
 
     fn count_losses(&mut self, area: &AreaView) {
-        let (lost, rescued) = (area.irq.ledger().lost(), area.irq.ledger().rescued());
-        self.report.lost += lost.saturating_sub(self.baseline.0) as u32;
-        self.report.rescued += rescued.saturating_sub(self.baseline.1) as u32;
-        self.baseline = (lost, rescued);
+        let tally = area.irq.ledger().tally();
+        self.report.lost += tally.lost.saturating_sub(self.baseline.lost) as u32;
+        self.report.rescued += tally.rescued.saturating_sub(self.baseline.rescued) as u32;
+        self.baseline = tally;
     }
 
     /// A request has been published: counts it, and chooses whether the next one is to be struck. One draw a request:

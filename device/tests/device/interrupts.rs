@@ -2,13 +2,15 @@
 //! docs/interface.md, "Interrupts on a queue with an area", as a driver sees them. The rules themselves are tested on the
 //! state machine; this is about the worker that drives it.
 
+use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tsnic::irq::moderation::Limits;
 use tsnic_abi::{Counter, RX_RECORDS, offset};
+use vm_memory::{Bytes as _, GuestAddress};
 
-use crate::support::{A_WHILE, Device, Guest, Options, eventually, frame};
+use crate::support::{A_WHILE, AREA, Device, Guest, Options, eventually, frame};
 
 fn with_area(device: &Device, options: Options) -> Guest {
     let mut guest = Guest::start(device, options);
@@ -86,6 +88,38 @@ fn the_device_never_signals_a_completion_twice() {
 }
 
 #[test]
+fn a_packet_is_judged_by_what_the_driver_has_done_until_the_next_one_comes() {
+    for arms_meanwhile in [true, false] {
+        let device = Device::new();
+        let mut guest = with_area(&device, Options::default());
+        guest.arm();
+        device.host.send(&frame(0, 64));
+        expect_interrupt(&guest);
+        // The handler finds the NAPI owned, and the owner arms without the packet.
+        guest.set_cell(offset::IRQ_OWNED, 1);
+        guest.set_cell(offset::IRQ_SEEN, 1);
+        guest.arm();
+        eventually("it looks lost", || (device.status().counters["loss_candidates"] == 1).then_some(()));
+        // Another owner finds it and arms, while the device has the next packet in its hands already.
+        guest.receive();
+        let (memory, ci, arm) = (guest.memory.clone(), guest.ci, guest.arm.plus(1));
+        device.host.meanwhile(move || {
+            if arms_meanwhile {
+                for (cell, value) in [(offset::CI, ci), (offset::ARM, arm)] {
+                    memory.store(value.0, GuestAddress(AREA + cell as u64), Ordering::Release).unwrap();
+                }
+            }
+        });
+        device.host.send(&frame(1, 64));
+        guest.receive();
+        let counters = device.status().counters;
+        let (lost, rescued) = (counters["lost"], counters["rescued"]);
+        assert_eq!((lost, rescued), if arms_meanwhile { (0, 1) } else { (1, 0) });
+        guest.leave();
+    }
+}
+
+#[test]
 fn interrupts_of_an_area_do_not_follow_virtio_suppression() {
     let device = Device::new();
     let mut guest = with_area(&device, Options::default());
@@ -108,7 +142,7 @@ fn an_arm_written_before_the_hand_over_was_processed_counts() {
     guest.arm();
     guest.rx.interrupts();
     device.status();
-    assert_ne!(guest.post_handover(zerocopy::IntoBytes::as_bytes(&header), &[(crate::support::AREA, 32768)]), 0);
+    assert_ne!(guest.post_handover(zerocopy::IntoBytes::as_bytes(&header), &[(AREA, 32768)]), 0);
     eventually("the arm is seen", || device.status().armed.then_some(()));
     device.host.send(&frame(1, 64));
     expect_interrupt(&guest);

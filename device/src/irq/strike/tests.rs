@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tsnic_abi::Counter;
+use tsnic_abi::{Counter, phase};
 
-use super::Strike;
+use super::{State, Strike};
 use crate::clock::Instant;
 use crate::control::protocol::{Outcome, Starter, StrikeReport, StrikeRun};
 use crate::irq::loss::Standing;
 use crate::irq::model::guest::{Mode, Owner};
 use crate::irq::model::world::{FLOW, World};
-use crate::irq::run::{Finished, RunRequest, StartError, Wire};
+use crate::irq::moderation::Limits;
+use crate::irq::queue::{Request, RxIrq};
+use crate::irq::run::{
+    AreaView, Finished, HeldFrames, Here, Observation, Progress, Published, RunRequest, StartError, Wire,
+};
 
 const OWNERS: [Owner; 2] = [Owner::Timer(Duration::from_millis(2)), Owner::BusyPoll(Duration::from_micros(200))];
 
@@ -315,5 +319,37 @@ proptest! {
         }
         world.run_for(Duration::from_millis(1));
         prop_assert_eq!((world.last.wire, world.last.want), (Wire::Open, 0));
+    }
+}
+
+#[test]
+fn the_ledger_has_the_last_word_when_the_next_packet_is_published() {
+    let at = Instant::from_ns(1_000_000);
+    let progress = |phase| Progress { irq_seen: Counter(1), irq_owned: Counter(1), phase, ..Progress::default() };
+    let idle = progress(phase::IDLE);
+    for (covered, seen, outcome) in [
+        (false, idle, Outcome::Lost),
+        (true, idle, Outcome::Rescued),
+        (false, progress(phase::POLL), Outcome::Inconclusive),
+    ] {
+        let mut irq = RxIrq::at_handover(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+        irq.doorbell(Counter(1), Counter(0), &Progress::default(), at);
+        irq.published(1, at);
+        assert_eq!(irq.poll(at), Request::Raise(Counter(1)));
+        irq.doorbell(Counter(2), Counter(0), &idle, at);
+        assert_eq!(irq.standing(&idle), Standing::Lost);
+        let mut strike = Strike::new(request(1), at, 1).expect("in range");
+        let packet = Published { end: Counter(1), timestamp: at };
+        strike.state = State::Free { packet, before: irq.ledger().tally(), deadline: at.plus(Duration::from_secs(1)) };
+        // Between the step that asked for the next packet and its publication.
+        irq.doorbell(Counter(if covered { 3 } else { 2 }), Counter(1), &seen, at);
+        irq.due(&seen);
+        irq.published(1, at);
+        irq.doorbell(Counter(4), Counter(2), &idle, at);
+        let area = AreaView { generation: 1, irq: &irq, progress: idle, here: Here::default() };
+        let seen = Observation { area: Some(area), held: HeldFrames::default() };
+        let actions = strike.step(at, &seen, None);
+        let Some(Finished::Strike(report)) = actions.finished.map(|finished| *finished) else { panic!("it is over") };
+        assert_eq!(report.rounds[0].outcome, outcome, "{report:?}");
     }
 }

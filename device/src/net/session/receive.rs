@@ -206,7 +206,8 @@ impl Session<'_, '_> {
         pair.counters.rx_frames += 1;
         pair.counters.rx_bytes += frame.bytes.len() as u64;
         pair.counters.rx_completions += u64::from(completions);
-        if let (Some(cells), Some(area)) = (&self.cells, &mut pair.area) {
+        self.look_before_the_verdict();
+        if let (Some(cells), Some(area)) = (&self.cells, &mut self.pair.area) {
             area.irq.due(&self.progress);
             let first = area.irq.interrupts().produced();
             for offset in 0..completions {
@@ -215,6 +216,13 @@ impl Session<'_, '_> {
             area.irq.published(completions.into(), timestamp);
         }
         Ok(Staged::Done)
+    }
+
+    /// A frame ends an open loss candidate, and the driver has had time since this step began. Without a candidate nothing hangs on it.
+    fn look_before_the_verdict(&mut self) {
+        if self.pair.area.as_ref().is_some_and(|area| area.irq.ledger().is_open()) {
+            self.look(Instant::now());
+        }
     }
 
     /// Makes staged frames visible to the guest. Interrupts come later: see [`Self::interrupt`].

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex};
 
 use tsnic::clock::Instant;
 use tsnic::net::header::{HEADER_LEN, NetHeader};
@@ -16,18 +17,24 @@ use super::eventually;
 pub struct SocketWire {
     socket: UnixDatagram,
     readable: bool,
+    meanwhile: Arc<Meanwhile>,
 }
+
+/// Something that happens while the device reads the wire: once, with the next frame.
+type Meanwhile = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 
 /// The other end.
 pub struct Host {
     socket: UnixDatagram,
+    meanwhile: Arc<Meanwhile>,
 }
 
 pub fn cable() -> (SocketWire, Host) {
     let (device, host) = UnixDatagram::pair().unwrap();
     device.set_nonblocking(true).unwrap();
     host.set_nonblocking(true).unwrap();
-    (SocketWire { socket: device, readable: true }, Host { socket: host })
+    let meanwhile = Arc::default();
+    (SocketWire { socket: device, readable: true, meanwhile: Arc::clone(&meanwhile) }, Host { socket: host, meanwhile })
 }
 
 /// An Ethernet frame of `len` bytes that can be told from others by `tag`.
@@ -38,6 +45,11 @@ pub fn frame(tag: u32, len: usize) -> Vec<u8> {
 }
 
 impl Host {
+    /// Does something when the device has read the next frame, before it does anything with it.
+    pub fn meanwhile(&self, action: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(action));
+    }
+
     pub fn send_with(&self, header: NetHeader, frame: &[u8]) {
         let datagram = [header.as_bytes(), frame].concat();
         eventually("the wire takes a frame", || self.socket.send(&datagram).ok());
@@ -78,6 +90,9 @@ impl Wire for SocketWire {
                 frame.header = NetHeader::read_from_bytes(&datagram[..HEADER_LEN]).unwrap();
                 frame.bytes.clear();
                 frame.bytes.extend(&datagram[HEADER_LEN..len]);
+                if let Some(action) = self.meanwhile.lock().unwrap().take() {
+                    action();
+                }
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
