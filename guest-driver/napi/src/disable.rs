@@ -27,7 +27,8 @@ pub fn disable<N: Napi>(napi: &N) {
 
 /// Gives a disabled context free. `MISSED` survives, and costs one poll. Any context.
 ///
-/// An interrupt that came meanwhile is gone, so a driver schedules the context once after this.
+/// `SCHED` goes before `NPSVC`: an interrupt between the two takes the context and cannot complete it, which Linux 5.15 mended.
+/// An interrupt that came while the context was disabled is gone, so a driver schedules the context once after this.
 ///
 /// # Panics
 /// When the context is not disabled, as the kernel does.

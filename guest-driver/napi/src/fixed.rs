@@ -35,7 +35,7 @@ pub fn schedule<N: Napi>(napi: &N) {
 }
 
 /// `napi_if_scheduled_mark_missed()`: has the owner poll once more, if there is one. True when there is one, or a disable is
-/// pending: the caller need not do the work itself. Any context.
+/// pending: the caller need not do the work itself. Any context. Younger than 4.11; it came with `AF_XDP`'s zero copy.
 ///
 /// | before | after | returns |
 /// |---|---|---|
@@ -87,8 +87,8 @@ pub(crate) fn release(word: &impl Word, bits: Bits, also: usize) -> bool {
 
 /// `napi_watchdog()`: `gro_flush_timeout` has passed, and a poll is to flush what GRO still holds. Hard interrupt.
 ///
-/// Takes the context by the old [`prefix::schedule_prep`]: when there is an owner it flushes anyway, and `MISSED` would only cost a
-/// poll.
+/// Takes the context by the old [`prefix::schedule_prep`]: when there is an owner its completion flushes, and `MISSED` would only cost
+/// a poll.
 pub fn watchdog<N: Napi>(napi: &N) {
     if napi.gro_held() && prefix::schedule_prep(napi.word(), napi.bits()) {
         napi.schedule_poll();

@@ -111,6 +111,9 @@ pub fn busy_poll_7_3<N: Napi>(napi: &N, prefer: bool, done: impl FnMut() -> bool
 /// | 2 | `IN_BUSY_POLL` cleared; the watchdog started when the socket prefers busy polling and interrupts are deferred |
 /// | 3 | the last poll: as [`complete_done`]; with its budget used up unchanged and scheduled, or, when the watchdog was started, `SCHED` cleared |
 ///
+/// A watchdog that runs out during the last poll finds `SCHED` set and does nothing; if that poll then uses its budget up, nobody is
+/// left to see to the rest.
+///
 /// Models `busy_poll_stop()`.
 pub fn busy_poll_stop<N: Napi>(napi: &N, prefer: bool) {
     let (word, bits) = (napi.word(), napi.bits());
@@ -138,6 +141,8 @@ pub fn busy_poll_stop<N: Napi>(napi: &N, prefer: bool) {
 /// | 2 | `IN_BUSY_POLL` cleared |
 /// | 3, prefers busy polling and interrupts are deferred | `SCHED` cleared, then the watchdog started; the device is left as it is |
 /// | 3, else | the last poll: as [`complete_done`], or, with its budget used up, unchanged and scheduled |
+///
+/// Models `busy_poll_stop()` of 7.3, by reading: only 6.1 and 6.12 have been compared with a running kernel.
 pub fn busy_poll_stop_7_3<N: Napi>(napi: &N, prefer: bool) {
     if prefer && defer(napi) {
         let (word, bits) = (napi.word(), napi.bits());
@@ -164,6 +169,8 @@ fn defer<N: Napi>(napi: &N) -> bool {
 /// | 1 | `DISABLE` set |
 /// | 2 | as soon as `SCHED` and `NPSVC` are both clear: both set, `THREADED` and `PREFER_BUSY_POLL` cleared, in one transaction |
 /// | 3 | `DISABLE` cleared |
+///
+/// Models `napi_disable()` since 5.15.
 pub fn disable<N: Napi>(napi: &N) {
     let (word, bits) = (napi.word(), napi.bits());
     let (held, gone) = (bits.sched_mask() | bits.npsvc_mask(), bits.threaded_mask() | bits.prefer_busy_poll_mask());
@@ -176,7 +183,7 @@ pub fn disable<N: Napi>(napi: &N) {
 }
 
 /// Gives a disabled context free, polled by its thread when `threaded`. `MISSED` survives, and costs one poll. Any context, until 7.3,
-/// where it may sleep.
+/// where it may sleep. `SCHED` and `NPSVC` go together, so an interrupt that takes the context can complete it. Models `napi_enable()` since 5.15.
 ///
 /// # Panics
 /// When the context is not disabled, as the kernel does.

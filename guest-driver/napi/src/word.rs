@@ -43,6 +43,7 @@ pub trait Word {
     }
 }
 
+/// What is "fully ordered" in the kernel is here `SeqCst`, which is as much on x86, where the driver runs. (On arm64 it would be less.)
 impl Word for AtomicUsize {
     #[inline]
     fn read(&self) -> usize {
