@@ -5,9 +5,13 @@
 //! interrupt is still under way, or has found the NAPI free) from what is, and what another poll found after all.
 //!
 //! An owner that the handler found is gone when it has armed, so a loss needs an arm that was processed after the handler's
-//! cells were seen. What it cannot see: a handler that came between the arm's being written and processed, and found a *later*
-//! owner, whose poll has not begun. Such a packet looks lost until that poll arms. Hence the verdict is passed only when the next
-//! packet is due; a run lets some time go by before that.
+//! cells were seen. Two things it cannot see:
+//! - A handler that came between the arm's being written and processed, and found a *later* owner, whose poll has not begun. Such a
+//!   packet looks lost until that poll arms. Hence the verdict is passed only when the next packet is due; a run lets some time go by
+//!   before that, a watch cannot.
+//! - The cells are read before the doorbell. The handler may come, and the owner that it found may arm without the packet, between the
+//!   two. That arm then counts as older than the handler, and the packet as scheduled until there is another arm: a loss is
+//!   missed, none is invented.
 
 use tsnic_abi::{Counter, phase};
 
@@ -24,11 +28,11 @@ pub enum Standing {
     Clear,
     /// The interrupt has not reached its handler.
     InFlight,
-    /// The handler took the NAPI, or found it taken by an owner that has not armed since: a poll will come.
+    /// The handler took the NAPI, or found it taken by an owner that has not been seen to arm since: a poll will come, as a rule.
     Scheduled,
     /// The handler found the NAPI owned, and a poll is running: it may be the one that finds the packet.
     Polling,
-    /// The handler found the NAPI owned, the owner has armed, and no poll is running.
+    /// The handler found the NAPI owned, an arm has been processed since, and no poll is running.
     Lost,
 }
 
@@ -65,8 +69,8 @@ pub struct Ledger {
 struct Candidate {
     /// Completions before this number are at stake.
     end: Counter,
-    /// The interrupt had not reached its handler when the latest arm was processed. So an owner that the handler found has not armed
-    /// since.
+    /// The interrupt had not reached its handler when the cells were read, after which the latest arm was processed. So the owner that
+    /// the handler found has, as far as can be told, not armed since.
     arm_before_handler: bool,
     /// It has been seen in [`Standing::Lost`].
     seen_lost: bool,

@@ -144,7 +144,8 @@ impl<'m, 's> Session<'m, 's> {
     /// Copies the driver's cells and takes an arm over.
     fn look(&mut self, now: Instant) {
         let (Some(cells), Some(area)) = (&self.cells, &mut self.pair.area) else { return };
-        // The doorbell last: an arm that was written before the guest came to a rendezvous must not be missed.
+        // The doorbell last: an arm that was written before the guest came to a rendezvous must not be missed. The other way round, the
+        // doorbell may be younger than the cells: what that does to the ledger is told there.
         self.here = cells.here();
         self.progress = cells.progress();
         let doorbell = cells.doorbell();
@@ -200,7 +201,7 @@ impl<'m, 's> Session<'m, 's> {
         Ok(actions.publish.is_some())
     }
 
-    /// Publishes what the adversary asked for; `None` when there were no buffers.
+    /// Publishes what the adversary asked for; `None` when not all of it could be: see [`Self::release`].
     fn publish(&mut self, publish: Publish) -> Result<Option<Published>, RingError> {
         match publish {
             Publish::Generated { kind, serial } => {

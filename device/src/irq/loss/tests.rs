@@ -46,8 +46,8 @@ fn scheduled_not_lost_when_the_handler_took_the_napi() {
 
 #[test]
 fn lost_when_irq_owned_is_fired_and_the_verdict_is_passed_when_the_next_packet_is_due() {
-    // "**lost** when `irq_owned == fired`: the handler came, found the NAPI owned, and the owner is gone, for it has armed.
-    // The verdict is passed when the next packet is due, with `phase` idle"
+    // "**lost** when `irq_owned == fired` otherwise: the handler came, found the NAPI owned, and the owner is gone, for it has
+    // armed (as far as the device can see, below). The verdict is passed when the next packet is due, with `phase` idle"
     let owned = progress(1, 1, phase::IDLE);
     let (irq, mut ledger) = candidate(&owned);
     assert_eq!(ledger.standing(&irq, &owned), Standing::Lost);
