@@ -139,7 +139,7 @@ impl Adversary {
         }
     }
 
-    /// [`Actions::publish`] could not be done: the guest has posted no buffers.
+    /// [`Actions::publish`] could not be done: as a rule because the guest has posted no buffers, or too small ones.
     pub fn publish_failed(&mut self, now: Instant) {
         match &mut self.run {
             Some(Run::Strike(strike)) => strike.publish_failed(now),

@@ -46,7 +46,7 @@ pub(super) struct Random {
     due: Instant,
     waiting_since: Option<Instant>,
     lost_since: Option<Instant>,
-    no_buffers_since: Option<Instant>,
+    unpublished_since: Option<Instant>,
     /// The publish that is asked for.
     pending: Option<Pending>,
 }
@@ -100,7 +100,7 @@ impl Random {
             due: now,
             waiting_since: None,
             lost_since: None,
-            no_buffers_since: None,
+            unpublished_since: None,
             pending: None,
         })
     }
@@ -149,9 +149,11 @@ impl Random {
             actions.wake_at(self.due);
             return Ok(false);
         }
-        if self.no_buffers_since.is_some_and(|since| now.since(since) >= PATIENCE) {
+        if self.unpublished_since.is_some_and(|since| now.since(since) >= PATIENCE) {
             let sent = self.report.sent;
-            return Err(format!("The guest had posted no receive buffers for {PATIENCE:?}, after {sent} packets"));
+            return Err(format!(
+                "For {PATIENCE:?} no packet could be published, for want of receive buffers as a rule, after {sent} packets"
+            ));
         }
         let lost = self.lost_since.is_some_and(|since| now.since(since) >= SETTLE);
         let free = if self.settling { area.irq.is_idle(&area.progress) } else { standing == Standing::Clear };
@@ -232,7 +234,7 @@ impl Random {
         self.serial = self.serial.wrapping_add(1);
         self.waiting_since = None;
         self.lost_since = None;
-        self.no_buffers_since = None;
+        self.unpublished_since = None;
         let mut gap = Duration::ZERO;
         if !pending.extra {
             self.report.sent += 1;
@@ -242,10 +244,10 @@ impl Random {
         self.due = timestamp.plus(gap);
     }
 
-    /// The guest had no buffers: tried again until it has waited too long.
+    /// The packet could not be published, as a rule because the guest had no buffers: tried again until it has waited too long.
     pub(super) fn publish_failed(&mut self, now: Instant) {
         self.pending = None;
-        self.no_buffers_since.get_or_insert(now);
+        self.unpublished_since.get_or_insert(now);
         self.due = now.plus(Duration::from_millis(1));
     }
 }

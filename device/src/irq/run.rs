@@ -133,7 +133,7 @@ pub struct Actions {
     /// What to do with the wire.
     pub wire: Wire,
     /// Publish this and tell [`super::adversary::Adversary::published`], or publish none of it and tell `publish_failed`
-    /// when the guest has not posted buffers for all of it. Do the rest of the fields, then step again at once.
+    /// when the guest has not posted buffers for all of it, or the session may read no more of them. Do the rest of the fields, then step again at once.
     pub publish: Option<Publish>,
     /// If the publish went well, raise the interrupt without regard to moderation ([`RxIrq::force`]).
     pub fire: bool,

@@ -49,7 +49,7 @@ pub(super) struct Strike {
     generation: u32,
     serial: u32,
     in_a_row: u32,
-    no_buffers: u32,
+    unpublished: u32,
     /// How long this round's packet is left alone if it is lost.
     stuck: Duration,
     state: State,
@@ -96,7 +96,7 @@ impl Strike {
             generation,
             serial: 0,
             in_a_row: 0,
-            no_buffers: 0,
+            unpublished: 0,
             stuck: Duration::ZERO,
             state: Self::settle(now),
         };
@@ -252,10 +252,10 @@ impl Strike {
         if now >= *starter_at {
             if *starters == STARTERS_MAX {
                 let waited = STARTER_AGAIN * STARTERS_MAX;
-                let no_buffers = self.no_buffers;
+                let unpublished = self.unpublished;
                 let reason = format!(
-                    "The guest did not come to the rendezvous: {starters} starters in {waited:?}, {no_buffers} of them \
-                     not sent because it had posted no receive buffers"
+                    "The guest did not come to the rendezvous: {starters} starters in {waited:?}, {unpublished} of them \
+                     not sent, for want of receive buffers as a rule"
                 );
                 return self.inconclusive(reason, now);
             }
@@ -325,12 +325,16 @@ impl Strike {
         }
     }
 
-    /// The guest had no buffers. A starter is repeated later anyway; a blow is called off, the next packet tried again.
+    /// The packet could not be published. As a rule the guest had no buffers; they may also have been too small for it, or the
+    /// session's share of descriptors used up. A starter is repeated later anyway; a blow is called off, the next packet tried again.
     pub(super) fn publish_failed(&mut self, now: Instant) {
-        self.no_buffers += 1;
+        self.unpublished += 1;
         match self.state {
             State::Blow(_) => {
-                self.inconclusive("The guest had posted no receive buffers for the struck packet".into(), now);
+                self.inconclusive(
+                    "The struck packet could not be published, for want of receive buffers as a rule".into(),
+                    now,
+                );
             }
             State::Free { packet, deadline, .. } => {
                 let due = now.plus(Duration::from_millis(1));
@@ -374,7 +378,7 @@ impl Strike {
 
     fn end_round(&mut self, round: Round, now: Instant) {
         self.report.rounds.push(round);
-        self.no_buffers = 0;
+        self.unpublished = 0;
         self.state = Self::settle(now);
         self.draw();
     }

@@ -323,8 +323,9 @@ impl Watch {
         }
     }
 
-    /// The guest had no buffers: the held frames stay held, and go out when there are some, for the wire is open again. To hold on
-    /// would be to ask for the same publish at once, for as long as it fails.
+    /// Not all of the held frames could be published: there were no buffers, or they were too small, or the session's share of
+    /// descriptors was used up. Those that are left stay held, and go out when they can, for the wire is open again. To hold on would
+    /// be to ask for the same publish at once, for as long as it fails.
     pub(super) fn publish_failed(&mut self) {
         self.pending = None;
         if matches!(self.state, State::Hold { .. } | State::Blow(_)) {

@@ -164,7 +164,7 @@ fn a_run_reports_progress_and_its_result() {
     };
     assert!(progress > 3, "{progress}");
     let Reply::Error { message } = last else { panic!("{last:?}") };
-    assert_eq!(message, "The guest had posted no receive buffers for 2s, after 0 packets");
+    assert_eq!(message, "For 2s no packet could be published, for want of receive buffers as a rule, after 0 packets");
 }
 
 #[test]

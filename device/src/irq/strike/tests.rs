@@ -254,7 +254,7 @@ fn no_receive_buffer_for_the_struck_packet_calls_the_blow_off() {
     world.run_for(Duration::from_millis(10));
     world.ring_size = 256;
     let Finished::Strike(report) = world.until_finished(Duration::from_secs(60)) else { panic!() };
-    assert!(reason(&report, 0).contains("no receive buffers for the struck packet"), "{report:?}");
+    assert!(reason(&report, 0).contains("The struck packet could not be published"), "{report:?}");
     assert_eq!(report.rounds[1].outcome, Outcome::Delivered);
     assert_eq!(world.guest.gave_up, 0, "the guest was let go");
 }
