@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::time::TimeSpec;
@@ -21,6 +21,7 @@ use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_con
 use super::cut::{Cut, CutBits};
 use super::vring::Vring;
 use crate::clock::Instant;
+use crate::log_limit::LogLimit;
 use crate::net::features::Features;
 use crate::net::index::{Index, MAX_RING_SIZE};
 use crate::net::pair::{Lines, Next, Pair, QueueSetup, RX, TX};
@@ -51,6 +52,14 @@ pub struct Backend {
     cut_bits: Arc<CutBits>,
     pairs: Vec<Worker>,
     exit_fds: Mutex<Vec<RawFd>>,
+    lines: Mutex<Lined>,
+}
+
+/// What a guest can cause lines of the log by, by having its VMM connect again and again.
+#[derive(Debug, Default)]
+pub(super) struct Lined {
+    pub connected: LogLimit,
+    pub disconnected: LogLimit,
 }
 
 struct Worker {
@@ -85,6 +94,7 @@ impl Backend {
             cut_bits,
             pairs,
             exit_fds: Mutex::default(),
+            lines: Mutex::default(),
         })
     }
 
@@ -98,11 +108,17 @@ impl Backend {
         Arc::clone(&self.cut_bits)
     }
 
+    /// The limits of lines about front ends.
+    pub(super) fn lines(&self) -> MutexGuard<'_, Lined> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A front end is there: has the daemon's workers woken by timers, wires and the control socket.
     ///
     /// # Errors
     /// When an event cannot be watched.
     pub(super) fn connect(&self, daemon: &VhostUserDaemon<Arc<Self>>) -> io::Result<()> {
+        self.cut_bits.clear();
         let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
         for (worker, handler) in self.pairs.iter().zip(daemon.get_epoll_handlers()) {
             let mut served = worker.served.lock();
@@ -292,11 +308,12 @@ fn queue_setup(vring: &Vring<Memory>, features: Features, cut: Cut) -> Option<Qu
     if !queue.ready() || !state.is_enabled() {
         return None;
     }
+    let [descriptors, available, used] = cut.restore([queue.desc_table(), queue.avail_ring(), queue.used_ring()]);
     let config = RingConfig {
         entries: vring.entries(),
-        descriptors: queue.desc_table() | cut.descriptors,
-        available: queue.avail_ring() | cut.available,
-        used: queue.used_ring() | cut.used,
+        descriptors,
+        available,
+        used,
         event_idx: features.event_idx(),
         indirect: features.indirect(),
     };

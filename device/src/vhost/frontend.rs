@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backend::Backend;
 use super::relay::Relay;
+use crate::clock::Instant;
 
 /// Why a front end could not be served, or not to the end.
 #[derive(Debug, Error)]
@@ -62,7 +63,9 @@ impl Connection {
         let relay =
             Relay::start(front, back, &connection.ended, backend.cut_bits()).map_err(host("start the relay"))?;
         connection.relay = Some(relay);
-        info!("Front end connected");
+        if let Some(line) = backend.lines().connected.line(Instant::now()) {
+            info!(left_out = line.left_out, "Front end connected");
+        }
         Ok(connection)
     }
 
@@ -103,7 +106,9 @@ impl Drop for Connection {
         drop(self.daemon.take());
         self.backend.disconnect();
         self.backend.close_exit_events();
-        info!("Front end disconnected");
+        if let Some(line) = self.backend.lines().disconnected.line(Instant::now()) {
+            info!(left_out = line.left_out, "Front end disconnected");
+        }
     }
 }
 
@@ -162,8 +167,8 @@ mod tests {
         connection.finish().unwrap();
     }
 
-    /// Says that the descriptor table of queue 0 is at 8 in the guest's memory. Whether the other side is still there then.
-    fn survives_a_ring_that_is_not_aligned(vmm: UnixStream) -> bool {
+    /// Says that the descriptor table of queue 0 is at this place in the guest's memory. Whether the other side is still there then.
+    fn survives_a_ring_at(place: u64, vmm: UnixStream) -> bool {
         const LEN: u64 = 0x10_0000;
         const USER_BASE: u64 = 0x7000_0000_0000;
         let memory = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC).unwrap());
@@ -179,7 +184,7 @@ mod tests {
             queue_max_size: 64,
             queue_size: 64,
             flags: 0,
-            desc_table_addr: USER_BASE + 8,
+            desc_table_addr: USER_BASE + place,
             used_ring_addr: USER_BASE + 0x2000,
             avail_ring_addr: USER_BASE + 0x1000,
             log_addr: None,
@@ -194,18 +199,28 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_is_not_aligned_needs_the_relay() {
-        let backend = backend();
-        let (vmm, listener) = private_pair().unwrap();
-        let mut daemon = VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory()).unwrap();
-        daemon.start(&mut Listener::from(listener)).unwrap();
-        assert!(!survives_a_ring_that_is_not_aligned(vmm), "the daemon has learned it: the cutting can go");
-        drop(daemon);
-        backend.close_exit_events();
+    fn a_ring_in_an_impossible_place_needs_the_relay() {
+        // Not aligned; behind the end of memory.
+        for place in [8, 0x10_0000] {
+            let backend = backend();
+            let (vmm, listener) = private_pair().unwrap();
+            let mut daemon = VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory()).unwrap();
+            daemon.start(&mut Listener::from(listener)).unwrap();
+            assert!(!survives_a_ring_at(place, vmm), "the daemon has learned it: the cutting can go");
+            drop(daemon);
+            backend.close_exit_events();
 
-        let (front, vmm) = UnixStream::pair().unwrap();
-        let connection = Connection::start(&backend, front).unwrap();
-        assert!(survives_a_ring_that_is_not_aligned(vmm));
-        connection.finish().unwrap();
+            let nothing = backend.cut_bits().of(0);
+            let (front, vmm) = UnixStream::pair().unwrap();
+            let connection = Connection::start(&backend, front).unwrap();
+            assert!(survives_a_ring_at(place, vmm));
+            assert_ne!(backend.cut_bits().of(0), nothing);
+            connection.finish().unwrap();
+
+            let (front, _vmm) = UnixStream::pair().unwrap();
+            let connection = Connection::start(&backend, front).unwrap();
+            assert_eq!(backend.cut_bits().of(0), nothing, "what is known of a front end goes with it");
+            connection.finish().unwrap();
+        }
     }
 }

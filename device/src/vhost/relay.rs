@@ -7,11 +7,11 @@
 //! `InactiveFeature` and end the connection. So the relay puts one `SET_FEATURES` with just that bit in front of such a
 //! message. The real one comes later and replaces it.
 //!
-//! And it passes addresses of rings on that are not aligned: see [`super::cut`].
+//! And it passes messages on that have impossible addresses of rings: see [`super::cut`].
 //!
 //! The relay can go, and the daemon be given the front end's socket, when a version of the two crates accepts
-//! `SET_VRING_ENABLE` before `SET_FEATURES`, and does not end a connection for a ring that is not aligned. The tests
-//! `an_early_enable_needs_the_relay` and `a_ring_that_is_not_aligned_needs_the_relay` fail then.
+//! `SET_VRING_ENABLE` before `SET_FEATURES`, and does not end a connection for a ring in an impossible place. The tests
+//! `an_early_enable_needs_the_relay` and `a_ring_in_an_impossible_place_needs_the_relay` fail then.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
@@ -25,7 +25,7 @@ use tracing::debug;
 use vhost::vhost_user::message::{FrontendReq, MAX_MSG_SIZE, VhostUserVirtioFeatures};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::cut::CutBits;
+use super::cut::{CutBits, Regions};
 
 const HEADER_LEN: usize = 12;
 
@@ -51,7 +51,9 @@ impl Relay {
     pub fn start(front: UnixStream, back: UnixStream, ended: &Arc<EventFd>, cut: Arc<CutBits>) -> io::Result<Self> {
         let mut relay = Self { front, back, threads: Vec::new() };
         let (front, back) = (relay.front.try_clone()?, relay.back.try_clone()?);
-        relay.spawn("relay-requests", ended, move || Requests { front, back, negotiated: false, cut }.run())?;
+        relay.spawn("relay-requests", ended, move || {
+            Requests { front, back, negotiated: false, regions: Regions::default(), cut }.run()
+        })?;
         let (front, back) = (relay.front.try_clone()?, relay.back.try_clone()?);
         relay.spawn("relay-replies", ended, move || pass_replies(&back, &front))?;
         Ok(relay)
@@ -101,6 +103,9 @@ struct Requests {
     back: UnixStream,
     /// A `SET_FEATURES` has passed.
     negotiated: bool,
+    /// As of the latest `SET_MEM_TABLE`. There is no other way to change them: messages about single regions
+    /// (`CONFIGURE_MEM_SLOTS`) are not offered.
+    regions: Regions,
     cut: Arc<CutBits>,
 }
 
@@ -126,8 +131,10 @@ impl Requests {
                 debug!("SET_VRING_ENABLE before SET_FEATURES: VHOST_USER_F_PROTOCOL_FEATURES is acknowledged first");
                 send_all(&self.back, &acknowledge_protocol_features(), &[])?;
                 self.negotiated = true;
+            } else if request == FrontendReq::SET_MEM_TABLE as u32 {
+                self.regions = Regions::of_table(&message[HEADER_LEN..HEADER_LEN + len]);
             } else if request == FrontendReq::SET_VRING_ADDR as u32 {
-                self.cut.cut(&mut message[HEADER_LEN..HEADER_LEN + len]);
+                self.cut.cut(&mut message[HEADER_LEN..HEADER_LEN + len], &self.regions);
             }
             send_all(&self.back, &message[..HEADER_LEN + len], &fds)?;
         }

@@ -97,13 +97,20 @@ fn every_kind_of_broken_ring_is_found() {
 #[test]
 fn queues_in_impossible_places_are_broken_and_nothing_else_is() {
     for queue in [0, 1] {
-        for (descriptors, available, used) in
-            [(8, 0x4000, 0x5000), (0, 0x4001, 0x5000), (0, 0x4000, 0x5002), (1, 0x4001, 0x5001), (0, 0x4000, 0x7e_fffc)]
-        {
+        for (descriptors, available, used) in [
+            (8, 0x4000, 0x5000),
+            (0, 0x4001, 0x5000),
+            (0, 0x4000, 0x5002),
+            (1, 0x4001, 0x5001),
+            (0, 0x4000, 0x7e_fffc),
+            (0x7f_0000, 0x4000, 0x5000),
+            (0, 1 << 40, 0x5000),
+            (0, 0x4000, 0x1000_0000),
+        ] {
             let device = Device::new();
             let mut guest = Guest::negotiate(&device, Options::default());
             guest.share_memory();
-            // The last of these ends beyond the memory.
+            // The last four of these end beyond the memory, three begin there.
             let ring = if queue == 0 { &mut guest.rx } else { &mut guest.tx };
             let base = if used < 0x8000 { ring.descriptors } else { 0x1_0000 };
             (ring.descriptors, ring.available, ring.used) = (base + descriptors, base + available, base + used);
