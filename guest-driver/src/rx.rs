@@ -3,6 +3,7 @@
 
 use tsnic_abi::Counter;
 
+use crate::area::Area;
 use crate::header::{self, Checksum};
 use crate::shared::Shared;
 use crate::stats::Stat;
@@ -108,11 +109,7 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
         return 0;
     }
     let number = shared.poll_begins();
-    let (area, forgotten) = shared.area_or_forgotten();
-    if forgotten {
-        shared.stats.add(Stat::AreasForgotten, 1);
-        port.look_at_link();
-    }
+    let area = area_in_use(shared, port);
     if let Some(area) = area {
         area.poll_begins(number);
     }
@@ -137,8 +134,10 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if work == budget {
         return work;
     }
-    // A device with an area does not look at this either. But should it forget the area, this is how its interrupts go on.
+    // A device with an area does not look at this either. But should it forget the area, this is how its interrupts go on. If it has
+    // done so since the poll began, there is nobody to be armed.
     let mark = port.enable_callbacks();
+    let area = area.and_then(|_| area_in_use(shared, port));
     if let Some(area) = area {
         if port.complete(work) && !port.owned() {
             area.arm(shared.arm_of(number));
@@ -148,6 +147,16 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
         port.schedule();
     }
     work
+}
+
+/// The area, if the device uses it. The first to find that the device has forgotten it has it handed over again.
+fn area_in_use<'a, P: RxPort>(shared: &Shared<'a>, port: &mut P) -> Option<Area<'a>> {
+    let (area, forgotten) = shared.area_or_forgotten();
+    if forgotten {
+        shared.stats.add(Stat::AreasForgotten, 1);
+        port.look_at_link();
+    }
+    area
 }
 
 /// Before the NAPI is enabled: fills the ring. Process context.

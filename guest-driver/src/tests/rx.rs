@@ -368,6 +368,20 @@ fn an_area_the_device_has_forgotten_is_gone_and_handed_over_again() {
 }
 
 #[test]
+fn an_area_that_is_forgotten_during_a_poll_is_not_armed() {
+    let world = area();
+    world.publish(1);
+    world.in_poll(|world| world.set_cell(offset::GENERATION, 0));
+    world.poll(64);
+    assert_eq!(world.tags(), [1]);
+    let did = world.did();
+    assert_eq!(did.iter().filter(|did| **did == Did::LookAtLink).count(), 1);
+    assert!(matches!(did[did.len() - 2..], [Did::Complete { .. }, Did::UsedSince]), "virtio's rules: {did:?}");
+    assert!(world.shared.area().is_none());
+    assert_eq!(world.shared.stats.get(Stat::AreasForgotten), 1);
+}
+
+#[test]
 fn a_forgotten_area_that_has_been_asked_for_again_already_is_not_asked_for_twice() {
     let world = area();
     world.link(true);

@@ -86,6 +86,8 @@ pub struct World {
     pub rx: RefCell<RxSide>,
     pub tx: RefCell<TxSide>,
     pub did: RefCell<Vec<Did>>,
+    /// Runs at the next look at the receive ring, once.
+    pub poll: RefCell<Option<Hook>>,
     /// Runs at the entry of `napi_complete_done()`, once.
     pub window: RefCell<Option<Hook>>,
     /// Runs at its end, once.
@@ -112,6 +114,7 @@ impl World {
             rx: RefCell::default(),
             tx: RefCell::new(TxSide { ring_size: 256, ..TxSide::default() }),
             did: RefCell::default(),
+            poll: RefCell::default(),
             window: RefCell::default(),
             after: RefCell::default(),
             live: Rc::default(),
@@ -327,6 +330,11 @@ impl World {
             }
         }
         panic!("the poll never comes to an end");
+    }
+
+    /// What goes on when the next poll has begun.
+    pub fn in_poll(&self, hook: impl FnOnce(&World) + 'static) {
+        *self.poll.borrow_mut() = Some(Box::new(hook));
     }
 
     /// What goes on at the entry of the next `napi_complete_done()`.

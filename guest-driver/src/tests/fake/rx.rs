@@ -50,6 +50,10 @@ impl RxPort for &World {
 
     fn pop(&mut self) -> Option<(Packet, u32)> {
         self.note(Did::Pop);
+        let hook = self.poll.borrow_mut().take();
+        if let Some(hook) = hook {
+            hook(self);
+        }
         self.rx.borrow_mut().used.pop_front()
     }
 
