@@ -180,6 +180,8 @@ pub struct Struck {
     pub over_100ms: u32,
     /// Of these: the peer's TCP sent them again before they were answered.
     pub retransmitted: u32,
+    /// Of these: not so, but the guest's TCP sent the reply before again, which the peer's acknowledged; that came as the next packet.
+    pub reply_repeated: u32,
     /// Latency of the matched, microseconds.
     pub latency_us: Quantiles,
 }
@@ -191,6 +193,7 @@ impl RpcRun {
         let by_stamp: HashMap<u64, &Latency> = latencies.iter().map(|l| (l.arrived.0, l)).collect();
         let struck: Vec<&Latency> =
             watch.struck.iter().filter_map(|struck| by_stamp.get(&struck.timestamp_ns).copied()).collect();
+        let late_ones = || struck.iter().filter(|latency| latency.latency_ns > LATE_NS);
         let matched: Vec<u64> = struck.iter().map(|latency| latency.latency_ns).collect();
         let outcome = |outcome| count(watch.struck.iter().filter(|struck| struck.outcome == outcome));
         let late = |times: &[u64]| count(times.iter().filter(|&&ns| ns > LATE_NS));
@@ -207,7 +210,8 @@ impl RpcRun {
                 inconclusive: outcome(Outcome::Inconclusive),
                 matched: count(matched.iter()),
                 over_100ms: late(&matched),
-                retransmitted: count(struck.iter().filter(|l| l.latency_ns > LATE_NS && l.retransmitted)),
+                retransmitted: count(late_ones().filter(|l| l.retransmitted)),
+                reply_repeated: count(late_ones().filter(|l| !l.retransmitted && l.reply_repeated)),
                 latency_us: Quantiles::in_us(matched),
             },
             not_met: watch.not_met,

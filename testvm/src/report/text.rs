@@ -185,10 +185,16 @@ fn second_mode(run: &RpcRun) -> String {
         (_, 0) => format!("none of {matched} struck requests took more than 100 ms; the slowest took {longest}."),
         _ => {
             let median = duration(struck.latency_us.p50);
-            let again = struck.retransmitted;
+            let ends = [
+                (struck.retransmitted, "the peer's TCP had sent them"),
+                (struck.reply_repeated, "the guest's TCP had sent its last reply"),
+            ]
+            .into_iter()
+            .filter(|(times, _)| *times > 0)
+            .map(|(times, what)| format!(", {times} after {what} again"));
             format!(
-                "{late} of {matched} struck requests ended in the ~200 ms mode (median {median}), {again} of them after the \
-                 peer's TCP had sent them again."
+                "{late} of {matched} struck requests ended in the ~200 ms mode (median {median}){}.",
+                ends.collect::<String>()
             )
         }
     };

@@ -16,13 +16,27 @@ use zerocopy::IntoBytes;
 
 use super::time::{Exchange, GuestNs, HostNs};
 
+/// As much of `struct tcp_info` as Linux has had since 4.6 (`include/uapi/linux/tcp.h`). libc's is that of the newest kernel, and nix
+/// wants all of a structure filled, which an older kernel does not do; a newer one leaves out what there is no room for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TcpInfo {
+    _state_and_options: [u8; 8],
+    _rto_to_rcv_space: [u32; 23],
+    total_retrans: u32,
+    _rates_and_bytes: [u64; 4],
+    _segments: [u32; 4],
+    data_segs_in: u32,
+    _data_segs_out: u32,
+}
+
 sockopt_impl!(
     /// `TCP_INFO`: what the kernel knows about a connection.
-    TcpInfo,
+    TcpInfoOption,
     GetOnly,
     libc::IPPROTO_TCP,
     libc::TCP_INFO,
-    libc::tcp_info
+    TcpInfo
 );
 
 /// A run of requests.
@@ -117,7 +131,7 @@ pub fn converse(config: &ClientConfig, mut each: impl FnMut(Exchange) -> Control
     let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(server), limit).map_err(connect)?;
     stream.set_nodelay(true).map_err(connect)?;
     let mut random = Pcg64Mcg::seed_from_u64(config.seed);
-    let mut retransmitted = 0;
+    let mut info = getsockopt(&stream, TcpInfoOption).map_err(|errno| connect(errno.into()))?;
     for seq in 0..total {
         let think = random.random_range(think_min..=think_max.max(think_min));
         std::thread::sleep(Duration::from_micros(u64::from(think)));
@@ -132,11 +146,17 @@ pub fn converse(config: &ClientConfig, mut each: impl FnMut(Exchange) -> Control
         if reply.seq() != seq {
             return Err(ClientError::WrongReply { seq, got: reply.seq() });
         }
-        let before = retransmitted;
-        retransmitted = segments_retransmitted(&stream).map_err(|source| ClientError::Broken { seq, total, source })?;
+        let before = info;
+        info = getsockopt(&stream, TcpInfoOption).map_err(|errno| ClientError::Broken {
+            seq,
+            total,
+            source: errno.into(),
+        })?;
         let exchange = Exchange {
             seq,
-            retransmitted: retransmitted != before,
+            retransmitted: info.total_retrans != before.total_retrans,
+            // One segment is the reply itself.
+            reply_repeated: info.data_segs_in.wrapping_sub(before.data_segs_in) > 1,
             sent,
             arrived: reply.hardware_ns().map(HostNs),
             received: GuestNs(reply.received_ns()),
@@ -158,11 +178,6 @@ fn ask(stream: &mut TcpStream, seq: u32, left: Duration) -> io::Result<(HostNs, 
     stream.write_all(RequestFrame::new(seq).as_bytes())?;
     stream.read_exact(&mut reply)?;
     Ok((sent, reply, HostNs(monotonic_ns())))
-}
-
-/// Segments that the host's TCP has sent again on this connection, since it was made.
-fn segments_retransmitted(stream: &TcpStream) -> io::Result<u32> {
-    Ok(getsockopt(stream, TcpInfo)?.tcpi_total_retrans)
 }
 
 #[cfg(test)]
@@ -204,7 +219,7 @@ mod tests {
         assert_eq!((exchanges.len(), seen), (25, 25));
         for (seq, exchange) in (0..).zip(&exchanges) {
             assert_eq!((exchange.seq, exchange.received), (seq, GuestNs(100 + u64::from(seq))));
-            assert!(!exchange.retransmitted, "loopback loses nothing: {exchange:?}");
+            assert!(!exchange.retransmitted && !exchange.reply_repeated, "loopback loses nothing: {exchange:?}");
             let arrived = exchange.arrived.ok_or("no timestamp")?;
             assert!(exchange.sent <= arrived && arrived <= exchange.returned, "{exchange:?}");
         }

@@ -11,6 +11,8 @@ pub struct Latency {
     pub seq: u32,
     /// The host's TCP sent the request again before the reply came.
     pub retransmitted: bool,
+    /// The guest's TCP sent the reply before again meanwhile: its acknowledgement lay in the ring with the request.
+    pub reply_repeated: bool,
     /// When the device took its frame from the wire; the device reports struck frames by this.
     pub arrived: HostNs,
     /// From then until the application in the guest had it, ns.
@@ -90,6 +92,7 @@ pub fn latencies(exchanges: &[Exchange]) -> Result<Vec<Latency>, LatencyError> {
             Latency {
                 seq: exchange.seq,
                 retransmitted: exchange.retransmitted,
+                reply_repeated: exchange.reply_repeated,
                 arrived: *arrived,
                 latency_ns: whole(elapsed - f64::midpoint(bounds.lower, bounds.upper)),
                 uncertainty_ns: whole((bounds.upper - bounds.lower) / 2.0),

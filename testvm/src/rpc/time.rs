@@ -25,6 +25,8 @@ pub struct Exchange {
     pub seq: u32,
     /// The host's TCP sent something again before the reply came: the request itself, for nothing else is under way.
     pub retransmitted: bool,
+    /// More than the reply came meanwhile: the guest's TCP sent the last one again, whose acknowledgement it had not seen.
+    pub reply_repeated: bool,
     /// Just before the request was given to the host's TCP.
     pub sent: HostNs,
     /// When the device took the frame from its wire, as the application in the guest was told; `None`: it was not told.

@@ -122,8 +122,18 @@ fn rpc_run(random: &mut Pcg64Mcg, mode: Mode, vcpus: usize, plan: RpcPlan) -> Rp
             }
         }
         let uncertainty_ns = random.random_range(60_000..80_000);
-        let retransmitted = latency_ns > 200_000_000;
-        latencies.push(Latency { seq, retransmitted, arrived: HostNs(arrived), latency_ns, uncertainty_ns });
+        let late = latency_ns > 200_000_000;
+        // Which of the two retransmits first is a matter of their timers.
+        let retransmitted = late && seq % 2 > 0;
+        let reply_repeated = late && !retransmitted;
+        latencies.push(Latency {
+            seq,
+            retransmitted,
+            reply_repeated,
+            arrived: HostNs(arrived),
+            latency_ns,
+            uncertainty_ns,
+        });
     }
     if struck > 0 && mode.loses() {
         // A retransmission, struck in its turn; and a loss by itself.

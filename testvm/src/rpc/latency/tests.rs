@@ -36,6 +36,7 @@ impl Synthetic {
                 Exchange {
                     seq,
                     retransmitted: false,
+                    reply_repeated: false,
                     sent: HostNs(sent),
                     arrived: Some(HostNs(arrived)),
                     received: self.guest(received),
