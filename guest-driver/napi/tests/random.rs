@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Random interleavings of worlds that are too large to see all of.
 
+use napi_model::ablation::{StopKeepsMissed, WatchdogSetsMissed};
 use napi_model::protocol::{Fixed, Modern, Modern73, Prefix, Protocol};
 use napi_model::random::explore;
 use napi_model::scenario::{Owner, Scenario, Settings};
@@ -46,6 +47,24 @@ fn with_the_fix_nothing_is_lost() {
     finds_nothing::<Fixed>(&BUSY, 2, 5_000);
     finds_nothing::<Modern>(&BUSY, 2, 5_000);
     finds_nothing::<Modern73>(&BUSY, 2, 5_000);
+}
+
+/// Two owners and one interrupt: too much for every interleaving, so `loom.rs` has them without the interrupt.
+#[test]
+fn two_owners_and_an_interrupt_lose_nothing_but_before_the_fix() {
+    for owners in [
+        &[Owner::BusyPoll { turns: 1 }, Owner::Driver { times: 1 }],
+        &[Owner::BusyPoll { turns: 1 }, Owner::Watchdog],
+        &[Owner::BusyPoll { turns: 1 }, Owner::BusyPoll { turns: 1 }],
+    ] {
+        let scenario = Scenario { owners, waiting: 0, packets: 1, ..BUSY };
+        let before = explore::<Prefix>(&scenario, 1, SEED, 5_000).outcome;
+        assert_eq!(before.tally.breaches, [Breach::Lost], "{}", before.report());
+        finds_nothing::<Fixed>(&scenario, 1, 5_000);
+        finds_nothing::<Modern>(&scenario, 1, 5_000);
+        finds_nothing::<WatchdogSetsMissed>(&scenario, 1, 5_000);
+        finds_nothing::<StopKeepsMissed>(&scenario, 1, 5_000);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The fix with one clause taken away or done otherwise. Each is what it is called, and the rest is Linux 4.11.
 
-use napi_state::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, fixed, prefix};
+use napi_state::{Bits, Napi, Word, fixed, prefix};
 
 use crate::protocol::Protocol;
 
@@ -24,13 +24,15 @@ pub struct CompleteIgnoresMissed;
 impl Protocol for CompleteIgnoresMissed {
     const NAME: &'static str = "4.11, MISSED not honoured";
 
-    fn complete_done(napi: &impl Napi, work_done: u32) -> bool {
+    fn complete_done(napi: &impl Napi, _work_done: u32) -> bool {
         let (word, bits) = (napi.word(), napi.bits());
-        let done = prefix::complete_done(napi, work_done);
-        if done {
-            word.clear(bits.missed_mask());
+        if word.read() & (bits.npsvc_mask() | bits.in_busy_poll_mask()) != 0 {
+            return false;
         }
-        done
+        // The watchdog is of no account here: the model that this is for has no GRO.
+        assert!(!napi.gro_held(), "not made for GRO");
+        word.transact(|before| Some(before & !(bits.missed_mask() | bits.sched_mask())));
+        true
     }
 }
 
@@ -93,26 +95,13 @@ pub struct StopKeepsMissed;
 impl Protocol for StopKeepsMissed {
     const NAME: &'static str = "4.11, busy_poll_stop() keeps MISSED";
 
-    fn busy_poll(napi: &impl Napi, _prefer: bool, mut done: impl FnMut() -> bool) {
-        let (word, bits) = (napi.word(), napi.bits());
-        let mut ours = false;
-        loop {
-            ours = ours || busy::take(word, bits);
-            if ours {
-                napi.poll(BUSY_POLL_BUDGET);
-            }
-            if done() {
-                break;
-            }
-        }
-        if ours {
-            // The stop of 4.10.
-            prefix::busy_poll_stop(napi);
-        }
+    fn busy_poll(napi: &impl Napi, _prefer: bool, done: impl FnMut() -> bool) {
+        prefix::busy_poll(napi, done);
     }
 }
 
-/// `napi_schedule_prep()` takes `SCHED` first, and then looks whether a disable is pending.
+/// `napi_schedule_prep()` takes `SCHED` first, and then looks whether a disable is pending. In 4.10's form, whose order of the two tests
+/// the fix keeps.
 #[derive(Debug)]
 pub struct DisableTestedAfterSched;
 

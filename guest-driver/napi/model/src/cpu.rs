@@ -183,7 +183,7 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
     fn used(&self) -> u32 {
         let used = match self.world.scenario.machine {
             Machine::X86 => self.world.used.load(Ordering::SeqCst),
-            Machine::Weak => self.world.used.load(Ordering::Acquire),
+            Machine::Weak | Machine::WeakOrderedClears => self.world.used.load(Ordering::Acquire),
         };
         used as u32
     }
@@ -207,7 +207,7 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
     fn unordered(&self) -> Ordering {
         match self.world.scenario.machine {
             Machine::X86 => Ordering::SeqCst,
-            Machine::Weak => Ordering::Relaxed,
+            Machine::Weak | Machine::WeakOrderedClears => Ordering::Relaxed,
         }
     }
 
@@ -291,7 +291,7 @@ impl<R: Runtime, P: Protocol> Word for Cpu<R, P> {
     fn read(&self) -> usize {
         match self.world.scenario.machine {
             Machine::X86 => self.world.state.load(Ordering::SeqCst),
-            Machine::Weak => self.world.state.load(Ordering::Relaxed),
+            Machine::Weak | Machine::WeakOrderedClears => self.world.state.load(Ordering::Relaxed),
         }
     }
 
@@ -301,7 +301,8 @@ impl<R: Runtime, P: Protocol> Word for Cpu<R, P> {
 
     fn clear(&self, mask: usize) {
         self.clear_in_loop();
-        self.and_not(mask, self.unordered());
+        let ordered = self.world.scenario.machine == Machine::WeakOrderedClears;
+        self.and_not(mask, if ordered { Ordering::SeqCst } else { self.unordered() });
     }
 
     fn test_and_set(&self, mask: usize) -> bool {

@@ -121,7 +121,7 @@ impl Outcome {
             text.extend(["Cut short: ", cause, "\n"]);
         }
         if let Some(worst) = &tally.worst {
-            text += &crate::timeline::render(worst, scenario.owners, *bits);
+            text += &crate::timeline::render(worst, scenario, *bits);
         }
         text
     }

@@ -154,3 +154,31 @@ impl Protocol for Modern73 {
         Modern::enable(napi);
     }
 }
+
+/// What the experiments run: 6.1 with the `napi_schedule_prep()` of 4.10, by the driver's `prefix` mode or by the livepatch.
+#[derive(Debug)]
+pub struct ModernPrefixPrep;
+
+impl Protocol for ModernPrefixPrep {
+    const NAME: &'static str = "6.1, napi_schedule_prep() of 4.10";
+    const BITS: Bits = Bits::LINUX_6_1;
+
+    fn schedule_prep(word: &impl Word) -> bool {
+        prefix::schedule_prep(word, Self::BITS)
+    }
+    fn complete_done(napi: &impl Napi, work: u32) -> bool {
+        Modern::complete_done(napi, work)
+    }
+    fn watchdog(napi: &impl Napi) {
+        Modern::watchdog(napi);
+    }
+    fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
+        Modern::busy_poll(napi, prefer, done);
+    }
+    fn disable(napi: &impl Napi) {
+        Modern::disable(napi);
+    }
+    fn enable(napi: &impl Napi) {
+        Modern::enable(napi);
+    }
+}

@@ -58,6 +58,8 @@ pub enum Machine {
     X86,
     /// No stronger than the kernel's documentation: `READ_ONCE()`, `set_bit()` and `clear_bit()` order nothing.
     Weak,
+    /// The same, but the kernel clears bits by `test_and_clear_bit()`, which is fully ordered.
+    WeakOrderedClears,
 }
 
 /// One model.
@@ -125,10 +127,12 @@ impl Scenario {
     /// The same, and a busy poller.
     pub const BUSY_POLL: Self = Self { owners: &[Owner::BusyPoll { turns: 1 }], ..Self::INTERRUPT };
 
-    /// The same, and the watchdog, which is not armed again.
-    pub const WATCHDOG: Self = Self { owners: &[Owner::Watchdog], settings: Settings::GRO, ..Self::INTERRUPT };
+    /// One packet comes to an empty ring, and the watchdog. A poll that consumes nothing does not start it again, and in an execution that
+    /// loses the packet none has consumed it.
+    pub const WATCHDOG: Self =
+        Self { owners: &[Owner::Watchdog], waiting: 0, settings: Settings::GRO, ..Self::INTERRUPT };
 
-    /// The same, and the driver's own `napi_schedule()`.
+    /// Two packets wait, a third comes, and the driver's own `napi_schedule()`.
     pub const DRIVER: Self = Self { owners: &[Owner::Driver { times: 1 }], ..Self::INTERRUPT };
 
     /// Interface down and up.

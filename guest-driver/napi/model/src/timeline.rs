@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use napi_state::Bits;
 
+use crate::device::Kind;
 use crate::journal::{Event, Who};
-use crate::scenario::Owner;
+use crate::scenario::{Owner, Scenario};
 use crate::verdict::{Breach, Execution};
 
 /// Characters of the left column.
@@ -14,9 +15,9 @@ const LEFT: usize = 46;
 
 /// Renders an execution. Left is the first owner, right everybody else.
 #[must_use]
-pub fn render(execution: &Execution, owners: &[Owner], layout: Bits) -> String {
+pub fn render(execution: &Execution, scenario: &Scenario, layout: Bits) -> String {
     let mut text = String::new();
-    let heading = owners.first().map_or("an interrupt", |owner| Owner::name(*owner));
+    let heading = scenario.owners.first().map_or("an interrupt", |owner| Owner::name(*owner));
     line(&mut text, 0, &format!("thread 1: {heading}"));
     text.truncate(text.trim_end().len());
     let width = text.lines().last().map_or(0, str::len);
@@ -37,7 +38,7 @@ pub fn render(execution: &Execution, owners: &[Owner], layout: Bits) -> String {
         );
     }
     if let Some(breach) = execution.breach {
-        let _ = writeln!(text, "\n=> {}", ending(breach));
+        let _ = writeln!(text, "\n=> {}", ending(breach, execution, scenario));
     }
     text
 }
@@ -119,13 +120,35 @@ fn names(mask: usize, layout: Bits) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-fn ending(breach: Breach) -> &'static str {
-    match breach {
-        Breach::Lost => "a packet is in the ring, SCHED is clear, and the device will not interrupt for it again",
+fn ending(breach: Breach, execution: &Execution, scenario: &Scenario) -> String {
+    let what = match breach {
+        Breach::Lost => {
+            return format!("a packet is in the ring, SCHED is clear, and the device {}", silence(execution, scenario));
+        }
         Breach::OwnedByNobody => "SCHED is set, and no poll is scheduled",
         Breach::DisableNeverReturns => "napi_disable() sleeps and looks, for ever",
         Breach::NotDisabled => "napi_disable() has returned, and the context is free",
         Breach::NotRescheduled => "packets may be left, and no poll is scheduled",
         Breach::DeviceWrong => "the device's own verdict differs",
+    };
+    what.to_owned()
+}
+
+/// Why the device says nothing about the last packet.
+fn silence(execution: &Execution, scenario: &Scenario) -> &'static str {
+    let (mut produced, mut signaled, mut armed) = (scenario.waiting, 0, scenario.armed);
+    for (_, event) in &execution.events {
+        match event {
+            Event::Published(number) => produced = *number,
+            Event::Raised { signaled: up_to, .. } => (signaled, armed) = (*up_to, false),
+            Event::Armed { .. } => armed = true,
+            _ => {}
+        }
+    }
+    match (armed, scenario.device) {
+        _ if signaled == produced => "has interrupted for it already",
+        (false, _) => "is not armed, and no timer runs",
+        (true, Kind::EdgeOnly) => "was not armed when it came, and does not look back",
+        (true, Kind::OneShot | Kind::IgnoresSignaled) => "is armed, and owes an interrupt for it",
     }
 }
