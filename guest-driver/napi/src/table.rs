@@ -2,7 +2,7 @@
 //! Checks a function against its transition table on every value the word can have.
 
 use core::cell::{Cell, RefCell};
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use std::vec::Vec;
 
@@ -100,6 +100,16 @@ impl Bench {
 
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.borrow().clone()
+    }
+}
+
+/// A function of a context as one of the word, for [`check`]: what it answers, and what it asked for.
+pub fn on_bench<R>(function: impl Fn(&Bench) -> R) -> impl Fn(&AtomicUsize, Bits) -> (R, Vec<Asked>) {
+    move |word, bits| {
+        let bench = Bench::new(bits, word.read());
+        let answer = function(&bench);
+        word.store(bench.word.read(), Ordering::Relaxed);
+        (answer, bench.asked())
     }
 }
 

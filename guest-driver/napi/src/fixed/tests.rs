@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
 use std::vec::Vec;
 
 use super::*;
-use crate::table::{Asked, Bench, check};
+use crate::table::{Asked, Bench, check, on_bench};
 
 const LAYOUTS: [Bits; 2] = [Bits::LINUX_4_11, Bits::LINUX_6_1];
 
@@ -41,13 +39,7 @@ fn if_scheduled_mark_missed_is_its_table() {
 
 #[test]
 fn complete_done_is_its_table() {
-    let complete = |word: &AtomicUsize, bits| {
-        let bench = Bench::new(bits, word.read());
-        let done = complete_done(&bench, 1);
-        word.store(bench.word.read(), Ordering::Relaxed);
-        (done, bench.asked())
-    };
-    check(Bits::LINUX_4_11, 4, complete, |before| {
+    check(Bits::LINUX_4_11, 4, on_bench(|bench| complete_done(bench, 1)), |before| {
         if before.has(Bits::npsvc_mask) {
             Some(("netpoll", (before, (false, Vec::new()))))
         } else if before.has(Bits::in_busy_poll_mask) {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
 use std::vec::Vec;
 
 use super::*;
-use crate::table::{Asked, Bench, Value, check};
+use crate::table::{Asked, Bench, Value, check, on_bench};
 
 const BITS: Bits = Bits::LINUX_6_1;
 
@@ -16,13 +14,7 @@ fn given_back(before: Value) -> Value {
 
 #[test]
 fn complete_done_is_its_table() {
-    let complete = |word: &AtomicUsize, bits| {
-        let bench = Bench::new(bits, word.read());
-        let done = complete_done(&bench, 1);
-        word.store(bench.word.read(), Ordering::Relaxed);
-        (done, bench.asked())
-    };
-    check(BITS, 4, complete, |before| {
+    check(BITS, 4, on_bench(|bench| complete_done(bench, 1)), |before| {
         if before.has(Bits::npsvc_mask) {
             Some(("netpoll", (before, (false, Vec::new()))))
         } else if before.has(Bits::in_busy_poll_mask) {
@@ -72,17 +64,14 @@ fn without_a_timeout_nothing_is_deferred() {
 
 #[test]
 fn the_watchdog_is_its_table() {
-    let function = |word: &AtomicUsize, bits| {
-        let bench = Bench::new(bits, word.read());
-        watchdog(&bench);
-        word.store(bench.word.read(), Ordering::Relaxed);
-        bench.asked()
-    };
-    check(BITS, 2, function, |before| {
+    check(BITS, 2, on_bench(watchdog), |before| {
         Some(if before.has(Bits::disable_mask) || before.has(Bits::sched_mask) {
-            ("taken", (before, Vec::new()))
+            ("taken", (before, ((), Vec::new())))
         } else {
-            ("free", (before.with(Bits::sched_mask).without(Bits::prefer_busy_poll_mask), [Asked::Schedule].to_vec()))
+            (
+                "free",
+                (before.with(Bits::sched_mask).without(Bits::prefer_busy_poll_mask), ((), [Asked::Schedule].to_vec())),
+            )
         })
     });
 }

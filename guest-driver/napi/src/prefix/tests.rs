@@ -3,7 +3,7 @@
 use core::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::table::{Asked, Bench, check};
+use crate::table::{Asked, Bench, check, on_bench};
 
 const LAYOUTS: [Bits; 3] = [Bits::LINUX_4_10, Bits::LINUX_4_11, Bits::LINUX_6_1];
 
@@ -36,13 +36,7 @@ fn the_bit_numbers_are_the_callers() {
 
 #[test]
 fn complete_done_is_its_table() {
-    let complete = |word: &AtomicUsize, bits| {
-        let bench = Bench::new(bits, word.read());
-        let done = complete_done(&bench, 1);
-        word.store(bench.word.read(), core::sync::atomic::Ordering::Relaxed);
-        (done, bench.asked())
-    };
-    check(Bits::LINUX_4_10, 3, complete, |before| {
+    check(Bits::LINUX_4_10, 3, on_bench(|bench| complete_done(bench, 1)), |before| {
         let nothing = std::vec::Vec::new();
         if before.has(Bits::npsvc_mask) {
             Some(("netpoll", (before, (false, nothing))))
