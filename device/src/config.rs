@@ -7,13 +7,13 @@ use clap::Parser;
 use thiserror::Error;
 
 use crate::irq::moderation::Limits;
-use crate::wire::{WireConfig, WireParseError};
+use crate::port::{PortConfig, PortParseError};
 
 /// A virtual NIC that timestamps every packet and places its interrupts: the vhost-user backend.
 ///
 /// Start it, then QEMU (10.0 or later), which needs its memory shared:
 ///
-///   tsnic --socket /tmp/nic --wire tap:tap0
+///   tsnic --socket /tmp/nic --port tap:tap0
 ///
 ///   qemu-system-x86_64 -object memory-backend-memfd,id=mem,size=256M,share=on \
 ///     -machine q35,memory-backend=mem ... \
@@ -44,8 +44,8 @@ pub struct Args {
     /// gap-us=FROM..TO (nothing is sent without one of these), count=FRAMES (1 or more; no end without it), size=BYTES of payload,
     /// guest-mac, guest-ip, guest-port, peer-mac, peer-ip, peer-port. It starts when QEMU has connected: frames sent before the
     /// guest has a driver are lost, and count.
-    #[arg(long, value_name = "WIRE", verbatim_doc_comment)]
-    pub wire: String,
+    #[arg(long, alias = "wire", value_name = "PORT", verbatim_doc_comment)]
+    pub port: String,
 
     /// Hold a receive interrupt back until this many microseconds after the first packet it is for (tsnic driver only).
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -77,9 +77,9 @@ SIGINT and SIGTERM end it in good order; no socket file is left behind.";
 /// A command line that cannot be.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
-    /// `--wire`.
-    #[error("--wire")]
-    Wire(#[from] WireParseError),
+    /// `--port`.
+    #[error("--port")]
+    Port(#[from] PortParseError),
     /// Both sockets at the same place.
     #[error("--socket and --control are both {}", .0.display())]
     SameSocket(PathBuf),
@@ -108,8 +108,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Control socket.
     pub control: Option<PathBuf>,
-    /// The wire.
-    pub wire: WireConfig,
+    /// The port.
+    pub port: PortConfig,
     /// Moderation of receive interrupts.
     pub limits: Limits,
     /// Seed of the wire's random choices.
@@ -133,7 +133,7 @@ impl TryFrom<Args> for Config {
             }
         }
         Ok(Self {
-            wire: args.wire.parse()?,
+            port: args.port.parse()?,
             socket: args.socket,
             control: args.control,
             limits: Limits { rx_usecs: args.rx_usecs, rx_frames: args.rx_frames },
@@ -160,19 +160,19 @@ mod tests {
 
     #[test]
     fn a_full_command_line_is_understood() {
-        let config = config("tsnic --socket s --control c --wire tap:t0 --rx-usecs 50 --rx-frames 8 --once").unwrap();
+        let config = config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --once").unwrap();
         assert_eq!(config.limits, Limits { rx_usecs: 50, rx_frames: 8 });
-        assert_eq!(config.wire.to_string(), "tap:t0");
+        assert_eq!(config.port.to_string(), "tap:t0");
         assert!(config.once && config.control.is_some());
     }
 
     #[test]
     fn impossible_settings_are_named() {
-        let same = config("tsnic --socket s --control s --wire tap:t0");
+        let same = config("tsnic --socket s --control s --port tap:t0");
         assert_eq!(same, Err(ConfigError::SameSocket("s".into())));
-        let wire = config("tsnic --socket s --wire loop");
-        assert_eq!(wire, Err(ConfigError::Wire(WireParseError::Kind("loop".into()))));
-        let usecs = config("tsnic --socket s --wire tap:t0 --rx-usecs 1000001");
+        let wire = config("tsnic --socket s --port loop");
+        assert_eq!(wire, Err(ConfigError::Port(PortParseError::Kind("loop".into()))));
+        let usecs = config("tsnic --socket s --port tap:t0 --rx-usecs 1000001");
         assert!(matches!(usecs, Err(ConfigError::TooLarge { option: "--rx-usecs", .. })));
     }
 }

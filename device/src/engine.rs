@@ -18,13 +18,13 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::clock::Instant;
 use crate::config::{Args, Config};
-use crate::control::seam::seam;
+use crate::control::channel::control_channel;
 use crate::control::server::{ControlError, ControlServer};
 use crate::log_limit::LogLimit;
 use crate::net::pair::Pair;
+use crate::port::tap;
 use crate::socket::{ListeningSocket, SocketError};
 use crate::vhost::{Backend, Connection, ConnectionError};
-use crate::wire::tap;
 
 /// Exit status for a command line that is wrong; the one clap uses.
 const USAGE: u8 = 2;
@@ -123,10 +123,10 @@ fn start_log(verbose: u8) {
 pub fn run(config: &Config) -> Result<(), EngineError> {
     // Before any thread is started, so that every one of them leaves the signals to this one.
     let signals = block_signals().map_err(host("watch for signals"))?;
-    let wire = config.wire.open(config.seed)?;
-    let (control_end, worker_end) = seam().map_err(host("make the control seam"))?;
+    let wire = config.port.open(config.seed)?;
+    let (control_end, worker_end) = control_channel().map_err(host("make the control channel"))?;
     // A clone that stays readable here while no worker is there to serve it.
-    let commands = worker_end.event().try_clone().map_err(host("make the control seam"))?;
+    let commands = worker_end.event().try_clone().map_err(host("make the control channel"))?;
     let backend = Backend::new(vec![Pair::new(0, wire, worker_end, config.limits)]).map_err(host("make a timer"))?;
     let backend = Arc::new(backend);
     let _control = match &config.control {
@@ -134,7 +134,7 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
         None => None,
     };
     let socket = ListeningSocket::bind(&config.socket)?;
-    info!(socket = %config.socket.display(), wire = %config.wire, seed = config.seed, "Ready");
+    info!(socket = %config.socket.display(), port = %config.port, seed = config.seed, "Ready");
     let (signal_fd, listener_fd) = (signals.as_fd().as_raw_fd(), socket.listener().as_raw_fd());
     let timers = backend.timers().map(|timer| timer.as_raw_fd());
     let idle = [signal_fd, listener_fd, commands.as_raw_fd()].into_iter().chain(timers).collect::<Vec<_>>();

@@ -8,6 +8,6 @@ pub mod engine;
 pub mod irq;
 pub mod log_limit;
 pub mod net;
+pub mod port;
 pub mod socket;
 pub mod vhost;
-pub mod wire;

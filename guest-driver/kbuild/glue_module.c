@@ -37,7 +37,7 @@ bool glue_fail_refill(void)
 
 static void config_changed(struct virtio_device *vdev)
 {
-	glue_config_soon(vdev->priv);
+	glue_schedule_config_work(vdev->priv);
 }
 
 static const struct virtio_device_id id_table[] = {
@@ -63,6 +63,6 @@ static struct virtio_driver tsnic_driver = {
 module_virtio_driver(tsnic_driver);
 
 /* No MODULE_DEVICE_TABLE: a machine must not load this by itself in place of virtio_net. */
-MODULE_DESCRIPTION("tsnic: a NAPI driver for virtio-net that hands its device a queue area");
+MODULE_DESCRIPTION("tsnic: a NAPI driver for virtio-net that hands its device a shared queue page");
 MODULE_AUTHOR("The tsnic authors");
 MODULE_LICENSE("GPL");

@@ -32,7 +32,7 @@ unsigned int glue_skb_len(struct sk_buff *skb)
 	return skb->len;
 }
 
-void glue_skb_fill(struct sk_buff *skb, unsigned int length, unsigned int pull)
+void glue_skb_put_pull(struct sk_buff *skb, unsigned int length, unsigned int pull)
 {
 	skb_put(skb, length);
 	__skb_pull(skb, pull);

@@ -25,7 +25,7 @@ static void config(struct work_struct *work)
 	tsnic_config(nic, nic->vdev);
 }
 
-void glue_later_init(struct tsnic *nic)
+void glue_init_deferred(struct tsnic *nic)
 {
 	timer_setup(&nic->refill, refill, 0);
 	INIT_WORK(&nic->config, config);
@@ -42,7 +42,7 @@ void glue_refill_cancel(struct tsnic *nic)
 }
 
 /* Any context. */
-void glue_config_soon(struct tsnic *nic)
+void glue_schedule_config_work(struct tsnic *nic)
 {
 	unsigned long flags;
 

@@ -9,14 +9,14 @@
 
 #include "tsnic.h"
 
-struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int area_size, unsigned int handover_size)
+struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size, unsigned int registration_size)
 {
 	struct net_device *dev = alloc_etherdev(sizeof(struct tsnic *));
 	struct tsnic *nic = kzalloc(sizeof(*nic) + tsnic_state_size(), GFP_KERNEL);
-	void *handover = kzalloc(handover_size, GFP_KERNEL);
+	void *registration = kzalloc(registration_size, GFP_KERNEL);
 
-	if (!dev || !nic || !handover) {
-		kfree(handover);
+	if (!dev || !nic || !registration) {
+		kfree(registration);
 		kfree(nic);
 		if (dev)
 			free_netdev(dev);
@@ -25,9 +25,9 @@ struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int area_size,
 	*(struct tsnic **)netdev_priv(dev) = nic;
 	nic->dev = dev;
 	nic->vdev = vdev;
-	nic->handover = handover;
-	nic->area = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN, get_order(area_size));
-	nic->area_size = area_size;
+	nic->registration = registration;
+	nic->page = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN, get_order(page_size));
+	nic->page_size = page_size;
 	spin_lock_init(&nic->config_lock);
 	vdev->priv = nic;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
@@ -44,9 +44,9 @@ struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int area_size,
 void glue_nic_free(struct tsnic *nic)
 {
 	nic->vdev->priv = NULL;
-	if (nic->area)
-		free_pages((unsigned long)nic->area, get_order(nic->area_size));
-	kfree(nic->handover);
+	if (nic->page)
+		free_pages((unsigned long)nic->page, get_order(nic->page_size));
+	kfree(nic->registration);
 	free_netdev(nic->dev);
 	kfree(nic);
 }
@@ -56,9 +56,9 @@ void *glue_state(struct tsnic *nic)
 	return nic->rust;
 }
 
-void *glue_area(struct tsnic *nic)
+void *glue_page(struct tsnic *nic)
 {
-	return nic->area;
+	return nic->page;
 }
 
 struct tsnic *glue_nic_of_dev(struct net_device *dev)

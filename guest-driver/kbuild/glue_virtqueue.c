@@ -55,18 +55,18 @@ int glue_add_out(struct tsnic *nic, struct sk_buff *skb, const void *header, uns
 	return virtqueue_add_outbuf(nic->tx, nic->sg, used, skb, GFP_ATOMIC);
 }
 
-int glue_add_handover(struct tsnic *nic, const void *header, unsigned int length)
+int glue_add_registration(struct tsnic *nic, const void *header, unsigned int length)
 {
 	struct scatterlist out, in;
 	struct scatterlist *chain[] = { &out, &in };
 
-	memcpy(nic->handover, header, length);
-	sg_init_one(&out, nic->handover, length);
-	sg_init_one(&in, nic->area, nic->area_size);
-	return virtqueue_add_sgs(nic->tx, chain, 1, 1, nic->handover, GFP_ATOMIC);
+	memcpy(nic->registration, header, length);
+	sg_init_one(&out, nic->registration, length);
+	sg_init_one(&in, nic->page, nic->page_size);
+	return virtqueue_add_sgs(nic->tx, chain, 1, 1, nic->registration, GFP_ATOMIC);
 }
 
-bool glue_is_handover(struct tsnic *nic, const void *token)
+bool glue_is_registration(struct tsnic *nic, const void *token)
 {
-	return token == nic->handover;
+	return token == nic->registration;
 }

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The seam for test modules: lets one find the rendezvous cells from inside a poll. The driver itself never calls it. */
+/* The channel for test modules: lets one find the rendezvous cells from inside a poll. The driver itself never calls it. */
 #include <linux/export.h>
 #include <linux/netdevice.h>
 #include <linux/virtio.h>
 
 #include "tsnic.h"
 
-bool tsnic_meeting(struct napi_struct *napi, struct tsnic_meeting *meeting)
+bool tsnic_rendezvous(struct napi_struct *napi, struct tsnic_rendezvous *rendezvous)
 {
-	return READ_ONCE(napi->poll) == tsnic_rx_poll && tsnic_meeting_cells(glue_nic_of_rx_napi(napi), meeting);
+	return READ_ONCE(napi->poll) == tsnic_rx_poll && tsnic_rendezvous_cells(glue_nic_of_rx_napi(napi), rendezvous);
 }
-EXPORT_SYMBOL_GPL(tsnic_meeting);
+EXPORT_SYMBOL_GPL(tsnic_rendezvous);
 
-void tsnic_meeting_kick(struct napi_struct *napi)
+void tsnic_rendezvous_kick(struct napi_struct *napi)
 {
 	virtqueue_notify(glue_nic_of_rx_napi(napi)->rx);
 }
-EXPORT_SYMBOL_GPL(tsnic_meeting_kick);
+EXPORT_SYMBOL_GPL(tsnic_rendezvous_kick);

@@ -31,11 +31,11 @@ struct tsnic {
 	/* Guards config_off: once it is set, no configuration work is queued any more. */
 	spinlock_t config_lock;
 	bool config_off;
-	/* The queue area: 2^order pages in one piece, or NULL. */
-	void *area;
-	unsigned int area_size;
-	/* Room for the hand-over header, in memory that a scatterlist may name. */
-	void *handover;
+	/* The shared queue page: 2^order pages in one piece, or NULL. */
+	void *page;
+	unsigned int page_size;
+	/* Room for the registration header, in memory that a scatterlist may name. */
+	void *registration;
 	/* The transmit queue's lock guards it: virtio-net header, skb head, fragments. */
 	struct scatterlist sg[MAX_SKB_FRAGS + 2];
 	/* The Rust half's state. kmalloc() promises no more than this alignment. */
@@ -62,8 +62,8 @@ struct tsnic_tx_wish {
 	bool csum, hwtstamp;
 };
 
-/* Where a rendezvous is arranged: cells of the queue area. See tsnic_meeting(). */
-struct tsnic_meeting {
+/* Where a rendezvous is arranged: cells of the shared queue page. See tsnic_rendezvous(). */
+struct tsnic_rendezvous {
 	const u32 *want;
 	u32 *here;
 	u32 *point;
@@ -93,19 +93,19 @@ void tsnic_stat_name(unsigned int index, u8 *name);
 u64 tsnic_stat_value(struct tsnic *nic, unsigned int index);
 int tsnic_irq_mode_set(const char *value, size_t length);
 const char *tsnic_irq_mode_get(void);
-bool tsnic_meeting_cells(struct tsnic *nic, struct tsnic_meeting *meeting);
+bool tsnic_rendezvous_cells(struct tsnic *nic, struct tsnic_rendezvous *rendezvous);
 
 /*
- * For a test module (meeting.c): the rendezvous cells of the receive queue that @napi polls, or false if @napi is not one
- * of this driver's receive NAPIs, or its queue has no area.
+ * For a test module (rendezvous.c): the rendezvous cells of the receive queue that @napi polls, or false if @napi is not one
+ * of this driver's receive NAPIs, or its queue has no page.
  *
  * Context: only from inside the poll of @napi (for instance from a hook on napi_complete_done()). The interface and its
- * area cannot go away while the poll function runs: it has bottom halves off, and device removal waits for an RCU grace
+ * page cannot go away while the poll function runs: it has bottom halves off, and device removal waits for an RCU grace
  * period after the NAPI is disabled. (To wait for NAPI_STATE_SCHED would not do: a poll gives it up before it returns.)
  */
-bool tsnic_meeting(struct napi_struct *napi, struct tsnic_meeting *meeting);
+bool tsnic_rendezvous(struct napi_struct *napi, struct tsnic_rendezvous *rendezvous);
 /* Kicks that queue. Same context. */
-void tsnic_meeting_kick(struct napi_struct *napi);
+void tsnic_rendezvous_kick(struct napi_struct *napi);
 
 extern const struct net_device_ops glue_netdev_ops;
 extern const struct ethtool_ops glue_ethtool_ops;
@@ -131,10 +131,10 @@ static inline struct tsnic *glue_of_dev(struct net_device *dev)
 }
 
 /* C, called by Rust. */
-struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int area_size, unsigned int handover_size);
+struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size, unsigned int registration_size);
 void glue_nic_free(struct tsnic *nic);
 void *glue_state(struct tsnic *nic);
-void *glue_area(struct tsnic *nic);
+void *glue_page(struct tsnic *nic);
 struct tsnic *glue_nic_of_dev(struct net_device *dev);
 struct tsnic *glue_nic_of_vdev(struct virtio_device *vdev);
 struct tsnic *glue_nic_of_vq(struct virtqueue *vq);
@@ -154,8 +154,8 @@ struct virtqueue *glue_tx_vq(struct tsnic *nic);
 unsigned int glue_num_free(struct virtqueue *vq);
 int glue_add_in(struct virtqueue *vq, struct sk_buff *skb, unsigned int length);
 int glue_add_out(struct tsnic *nic, struct sk_buff *skb, const void *header, unsigned int length);
-int glue_add_handover(struct tsnic *nic, const void *header, unsigned int length);
-bool glue_is_handover(struct tsnic *nic, const void *token);
+int glue_add_registration(struct tsnic *nic, const void *header, unsigned int length);
+bool glue_is_registration(struct tsnic *nic, const void *token);
 
 void glue_netdev_setup(struct tsnic *nic, const u8 *mac, bool csum, bool guest_csum, u32 mtu, u32 max_mtu,
 		       u16 headroom);
@@ -189,7 +189,7 @@ void glue_skb_free(struct sk_buff *skb);
 void glue_skb_consume(struct sk_buff *skb, int budget);
 const void *glue_skb_data(struct sk_buff *skb);
 unsigned int glue_skb_len(struct sk_buff *skb);
-void glue_skb_fill(struct sk_buff *skb, unsigned int length, unsigned int pull);
+void glue_skb_put_pull(struct sk_buff *skb, unsigned int length, unsigned int pull);
 void glue_skb_chain(struct sk_buff *head, struct sk_buff **tail, struct sk_buff *part);
 void glue_skb_csum_valid(struct sk_buff *skb);
 bool glue_skb_csum_partial(struct sk_buff *skb, u16 start, u16 offset);
@@ -202,10 +202,10 @@ bool glue_skb_stamp_due(const struct sk_buff *skb);
 void glue_skb_stamped(struct sk_buff *skb, u64 ns);
 void glue_skb_unstamped(struct sk_buff *skb);
 
-void glue_later_init(struct tsnic *nic);
+void glue_init_deferred(struct tsnic *nic);
 void glue_refill_in(struct tsnic *nic, unsigned int ms);
 void glue_refill_cancel(struct tsnic *nic);
-void glue_config_soon(struct tsnic *nic);
+void glue_schedule_config_work(struct tsnic *nic);
 void glue_config_off(struct tsnic *nic);
 bool glue_fail_refill(void);
 

@@ -31,7 +31,7 @@
 enum {
 	OP_LOOK,     /* Nothing. */
 	OP_PREP,     /* napi_schedule_prep(): returned */
-	OP_PREFIX,   /* The expression that it was before Linux 4.11: returned */
+	OP_V4_10,   /* The expression that it was before Linux 4.11: returned */
 	OP_SCHEDULE, /* napi_schedule() */
 	OP_QUEUE,    /* __napi_schedule(); only while SCHED is set */
 	OP_MISSED,   /* napi_if_scheduled_mark_missed(): returned */
@@ -248,7 +248,7 @@ static bool carry_out(const struct step *s)
 	switch (s->op) {
 	case OP_PREP:
 		return napi_schedule_prep(napi);
-	case OP_PREFIX:
+	case OP_V4_10:
 		return before_4_11();
 	case OP_SCHEDULE:
 		napi_schedule(napi);

@@ -4,7 +4,7 @@
  * for it, until the device lets it go on (docs/interface.md, "Rendezvous"). An ftrace hook, so the driver under test
  * is the driver that runs without it.
  *
- * The poll that is held owns NAPI_STATE_SCHED, so its interface, area and queue stay; taking the link down or removing the
+ * The poll that is held owns NAPI_STATE_SCHED, so its interface, page and queue stay; taking the link down or removing the
  * device waits for it, at most bound_ms. This module uses symbols of tsnic, so tsnic cannot be unloaded before it.
  */
 #include <linux/atomic.h>
@@ -22,7 +22,7 @@ MODULE_PARM_DESC(bound_ms, "longest stand at a rendezvous, milliseconds");
 
 static atomic_t met = ATOMIC_INIT(0);
 static atomic_t gave_up = ATOMIC_INIT(0);
-static atomic_t meetings = ATOMIC_INIT(0);
+static atomic_t rendezvous = ATOMIC_INIT(0);
 
 static int counter_get(char *buffer, const struct kernel_param *kp)
 {
@@ -30,22 +30,22 @@ static int counter_get(char *buffer, const struct kernel_param *kp)
 }
 
 static const struct kernel_param_ops counter_ops = { .get = counter_get };
-module_param_cb(meetings, &counter_ops, &meetings, 0444);
-MODULE_PARM_DESC(meetings, "rendezvous that a poll has come to: one more than met and gave_up while it is there");
+module_param_cb(rendezvous, &counter_ops, &rendezvous, 0444);
+MODULE_PARM_DESC(rendezvous, "rendezvous that a poll has come to: one more than met and gave_up while it is there");
 module_param_cb(met, &counter_ops, &met, 0444);
 MODULE_PARM_DESC(met, "rendezvous that the device ended");
 module_param_cb(gave_up, &counter_ops, &gave_up, 0444);
 MODULE_PARM_DESC(gave_up, "rendezvous that ended at bound_ms");
 
-static void notrace meet(struct napi_struct *napi, const struct tsnic_meeting *m)
+static void notrace meet(struct napi_struct *napi, const struct tsnic_rendezvous *m)
 {
-	u32 here = atomic_inc_return(&meetings);
+	u32 here = atomic_inc_return(&rendezvous);
 	u64 end = ktime_get_mono_fast_ns() + (u64)READ_ONCE(bound_ms) * NSEC_PER_MSEC;
 
 	WRITE_ONCE(*m->point, m->before_complete);
 	/* The device that sees `here` sees `point`. */
 	smp_store_release(m->here, here);
-	tsnic_meeting_kick(napi);
+	tsnic_rendezvous_kick(napi);
 	/* Acquire: what the device published before the ack is visible to what the poll does next. */
 	while (smp_load_acquire(m->ack) != here) {
 		if (ktime_get_mono_fast_ns() >= end) {
@@ -66,7 +66,7 @@ static void notrace before_complete(unsigned long ip, unsigned long parent, stru
 {
 	struct pt_regs *regs = ftrace_get_regs(fregs);
 	struct napi_struct *napi;
-	struct tsnic_meeting m;
+	struct tsnic_rendezvous m;
 
 	if (!regs)
 		return;
@@ -74,7 +74,7 @@ static void notrace before_complete(unsigned long ip, unsigned long parent, stru
 	/* While a busy poller or netpoll is in, napi_complete_done() releases nothing; the window is the last poll. */
 	if (READ_ONCE(napi->state) & (NAPIF_STATE_IN_BUSY_POLL | NAPIF_STATE_NPSVC))
 		return;
-	if (tsnic_meeting(napi, &m) && READ_ONCE(*m.want) == m.before_complete)
+	if (tsnic_rendezvous(napi, &m) && READ_ONCE(*m.want) == m.before_complete)
 		meet(napi, &m);
 }
 

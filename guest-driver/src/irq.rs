@@ -3,10 +3,10 @@
 
 use core::sync::atomic::AtomicUsize;
 
-use napi_state::{Bits, prefix};
+use napi_state::{Bits, v4_10};
 
-use crate::area::{Area, HandlerRun};
 use crate::mode::IrqMode;
+use crate::queue_page::{HandlerRun, QueuePage};
 use crate::shared::Shared;
 use crate::stats::Stat;
 
@@ -24,14 +24,14 @@ pub trait Napi {
 
 /// The handler of the receive queue's interrupt. Hard interrupt context; not reentrant.
 pub fn receive_interrupt(shared: &Shared<'_>, mode: IrqMode, napi: &impl Napi) {
-    let area = shared.area();
+    let page = shared.page();
     // Read before the NAPI is looked at: an interrupt raised after this has a handler run of its own.
-    let fired = area.map(Area::fired);
+    let fired = page.map(QueuePage::fired);
     let taken = match mode {
-        IrqMode::Fixed => napi.schedule_prep(),
-        IrqMode::Prefix => {
+        IrqMode::V4_11 => napi.schedule_prep(),
+        IrqMode::V4_10 => {
             let (state, bits) = napi.state();
-            prefix::schedule_prep(state, bits)
+            v4_10::schedule_prep(state, bits)
         }
     };
     if taken {
@@ -39,8 +39,8 @@ pub fn receive_interrupt(shared: &Shared<'_>, mode: IrqMode, napi: &impl Napi) {
     }
     let runs = shared.stats.add(Stat::RxIrqs, 1) as u32;
     let runs_owned = shared.stats.add(Stat::RxIrqsOwned, u64::from(!taken)) as u32;
-    if let (Some(area), Some(fired)) = (area, fired) {
-        area.interrupt_handled(HandlerRun {
+    if let (Some(page), Some(fired)) = (page, fired) {
+        page.interrupt_handled(HandlerRun {
             runs,
             runs_owned,
             latest_owned: shared.note_interrupt(fired, taken),

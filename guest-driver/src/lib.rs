@@ -15,13 +15,13 @@
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(not(target_os = "none"), forbid(unsafe_code))]
 
-pub mod area;
 #[cfg(target_os = "none")]
 mod bridge;
-pub mod handover;
 pub mod header;
 pub mod irq;
 pub mod mode;
+pub mod queue_page;
+pub mod registration;
 pub mod rx;
 pub mod shared;
 pub mod stamp;

@@ -7,9 +7,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IrqMode {
     /// By the kernel's `napi_schedule_prep()`.
-    Fixed,
-    /// As before Linux 4.11: [`napi_state::prefix::schedule_prep`] on the kernel's state word.
-    Prefix,
+    V4_11,
+    /// As before Linux 4.11: [`napi_state::v4_10::schedule_prep`] on the kernel's state word.
+    V4_10,
 }
 
 impl IrqMode {
@@ -17,8 +17,8 @@ impl IrqMode {
     #[must_use]
     pub const fn name(self) -> &'static core::ffi::CStr {
         match self {
-            Self::Fixed => c"fixed",
-            Self::Prefix => c"prefix",
+            Self::V4_11 => c"v4_11",
+            Self::V4_10 => c"v4_10",
         }
     }
 
@@ -26,7 +26,7 @@ impl IrqMode {
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = text.strip_suffix(b"\n").unwrap_or(text);
-        [Self::Fixed, Self::Prefix].into_iter().find(|mode| mode.name().to_bytes() == text)
+        [Self::V4_11, Self::V4_10].into_iter().find(|mode| mode.name().to_bytes() == text)
     }
 }
 
@@ -44,11 +44,11 @@ pub enum ModeError {
 #[derive(Debug)]
 pub struct ModeSwitch(AtomicU32);
 
-const PREFIX: u32 = 1;
+const V4_10: u32 = 1;
 const ONE_UP: u32 = 2;
 
 impl ModeSwitch {
-    /// `fixed`, nothing up.
+    /// `v4_11`, nothing up.
     #[must_use]
     pub const fn new() -> Self {
         Self(AtomicU32::new(0))
@@ -57,7 +57,7 @@ impl ModeSwitch {
     /// The mode. Any context.
     #[must_use]
     pub fn mode(&self) -> IrqMode {
-        if self.0.load(Ordering::Relaxed) & PREFIX == 0 { IrqMode::Fixed } else { IrqMode::Prefix }
+        if self.0.load(Ordering::Relaxed) & V4_10 == 0 { IrqMode::V4_11 } else { IrqMode::V4_10 }
     }
 
     /// Sets the mode by its name.
@@ -66,8 +66,8 @@ impl ModeSwitch {
     /// [`ModeError::Unknown`]: no such name. [`ModeError::Busy`]: an interface is up, and the mode is another.
     pub fn set(&self, text: &[u8]) -> Result<(), ModeError> {
         let mode = IrqMode::parse(text).ok_or(ModeError::Unknown)?;
-        let bit = if mode == IrqMode::Prefix { PREFIX } else { 0 };
-        let change = |word| (word < ONE_UP || word & PREFIX == bit).then_some(word & !PREFIX | bit);
+        let bit = if mode == IrqMode::V4_10 { V4_10 } else { 0 };
+        let change = |word| (word < ONE_UP || word & V4_10 == bit).then_some(word & !V4_10 | bit);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change).map(drop).map_err(|_| ModeError::Busy)
     }
 
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn the_mode_is_read_by_its_exact_name() {
-        assert_eq!(IrqMode::parse(b"fixed"), Some(IrqMode::Fixed));
-        assert_eq!(IrqMode::parse(b"prefix\n"), Some(IrqMode::Prefix));
-        for wrong in [&b""[..], b"\n", b"fix", b"prefix ", b"prefix\n\n", b"PREFIX", b"fixedprefix"] {
+        assert_eq!(IrqMode::parse(b"v4_11"), Some(IrqMode::V4_11));
+        assert_eq!(IrqMode::parse(b"v4_10\n"), Some(IrqMode::V4_10));
+        for wrong in [&b""[..], b"\n", b"fix", b"v4_10 ", b"v4_10\n\n", b"V4_10", b"v4_11prefix"] {
             assert_eq!(IrqMode::parse(wrong), None, "{wrong:?}");
         }
     }
@@ -104,19 +104,19 @@ mod tests {
     #[test]
     fn the_mode_changes_only_while_no_interface_is_up() {
         let switch = ModeSwitch::new();
-        assert_eq!(switch.mode(), IrqMode::Fixed);
-        assert_eq!(switch.set(b"prefix"), Ok(()));
-        assert_eq!(switch.mode(), IrqMode::Prefix);
+        assert_eq!(switch.mode(), IrqMode::V4_11);
+        assert_eq!(switch.set(b"v4_10"), Ok(()));
+        assert_eq!(switch.mode(), IrqMode::V4_10);
         switch.up();
         switch.up();
-        assert_eq!(switch.set(b"fixed"), Err(ModeError::Busy));
-        assert_eq!(switch.set(b"prefix"), Ok(()), "the same mode is no change");
+        assert_eq!(switch.set(b"v4_11"), Err(ModeError::Busy));
+        assert_eq!(switch.set(b"v4_10"), Ok(()), "the same mode is no change");
         assert_eq!(switch.set(b"other"), Err(ModeError::Unknown));
         switch.down();
-        assert_eq!(switch.set(b"fixed"), Err(ModeError::Busy));
+        assert_eq!(switch.set(b"v4_11"), Err(ModeError::Busy));
         switch.down();
-        assert_eq!(switch.mode(), IrqMode::Prefix);
-        assert_eq!(switch.set(b"fixed\n"), Ok(()));
-        assert_eq!(switch.mode(), IrqMode::Fixed);
+        assert_eq!(switch.mode(), IrqMode::V4_10);
+        assert_eq!(switch.set(b"v4_11\n"), Ok(()));
+        assert_eq!(switch.mode(), IrqMode::V4_11);
     }
 }

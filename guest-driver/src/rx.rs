@@ -3,8 +3,8 @@
 
 use tsnic_abi::Counter;
 
-use crate::area::Area;
 use crate::header::{self, Checksum};
+use crate::queue_page::QueuePage;
 use crate::shared::Shared;
 use crate::stats::Stat;
 
@@ -100,20 +100,20 @@ pub trait RxPort {
 /// The NAPI poll. Returns frames consumed, at most `budget`. May be called without the driver having asked for it (busy
 /// polling), and with budget 0 (netpoll), which is about transmission only.
 ///
-/// With an area there is no look at the ring after arming: the device raises an interrupt for what was published since `ci`
-/// (docs/interface.md, "Interrupts on a queue with an area"). A poll whose `SCHED` was taken again before it could arm does not:
+/// With a page there is no look at the ring after arming: the device raises an interrupt for what was published since `ci`
+/// (docs/interface.md, "Interrupts on a queue with a page"). A poll whose `SCHED` was taken again before it could arm does not:
 /// the new owner will. Its arm beside a new owner who has not looked at the ring yet would show the device what a lost packet
-/// looks like. If the device has forgotten the area, the poll goes by virtio's rules and asks for a new hand-over.
+/// looks like. If the device has forgotten the page, the poll goes by virtio's rules and asks for a new registration.
 pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if budget <= 0 {
         return 0;
     }
     let number = shared.poll_begins();
-    let area = area_in_use(shared, port);
-    if let Some(area) = area {
-        area.poll_begins(number);
+    let page = page_in_use(shared, port);
+    if let Some(page) = page {
+        page.poll_begins(number);
     }
-    // Under virtio's rules this masks the interrupt for the length of the poll. A device with an area does not look at it.
+    // Under virtio's rules this masks the interrupt for the length of the poll. A device with a page does not look at it.
     port.disable_callbacks();
 
     let before = shared.rx_ci();
@@ -127,20 +127,20 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
 
     // Before `SCHED` is given up: two polls may overlap after that, and `ci` must not go back.
     shared.set_rx_ci(ci);
-    if let Some(area) = area {
-        area.set_ci(ci);
-        area.poll_ends();
+    if let Some(page) = page {
+        page.set_ci(ci);
+        page.poll_ends();
     }
     if work == budget {
         return work;
     }
-    // A device with an area does not look at this either. But should it forget the area, this is how its interrupts go on. If it has
+    // A device with a page does not look at this either. But should it forget the page, this is how its interrupts go on. If it has
     // done so since the poll began, there is nobody to be armed.
     let mark = port.enable_callbacks();
-    let area = area.and_then(|_| area_in_use(shared, port));
-    if let Some(area) = area {
+    let page = page.and_then(|_| page_in_use(shared, port));
+    if let Some(page) = page {
         if port.complete(work) && !port.owned() {
-            area.arm(shared.arm_of(number));
+            page.arm(shared.arm_of(number));
             port.notify();
         }
     } else if port.complete(work) && port.used_since(mark) {
@@ -149,14 +149,14 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     work
 }
 
-/// The area, if the device uses it. The first to find that the device has forgotten it has it handed over again.
-fn area_in_use<'a, P: RxPort>(shared: &Shared<'a>, port: &mut P) -> Option<Area<'a>> {
-    let (area, forgotten) = shared.area_or_forgotten();
+/// The page, if the device uses it. The first to find that the device has forgotten it has it handed over again.
+fn page_in_use<'a, P: RxPort>(shared: &Shared<'a>, port: &mut P) -> Option<QueuePage<'a>> {
+    let (page, forgotten) = shared.page_or_forgotten();
     if forgotten {
-        shared.stats.add(Stat::AreasForgotten, 1);
+        shared.stats.add(Stat::PagesForgotten, 1);
         port.look_at_link();
     }
-    area
+    page
 }
 
 /// Before the NAPI is enabled: fills the ring. Process context.
@@ -233,7 +233,7 @@ fn timestamp(shared: &Shared<'_>, completion: Counter) -> Option<u64> {
     if !shared.stamping.rx() {
         return None;
     }
-    let found = shared.area().and_then(|area| area.rx_timestamp(completion));
+    let found = shared.page().and_then(|page| page.rx_timestamp(completion));
     shared.stats.add(if found.is_some() { Stat::RxTimestamps } else { Stat::RxNoTimestamp }, 1);
     found
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tsnic_abi::{Counter, caps};
 
-use crate::area::{Area, Identity};
+use crate::queue_page::{Identity, QueuePage};
 use crate::stamp::{Able, Stamping};
 use crate::stats::{Stat, Stats};
 
@@ -27,11 +27,11 @@ pub struct Shared<'a> {
     pub stats: Stats,
     /// Which packets get hardware timestamps.
     pub stamping: Stamping,
-    area: Option<Area<'a>>,
-    /// Generation of the hand-over in force; 0: none, the queue pair obeys virtio's rules.
+    page: Option<QueuePage<'a>>,
+    /// Generation of the registration in force; 0: none, the queue pair obeys virtio's rules.
     generation: AtomicU32,
     capabilities: AtomicU32,
-    /// The device has sent back an area it did not want.
+    /// The device has sent back a page it did not want.
     refused: AtomicBool,
     /// Number of the latest arm.
     arm: AtomicU32,
@@ -42,14 +42,14 @@ pub struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    /// At probe. `area` is the memory to hand over, None when there is none or it must not be handed over.
+    /// At probe. `page` is the memory to hand over, None when there is none or it must not be handed over.
     #[must_use]
-    pub const fn new(features: Features, area: Option<Area<'a>>) -> Self {
+    pub const fn new(features: Features, page: Option<QueuePage<'a>>) -> Self {
         Self {
             features,
             stats: Stats::new(),
             stamping: Stamping::new(),
-            area,
+            page,
             generation: AtomicU32::new(0),
             capabilities: AtomicU32::new(0),
             refused: AtomicBool::new(false),
@@ -59,43 +59,43 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// The area, if the device has accepted it and uses it.
+    /// The page, if the device has accepted it and uses it.
     #[must_use]
-    pub fn area(&self) -> Option<Area<'a>> {
-        if self.generation.load(Ordering::Acquire) == 0 { None } else { self.area }
+    pub fn page(&self) -> Option<QueuePage<'a>> {
+        if self.generation.load(Ordering::Acquire) == 0 { None } else { self.page }
     }
 
-    /// The area, to be posted.
+    /// The page, to be posted.
     #[must_use]
-    pub const fn own_area(&self) -> Option<Area<'a>> {
-        self.area
+    pub const fn own_page(&self) -> Option<QueuePage<'a>> {
+        self.page
     }
 
     /// The device has accepted.
-    pub fn area_accepted(&self, identity: Identity) {
+    pub fn page_accepted(&self, identity: Identity) {
         self.capabilities.store(identity.capabilities, Ordering::Relaxed);
         self.refused.store(false, Ordering::Relaxed);
         self.generation.store(identity.generation, Ordering::Release);
     }
 
     /// The device has not accepted.
-    pub fn area_refused(&self) {
+    pub fn page_refused(&self) {
         self.refused.store(true, Ordering::Relaxed);
     }
 
-    /// The device uses the area no longer, or will be asked anew.
-    pub fn area_gone(&self) {
+    /// The device uses the page no longer, or will be asked anew.
+    pub fn page_gone(&self) {
         self.generation.store(0, Ordering::Release);
     }
 
-    /// The area, if the device uses it, and whether it has just been found to have forgotten it without a word: once for each
-    /// area, after which it is gone. The caller asks for a new hand-over then.
-    pub fn area_or_forgotten(&self) -> (Option<Area<'a>>, bool) {
+    /// The page, if the device uses it, and whether it has just been found to have forgotten it without a word: once for each
+    /// page, after which it is gone. The caller asks for a new registration then.
+    pub fn page_or_forgotten(&self) -> (Option<QueuePage<'a>>, bool) {
         let generation = self.generation.load(Ordering::Acquire);
-        match self.area {
-            Some(area) if generation != 0 && area.in_use(generation) => (Some(area), false),
+        match self.page {
+            Some(page) if generation != 0 && page.in_use(generation) => (Some(page), false),
             Some(_) if generation != 0 => {
-                // Unless another hand-over has begun, or been accepted, since the cell was read.
+                // Unless another registration has begun, or been accepted, since the cell was read.
                 let gone = self.generation.compare_exchange(generation, 0, Ordering::AcqRel, Ordering::Relaxed);
                 (None, gone.is_ok())
             }
@@ -103,14 +103,14 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// What can be timestamped. While it is not known, because the hand-over is not answered yet or the link is down, what
+    /// What can be timestamped. While it is not known, because the registration is not answered yet or the link is down, what
     /// this version's devices can do.
     #[must_use]
     pub fn able(&self) -> Able {
-        if self.area.is_none() || self.refused.load(Ordering::Relaxed) {
+        if self.page.is_none() || self.refused.load(Ordering::Relaxed) {
             return Able::default();
         }
-        if self.area().is_none() {
+        if self.page().is_none() {
             return Able { rx: true, tx: true };
         }
         let capabilities = self.capabilities.load(Ordering::Relaxed);

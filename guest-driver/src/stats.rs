@@ -78,15 +78,15 @@ counters! {
     TxTimestamps = "tx_timestamps",
     /// Frames for which one was wanted, but the completion record had none.
     TxNoTimestamp = "tx_no_timestamp",
-    /// Hand-overs posted.
-    HandoversPosted = "handovers_posted",
-    /// Hand-overs the device accepted.
-    HandoversAccepted = "handovers_accepted",
-    /// Hand-overs that came back unaccepted.
-    HandoversRefused = "handovers_refused",
-    /// Areas the device was found to have forgotten.
-    AreasForgotten = "areas_forgotten",
-    /// Looks at the link's state after probe: configuration changes, and areas forgotten.
+    /// Registrations posted.
+    RegistrationsPosted = "registrations_posted",
+    /// Registrations the device accepted.
+    RegistrationsAccepted = "registrations_accepted",
+    /// Registrations that came back unaccepted.
+    RegistrationsRefused = "registrations_refused",
+    /// Pages the device was found to have forgotten.
+    PagesForgotten = "pages_forgotten",
+    /// Looks at the link's state after probe: configuration changes, and pages forgotten.
     ConfigChanges = "config_changes",
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The transmit queue: frames out, completions, and the hand-over, which travels here.
+//! The transmit queue: frames out, completions, and the registration, which travels here.
 //!
 //! It has a NAPI of its own: a transmit completion that polled the receive NAPI would rescue lost packets.
 
-use tsnic_abi::{Counter, Handover};
+use tsnic_abi::{Counter, Registration};
 
-use crate::handover::{HandoverState, Returned};
 use crate::header::{self, Partial};
+use crate::registration::{RegistrationState, Returned};
 use crate::shared::Shared;
 use crate::stats::Stat;
 
@@ -24,8 +24,8 @@ pub struct Wish {
 pub enum Sent<F> {
     /// A frame.
     Frame(F),
-    /// The hand-over, with the length the device claims to have written.
-    Handover(u32),
+    /// The registration, with the length the device claims to have written.
+    Registration(u32),
 }
 
 /// The transmit queue's ring, NAPI and network queue. All under the transmit queue's lock, bottom halves or hard interrupts off, never
@@ -40,10 +40,10 @@ pub trait TxPort {
     /// Entries of the ring.
     fn ring_size(&self) -> u32;
 
-    /// Descriptors of the ring that may still be used ([`crate::area::room`]).
+    /// Descriptors of the ring that may still be used ([`crate::queue_page::room`]).
     fn room(&self) -> u32;
 
-    /// Descriptors that the largest frame may take, hand-over included.
+    /// Descriptors that the largest frame may take, registration included.
     fn largest(&self) -> u32;
 
     /// What the stack asks for.
@@ -62,8 +62,8 @@ pub trait TxPort {
     /// Puts a frame into the ring; false (and the frame freed) when the ring does not take it.
     fn push(&mut self, frame: Self::Frame, header: [u8; header::LEN]) -> bool;
 
-    /// Puts the hand-over chain into the ring.
-    fn push_handover(&mut self, header: &Handover) -> bool;
+    /// Puts the registration chain into the ring.
+    fn push_registration(&mut self, header: &Registration) -> bool;
 
     /// A hardware timestamp was promised for this chain: by this driver, not by whoever else has a clone of the packet.
     fn awaits_timestamp(&self, frame: &Self::Frame) -> bool;
@@ -121,14 +121,14 @@ pub fn ring_suffices<P: TxPort>(port: &P) -> bool {
 pub struct Tx {
     /// Used-ring entries consumed since the queue was started.
     ci: Counter,
-    handover: HandoverState,
+    registration: RegistrationState,
 }
 
 impl Tx {
     /// At probe.
     #[must_use]
     pub const fn new() -> Self {
-        Self { ci: Counter(0), handover: HandoverState::new() }
+        Self { ci: Counter(0), registration: RegistrationState::new() }
     }
 
     /// `ndo_start_xmit`: gives a frame to the device. `more`: others follow at once, which may share the kick.
@@ -137,7 +137,7 @@ impl Tx {
         self.reclaim(shared, port);
 
         let wish = port.wish(&frame);
-        let promised = wish.timestamp && shared.stamping.tx() && shared.area().is_some();
+        let promised = wish.timestamp && shared.stamping.tx() && shared.page().is_some();
         port.promise_timestamp(&mut frame, promised);
         let length = port.length(&frame);
         port.leaving(&mut frame);
@@ -172,14 +172,14 @@ impl Tx {
         }
     }
 
-    /// The link's state at probe, or after a configuration change. Posts the area when the link is up, whether it was before or
+    /// The link's state at probe, or after a configuration change. Posts the page when the link is up, whether it was before or
     /// not: an outage may come and go between two looks. Afterwards the receive NAPI must be scheduled once, for the
     /// rules that it completes by may be others.
     pub fn link<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, up: bool) {
         if up {
-            self.handover.request(shared);
+            self.registration.request(shared);
         } else {
-            self.handover.cancel(shared);
+            self.registration.cancel(shared);
         }
         self.post(shared, port);
         port.schedule_rx();
@@ -193,7 +193,7 @@ impl Tx {
             match sent {
                 Sent::Frame(mut frame) => {
                     if port.awaits_timestamp(&frame) {
-                        if let Some(ns) = shared.area().and_then(|area| area.tx_timestamp(number)) {
+                        if let Some(ns) = shared.page().and_then(|page| page.tx_timestamp(number)) {
                             port.timestamp(&frame, ns);
                             shared.stats.add(Stat::TxTimestamps, 1);
                         } else {
@@ -203,8 +203,8 @@ impl Tx {
                     }
                     port.free(frame);
                 }
-                Sent::Handover(length) => {
-                    if self.handover.returned(shared, length) == Returned::Accepted {
+                Sent::Registration(length) => {
+                    if self.registration.returned(shared, length) == Returned::Accepted {
                         port.schedule_rx();
                     }
                 }
@@ -217,8 +217,8 @@ impl Tx {
     }
 
     fn post<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P) {
-        self.handover.post_if_due(shared, self.ci, |header| {
-            let posted = port.push_handover(header);
+        self.registration.post_if_due(shared, self.ci, |header| {
+            let posted = port.push_registration(header);
             if posted {
                 port.kick();
                 if !port.enable_callbacks_delayed() {

@@ -20,7 +20,7 @@ use crate::vm::{self, Vm, VmConfig};
 /// The guest's interface.
 const NIC: &str = "eth0";
 
-/// How long the driver may take to hand its queue area over once the link is up.
+/// How long the driver may take to hand its shared queue page over once the link is up.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Boot, show what came up, and power off; with `hold` only after Ctrl-C, which is no interruption then.
@@ -44,7 +44,7 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
     vm.command(&link_up)?;
     let deadline = Instant::now() + HAND_OVER_LIMIT;
     let mut status = vm.device_status()?;
-    while status.area.is_none() && Instant::now() < deadline {
+    while status.page.is_none() && Instant::now() < deadline {
         sleep(Duration::from_millis(10));
         status = vm.device_status()?;
     }
@@ -56,11 +56,11 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
     );
     println!("qemu       {} ({}: {})", lab.qemu.version, lab.qemu.accel, lab.qemu.accel_reason);
     println!(
-        "device     process {}, {} KiB; rings {}, queue area {}",
+        "device     process {}, {} KiB; rings {}, shared queue page {}",
         vm.device_pid(),
         vm.device_memory_kib()?,
         if status.running { "running" } else { "stopped" },
-        status.area.map_or_else(|| "none".to_owned(), |generation| format!("generation {generation}")),
+        status.page.map_or_else(|| "none".to_owned(), |generation| format!("generation {generation}")),
     );
     if hold {
         println!("held       {}", way_in(root, std::process::id(), link.guest_ip));
@@ -68,7 +68,7 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         self::hold(&mut vm)?;
     }
     vm.power_off()?;
-    ensure!(status.area.is_some(), "The driver did not hand its queue area over within {HAND_OVER_LIMIT:?}");
+    ensure!(status.page.is_some(), "The driver did not hand its shared queue page over within {HAND_OVER_LIMIT:?}");
     if let Some(logs) = lab.logs() {
         println!("logs       {}", logs.display());
     }

@@ -103,9 +103,9 @@ const CASES: [Case; 11] = [
     ("a_run_of_the_device_reports_progress", |booted| {
         let mut vm = booted.expect("a guest");
         let mut seen = Vec::new();
-        let run = device::Request::WatchStop;
+        let run = device::Request::MonitorStop;
         let reply = vm.device_run(&run, Duration::from_secs(5), &mut |done, total| seen.push((done, total)));
-        assert_eq!(reply.expect("a reply"), device::Reply::WatchStarted);
+        assert_eq!(reply.expect("a reply"), device::Reply::MonitorStarted);
         assert_eq!(seen, [(1, 2), (2, 2)]);
     }),
 ];
@@ -211,7 +211,7 @@ fn play_device(case: &str, args: &[String]) -> ExitCode {
         eprintln!("device: played");
         return ExitCode::from(3);
     }
-    assert_eq!(argument(args, "--wire"), "tap:tsnic0");
+    assert_eq!(argument(args, "--port"), "tap:tsnic0");
     let listener = UnixListener::bind(argument(args, "--control")).expect("the control socket");
     let (mut stream, _) = listener.accept().expect("testvm connects");
     for line in BufReader::new(stream.try_clone().expect("a socket")).lines() {
@@ -225,7 +225,7 @@ fn play_device(case: &str, args: &[String]) -> ExitCode {
         } else {
             say(&mut stream, &device::Reply::Progress { done: 1, total: 2 });
             say(&mut stream, &device::Reply::Progress { done: 2, total: 2 });
-            say(&mut stream, &device::Reply::WatchStarted);
+            say(&mut stream, &device::Reply::MonitorStarted);
         }
     }
     ExitCode::SUCCESS

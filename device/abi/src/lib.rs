@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The interface between the tsnic device and a cooperating guest driver.
 //!
-//! One *queue area* per queue pair: the memory through which the two talk as a real NIC and its driver do, by
+//! One *shared queue page* per queue pair: the memory through which the two talk as a real NIC and its driver do, by
 //! doorbell records and a completion queue. This crate is the only copy of every offset and constant; the device
 //! (`tsnic`) and the driver (`tsnic-driver`) both take them from here. `docs/interface.md` is the prose.
 //!
@@ -13,22 +13,22 @@
 //! can have no call into this crate.
 #![no_std]
 
-mod area;
 mod counter;
-mod handover;
+mod queue_page;
+mod registration;
 
-pub use area::{
-    Area, Completion, Doorbell, Identity, Interrupts, Progress, RX_RECORDS, RendezvousAck, RendezvousHere,
-    RendezvousWant, TX_RECORDS, caps, completion_offset, offset, phase, point, record_flags,
-};
 pub use counter::Counter;
-pub use handover::{Handover, HandoverError};
+pub use queue_page::{
+    Completion, Doorbell, Identity, Interrupts, Progress, QueuePage, RX_RECORDS, RendezvousArrival, RendezvousRelease,
+    RendezvousRequest, TX_RECORDS, caps, completion_offset, offset, phase, point, record_flags,
+};
+pub use registration::{Registration, RegistrationError};
 
-/// First word of the hand-over header and of [`Identity`]: "TSNA" in memory order.
+/// First word of the registration header and of [`Identity`]: "TSNA" in memory order.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"TSNA");
 
 /// Layout version. A device refuses any other.
 pub const VERSION: u16 = 1;
 
-/// Size of the whole area in bytes. The driver allocates this many physically contiguous bytes, page-aligned.
-pub const AREA_SIZE: u32 = 32 * 1024;
+/// Size of the whole page in bytes. The driver allocates this many physically contiguous bytes, page-aligned.
+pub const QUEUE_PAGE_SIZE: u32 = 32 * 1024;

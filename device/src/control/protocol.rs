@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Ask for [`Reply::Status`].
     Status,
-    /// Run rounds at the rendezvous; answered by [`Reply::Strike`].
-    Strike(StrikeRun),
+    /// Run rounds at the rendezvous; answered by [`Reply::Injection`].
+    Injection(InjectionSpec),
     /// Send packets at random gaps, nothing else; answered by [`Reply::Random`].
-    Random(RandomRun),
-    /// Watch, and from time to time strike, the requests that come in on the wire; answered by [`Reply::WatchStarted`].
-    WatchStart(WatchRun),
-    /// End the watch; answered by [`Reply::Watch`].
-    WatchStop,
+    Random(RandomSpec),
+    /// Monitor, and from time to time injection, the requests that come in on the wire; answered by [`Reply::MonitorStarted`].
+    MonitorStart(MonitorSpec),
+    /// End the watch; answered by [`Reply::Monitor`].
+    MonitorStop,
 }
 
 /// A reply of the backend.
@@ -36,14 +36,14 @@ pub enum Reply {
         /// Rounds or packets asked for.
         total: u32,
     },
-    /// The strike run is over.
-    Strike(StrikeReport),
+    /// The injection run is over.
+    Injection(InjectionReport),
     /// The random run is over.
     Random(RandomReport),
     /// Requests are being watched.
-    WatchStarted,
+    MonitorStarted,
     /// The watch is over.
-    Watch(WatchReport),
+    Monitor(MonitorReport),
     /// The request could not be carried out.
     Error {
         /// What, and why.
@@ -56,8 +56,8 @@ pub enum Reply {
 pub struct Status {
     /// A vhost-user front end is connected and has started both queues.
     pub running: bool,
-    /// Generation of the queue area in use; `None` when the device is plain virtio-net.
-    pub area: Option<u32>,
+    /// Generation of the shared queue page in use; `None` when the device is plain virtio-net.
+    pub page: Option<u32>,
     /// Receive completions published.
     pub produced: u32,
     /// Receive completions covered by the last interrupt.
@@ -92,16 +92,16 @@ pub struct Flow {
 /// The frame that starts a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Starter {
+pub enum Stimulus {
     /// A UDP datagram of the flow: it wakes a busy-polling receiver, or makes the driver refill.
     Udp,
     /// A TCP segment that GRO holds, to an address the guest does not have: it leaves the `gro_flush_timeout` watchdog armed.
     GroHeld,
 }
 
-/// A run of rounds: starter, rendezvous, strike with one UDP datagram of the flow, verdict, and, when lost, the next packet.
+/// A run of rounds: stimulus, rendezvous, injection with one UDP datagram of the flow, verdict, and, when lost, the next packet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StrikeRun {
+pub struct InjectionSpec {
     /// Seed of every random choice.
     pub seed: u64,
     /// Rounds.
@@ -109,12 +109,12 @@ pub struct StrikeRun {
     /// Addresses.
     pub flow: Flow,
     /// What starts a round.
-    pub starter: Starter,
+    pub stimulus: Stimulus,
     /// How long a lost packet is left alone before the next one is sent: uniform between these, microseconds.
     pub stuck_us: (u32, u32),
 }
 
-/// What became of a struck packet.
+/// What became of a injected packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -124,7 +124,7 @@ pub enum Outcome {
     Lost,
     /// Was lost, then found by a poll that no interrupt of this device started.
     Rescued,
-    /// The strike did not come about, or its result was not seen.
+    /// The injection did not come about, or its result was not seen.
     Inconclusive,
 }
 
@@ -136,10 +136,10 @@ pub struct Round {
     /// Why, when inconclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The blow had landed: the handler found the NAPI owned, and the guest was let go. An inconclusive round after that is no mishap
+    /// The injection took effect: the handler found the NAPI owned, and the guest was let go. An inconclusive round after that is no mishap
     /// of the set-up: the guest did not do with the packet what it should.
     #[serde(default)]
-    pub landed: bool,
+    pub took_effect: bool,
     /// Delivered: device timestamp of the packet to the arm that covered it, ns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_ns: Option<u64>,
@@ -148,18 +148,18 @@ pub struct Round {
     pub stuck_ns: Option<u64>,
 }
 
-/// Result of a [`StrikeRun`].
+/// Result of a [`InjectionSpec`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StrikeReport {
+pub struct InjectionReport {
     /// One entry a round, in order.
     pub rounds: Vec<Round>,
-    /// Starters sent, repeats included.
-    pub starters: u32,
+    /// Stimuli sent, repeats included.
+    pub stimuli: u32,
 }
 
 /// Packets of a flow at random gaps, with no rendezvous.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RandomRun {
+pub struct RandomSpec {
     /// Seed of the gaps.
     pub seed: u64,
     /// Packets.
@@ -170,7 +170,7 @@ pub struct RandomRun {
     pub flow: Flow,
 }
 
-/// Result of a [`RandomRun`].
+/// Result of a [`RandomSpec`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RandomReport {
     /// Packets published.
@@ -188,36 +188,36 @@ pub struct RandomReport {
     pub stuck_ns: Vec<u64>,
 }
 
-/// Watch TCP requests (frames with payload) that the wire brings for one port.
+/// Monitor TCP requests (frames with payload) that the wire brings for one port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WatchRun {
+pub struct MonitorSpec {
     /// Seed of the choice of victims.
     pub seed: u64,
     /// The guest's TCP port.
     pub port: u16,
-    /// Requests struck at the rendezvous, per thousand; 0: only count natural losses.
-    pub strike_per_mille: u32,
+    /// Requests injected at the rendezvous, per thousand; 0: only count natural losses.
+    pub inject_per_mille: u32,
 }
 
-/// A request struck at the rendezvous.
+/// A request injected at the rendezvous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Struck {
+pub struct Injected {
     /// Device timestamp of its frame (the guest sees the same on its socket), ns.
     pub timestamp_ns: u64,
     /// What became of it.
     pub outcome: Outcome,
 }
 
-/// Result of a [`WatchRun`].
+/// Result of a [`MonitorSpec`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct WatchReport {
+pub struct MonitorReport {
     /// Frames with payload for the port.
     pub requests: u32,
-    /// The struck ones.
-    pub struck: Vec<Struck>,
+    /// The injected ones.
+    pub injected: Vec<Injected>,
     /// Requests chosen, but the guest did not come to the rendezvous in time: delivered as any other.
     pub not_met: u32,
-    /// Every loss in the run, struck or natural.
+    /// Every loss in the run, injected or natural.
     pub lost: u32,
     /// Every rescue.
     pub rescued: u32,

@@ -16,10 +16,10 @@ use tracing::{debug, warn};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::channel::{Command, ControlEnd};
 use super::client::Client;
-use super::desk::{ClientId, Desk, error};
+use super::dispatcher::{ClientId, Dispatcher, error};
 use super::protocol::{Reply, Request};
-use super::seam::{Command, ControlEnd};
 use crate::socket::{ListeningSocket, SocketError};
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ impl ControlServer {
             data_path,
             stop: stop.try_clone()?,
             stopped: Arc::clone(&stopped),
-            desk: Desk::default(),
+            dispatcher: Dispatcher::default(),
             clients: HashMap::new(),
             ids: HashMap::new(),
             next_id: 0,
@@ -104,7 +104,7 @@ struct Server {
     data_path: ControlEnd,
     stop: EventFd,
     stopped: Arc<AtomicBool>,
-    desk: Desk,
+    dispatcher: Dispatcher,
     clients: HashMap<RawFd, (ClientId, Client)>,
     ids: HashMap<ClientId, RawFd>,
     next_id: ClientId,
@@ -224,7 +224,7 @@ impl Server {
 
     fn line(&mut self, id: ClientId, line: Result<Request, String>, ops: &mut EventOps) {
         let command = match line {
-            Ok(request) => self.desk.request(id, request),
+            Ok(request) => self.dispatcher.request(id, request),
             Err(message) => Err(error(message)),
         };
         match command {
@@ -242,7 +242,7 @@ impl Server {
     fn answers(&mut self, ops: &mut EventOps) {
         self.data_path.clear();
         while let Some(answer) = self.data_path.try_recv() {
-            if let Some((id, reply)) = self.desk.answer(answer) {
+            if let Some((id, reply)) = self.dispatcher.answer(answer) {
                 self.reply(id, &reply, ops);
                 self.after(id, ops);
             }
@@ -260,7 +260,7 @@ impl Server {
     /// Waits for what the client wants next, or parts from it when nothing is left to do.
     fn after(&mut self, id: ClientId, ops: &mut EventOps) {
         let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get(fd)) else { return };
-        if client.is_done() && !self.desk.owes(id) {
+        if client.is_done() && !self.dispatcher.owes(id) {
             self.part(id, ops);
         } else if let Err(error) = ops.modify(Events::new_raw(client.as_raw_fd(), client.interest())) {
             warn!("Cannot serve a control connection any more: {error}");
@@ -275,7 +275,7 @@ impl Server {
             warn!("Cannot stop watching a control connection: {error}");
         }
         self.clients.remove(&fd);
-        if let Some(cancel) = self.desk.gone(id) {
+        if let Some(cancel) = self.dispatcher.gone(id) {
             debug!("The client of a run has gone: the run is cancelled");
             // Nobody is left to be told when the data path has ended as well.
             let _ = self.data_path.send(cancel);

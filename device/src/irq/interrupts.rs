@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Arming: rules 1 to 5 of "Interrupts on a queue with an area" in `docs/interface.md`.
+//! Arming: rules 1 to 5 of "Interrupts on a queue with a page" in `docs/interface.md`.
 
 use tsnic_abi::Counter;
 
 #[cfg(test)]
 mod tests;
 
-/// Interrupt state of one receive queue whose driver has handed over an area.
+/// Interrupt state of one receive queue whose driver has handed over a page.
 ///
 /// Counters of completions are free-running and wrap at 2^32. The device publishes at most one ring ahead of the driver,
 /// so any two of them are close together.
@@ -22,13 +22,13 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// The state after a hand-over: nothing signaled beyond `ci`, not armed.
+    /// The state after a registration: nothing signaled beyond `ci`, not armed.
     ///
-    /// `ci` and `arm` are the baselines of the hand-over header and `used_index` the receive ring's used index.
-    /// `irq_seen` is that cell of the new area: interrupts are numbered on from it, so that a number left over from an
-    /// earlier device is never taken for one of this one. The caller writes [`Self::fired`] to the area.
+    /// `ci` and `arm` are the baselines of the registration header and `used_index` the receive ring's used index.
+    /// `irq_seen` is that cell of the new page: interrupts are numbered on from it, so that a number left over from an
+    /// earlier device is never taken for one of this one. The caller writes [`Self::fired`] to the page.
     #[must_use]
-    pub const fn at_handover(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter) -> Self {
+    pub const fn at_registration(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter) -> Self {
         let produced = ci.widen(used_index);
         Self { produced, signaled: ci, ci, fired: irq_seen, arm, armed: false, ci_errors: 0 }
     }
@@ -44,9 +44,9 @@ impl Interrupts {
         self.armed && self.produced.is_after(self.signaled)
     }
 
-    /// Rule 3: fires, and returns the interrupt's number, which the caller writes to the area before it raises the
+    /// Rule 3: fires, and returns the interrupt's number, which the caller writes to the page before it raises the
     /// interrupt. `None`, and nothing changes, when no interrupt is requested.
-    #[must_use = "the number must be written to the area and the interrupt raised"]
+    #[must_use = "the number must be written to the page and the interrupt raised"]
     pub fn fire(&mut self) -> Option<Counter> {
         if !self.requested() {
             return None;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The loss ledger: "In flight" of `docs/interface.md`.
+//! The loss detector: "In flight" of `docs/interface.md`.
 //!
-//! Rule 5 says that nothing in the device will ever fire for a packet. The ledger keeps apart what looks like it (the
+//! Rule 5 says that nothing in the device will ever fire for a packet. The detector keeps apart what looks like it (the
 //! interrupt is still under way, or has found the NAPI free) from what is, and what another poll found after all.
 //!
 //! An owner that the handler found is gone when it has armed, so a loss needs an arm that was processed after the handler's
@@ -23,7 +23,7 @@ mod tests;
 
 /// What a loss candidate is, as far as can be told now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LossState {
     /// No candidate: rule 5 does not hold.
     Clear,
     /// The interrupt has not reached its handler.
@@ -59,7 +59,7 @@ pub struct Tally {
 
 /// Keeps count of the losses of one receive queue.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub struct LossDetector {
     candidate: Option<Candidate>,
     candidates: u64,
     tally: Tally,
@@ -72,11 +72,11 @@ struct Candidate {
     /// The interrupt had not reached its handler when the cells were read, after which the latest arm was processed. So the owner that
     /// the handler found has, as far as can be told, not armed since.
     arm_before_handler: bool,
-    /// It has been seen in [`Standing::Lost`].
+    /// It has been seen in [`LossState::Lost`].
     seen_lost: bool,
 }
 
-impl Ledger {
+impl LossDetector {
     /// An arm has been processed. `progress` was read before the doorbell was.
     pub fn armed(&mut self, irq: &Interrupts, progress: &Progress) -> Option<Verdict> {
         let ended = match self.candidate {
@@ -103,34 +103,34 @@ impl Ledger {
     }
 
     /// Looks at the driver's progress and says what the open candidate is.
-    pub fn look(&mut self, irq: &Interrupts, progress: &Progress) -> Standing {
-        let standing = self.standing(irq, progress);
+    pub fn look(&mut self, irq: &Interrupts, progress: &Progress) -> LossState {
+        let loss_state = self.loss_state(irq, progress);
         if let Some(candidate) = &mut self.candidate {
-            candidate.seen_lost |= standing == Standing::Lost;
+            candidate.seen_lost |= loss_state == LossState::Lost;
         }
-        standing
+        loss_state
     }
 
     /// What the open candidate is.
     #[must_use]
-    pub fn standing(&self, irq: &Interrupts, progress: &Progress) -> Standing {
-        let Some(candidate) = &self.candidate else { return Standing::Clear };
+    pub fn loss_state(&self, irq: &Interrupts, progress: &Progress) -> LossState {
+        let Some(candidate) = &self.candidate else { return LossState::Clear };
         if progress.irq_seen != irq.fired() {
-            Standing::InFlight
+            LossState::InFlight
         } else if progress.irq_owned != irq.fired() || candidate.arm_before_handler {
-            Standing::Scheduled
+            LossState::Scheduled
         } else if progress.phase == phase::IDLE {
-            Standing::Lost
+            LossState::Lost
         } else {
-            Standing::Polling
+            LossState::Polling
         }
     }
 
     /// The next packet is due: passes the verdict on the open candidate. Call it before the packet is published.
     pub fn judge(&mut self, irq: &Interrupts, progress: &Progress) -> Option<Verdict> {
-        let standing = self.standing(irq, progress);
+        let loss_state = self.loss_state(irq, progress);
         self.candidate.take()?;
-        Some(if standing == Standing::Lost {
+        Some(if loss_state == LossState::Lost {
             self.tally.lost += 1;
             Verdict::Lost
         } else {

@@ -75,7 +75,7 @@ impl Moderation {
     /// When an interrupt that is requested now may be raised.
     #[must_use]
     pub fn moment(&self, now: Instant) -> Moment {
-        // Completions of unknown age, published before the hand-over, are not held back.
+        // Completions of unknown age, published before the registration, are not held back.
         let Some(&(_, first)) = self.packets.front() else { return Moment::Now };
         let Limits { rx_usecs, rx_frames } = self.limits;
         if rx_frames != 0 && self.packets.len() >= rx_frames.min(RX_RECORDS.into()) as usize {

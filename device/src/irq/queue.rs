@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Everything about the interrupts of one receive queue with an area: arming, moderation and the loss ledger as one.
+//! Everything about the interrupts of one receive queue with a page: arming, moderation and the loss detector as one.
 
 use std::fmt;
 
 use tsnic_abi::{Counter, phase};
 
 use super::interrupts::Interrupts;
-use super::loss::{Ledger, Standing, Verdict};
+use super::loss::{LossDetector, LossState, Verdict};
 use super::moderation::{Limits, Moderation, Moment};
 use super::run::Progress;
 use crate::clock::Instant;
@@ -14,21 +14,21 @@ use crate::clock::Instant;
 #[cfg(test)]
 mod tests;
 
-/// Interrupts of one receive queue whose driver has handed over an area. Made anew at each hand-over.
+/// Interrupts of one receive queue whose driver has handed over a page. Made anew at each registration.
 ///
 /// The worker drives it in this order, each time round:
-/// 1. copy out of the area: the rendezvous and progress cells first, then the doorbell (`arm`, then `ci`). In this order an
+/// 1. copy out of the page: the rendezvous and progress cells first, then the doorbell (`arm`, then `ci`). In this order an
 ///    arm that was written before the guest came to a rendezvous is never missed;
 /// 2. [`Self::doorbell`];
 /// 3. step the [`super::adversary::Adversary`] and do what it says;
-/// 4. for each packet it publishes, from the wire or made up: 1 and 2 again if the ledger has an open candidate, so that the verdict
+/// 4. for each packet it publishes, from the wire or made up: 1 and 2 again if the detector has an open candidate, so that the verdict
 ///    is of now and not of when the step began; [`Self::due`], write the record and the used index, [`Self::published`];
 /// 5. [`Self::poll`], and raise the interrupt when it says so.
 #[derive(Clone, Debug)]
 pub struct RxIrq {
     interrupts: Interrupts,
     moderation: Moderation,
-    ledger: Ledger,
+    detector: LossDetector,
     armed_at: Option<Instant>,
 }
 
@@ -37,7 +37,7 @@ pub struct RxIrq {
 pub enum Request {
     /// Nothing.
     None,
-    /// Write this number to the area's `fired` cell (release), then write the call eventfd.
+    /// Write this number to the page's `fired` cell (release), then write the call eventfd.
     Raise(Counter),
     /// Poll again at this time: moderation holds an interrupt back.
     At(Instant),
@@ -54,27 +54,27 @@ impl fmt::Display for RxIrq {
 }
 
 impl RxIrq {
-    /// The state after a hand-over; see [`Interrupts::at_handover`]. Write [`Interrupts::fired`] to the area.
+    /// The state after a registration; see [`Interrupts::at_registration`]. Write [`Interrupts::fired`] to the page.
     #[must_use]
-    pub fn at_handover(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter, limits: Limits) -> Self {
+    pub fn at_registration(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter, limits: Limits) -> Self {
         Self {
-            interrupts: Interrupts::at_handover(ci, used_index, arm, irq_seen),
+            interrupts: Interrupts::at_registration(ci, used_index, arm, irq_seen),
             moderation: Moderation::new(limits),
-            ledger: Ledger::default(),
+            detector: LossDetector::default(),
             armed_at: None,
         }
     }
 
-    /// Takes over the doorbell record. True when it was an arm. Also has the ledger look at `progress`, which must have
+    /// Takes over the doorbell record. True when it was an arm. Also has the detector look at `progress`, which must have
     /// been read before the doorbell.
     pub fn doorbell(&mut self, arm: Counter, ci: Counter, progress: &Progress, now: Instant) -> bool {
         let armed = self.interrupts.arm(arm, ci);
         if armed {
             self.armed_at = Some(now);
             self.moderation.signaled(self.interrupts.signaled());
-            self.ledger.armed(&self.interrupts, progress);
+            self.detector.armed(&self.interrupts, progress);
         } else {
-            self.ledger.look(&self.interrupts, progress);
+            self.detector.look(&self.interrupts, progress);
         }
         armed
     }
@@ -84,7 +84,7 @@ impl RxIrq {
     ///
     /// `progress` is the copy that was given to [`Self::doorbell`] last.
     pub fn due(&mut self, progress: &Progress) -> Option<Verdict> {
-        if self.ledger.is_open() { self.ledger.judge(&self.interrupts, progress) } else { None }
+        if self.detector.is_open() { self.detector.judge(&self.interrupts, progress) } else { None }
     }
 
     /// A packet of `completions` (1 or more, with mergeable buffers) has been published.
@@ -124,16 +124,16 @@ impl RxIrq {
         &self.interrupts
     }
 
-    /// The ledger.
+    /// The detector.
     #[must_use]
-    pub const fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub const fn detector(&self) -> &LossDetector {
+        &self.detector
     }
 
     /// What the open loss candidate is.
     #[must_use]
-    pub fn standing(&self, progress: &Progress) -> Standing {
-        self.ledger.standing(&self.interrupts, progress)
+    pub fn loss_state(&self, progress: &Progress) -> LossState {
+        self.detector.loss_state(&self.interrupts, progress)
     }
 
     /// Nothing is going on: armed, everything published consumed, no poll running.

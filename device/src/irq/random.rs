@@ -11,10 +11,12 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tsnic_abi::{Counter, RX_RECORDS};
 
-use super::loss::Standing;
-use super::run::{Actions, AreaView, Finished, Generated, Observation, Publish, Published, StartError, Ticker, Wire};
+use super::loss::LossState;
+use super::run::{
+    Actions, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published, StartError, Ticker,
+};
 use crate::clock::Instant;
-use crate::control::protocol::{Flow, RandomReport, RandomRun};
+use crate::control::protocol::{Flow, RandomReport, RandomSpec};
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +33,7 @@ const LOOK: Duration = Duration::from_micros(100);
 /// A random run under way.
 #[derive(Debug)]
 pub(super) struct Random {
-    request: RandomRun,
+    request: RandomSpec,
     rng: Pcg64Mcg,
     report: RandomReport,
     ticker: Ticker,
@@ -78,7 +80,7 @@ struct Pending {
 }
 
 impl Random {
-    pub(super) fn new(request: RandomRun, now: Instant, generation: u32) -> Result<Self, StartError> {
+    pub(super) fn new(request: RandomSpec, now: Instant, generation: u32) -> Result<Self, StartError> {
         let field = |field, value: String, expected| Err(StartError::Field { field, value, expected });
         if request.packets == 0 || request.packets > PACKETS_MAX {
             return field("packets", request.packets.to_string(), "between 1 and 1000000");
@@ -111,11 +113,13 @@ impl Random {
 
     /// One step. The run wants no rendezvous.
     pub(super) fn step(&mut self, now: Instant, seen: &Observation) -> Actions {
-        let mut actions = Actions { wire: Wire::Shut, ..Actions::default() };
-        let area = seen.area.as_ref().filter(|area| area.generation == self.generation);
-        let result = match area {
-            Some(area) => self.run(now, area, &mut actions),
-            None => Err(format!("The queue area was withdrawn or posted again after {} packets", self.report.sent)),
+        let mut actions = Actions { port: PortPolicy::Shut, ..Actions::default() };
+        let page = seen.page.as_ref().filter(|page| page.generation == self.generation);
+        let result = match page {
+            Some(page) => self.run(now, page, &mut actions),
+            None => {
+                Err(format!("The shared queue page was withdrawn or posted again after {} packets", self.report.sent))
+            }
         };
         match result {
             Ok(false) => {
@@ -130,10 +134,10 @@ impl Random {
     }
 
     /// True when the run is over.
-    fn run(&mut self, now: Instant, area: &AreaView, actions: &mut Actions) -> Result<bool, String> {
-        self.collect(now, area);
-        let standing = area.irq.standing(&area.progress);
-        if standing == Standing::Lost {
+    fn run(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Result<bool, String> {
+        self.collect(now, page);
+        let loss_state = page.irq.loss_state(&page.progress);
+        if loss_state == LossState::Lost {
             self.lost_since.get_or_insert(now);
             for packet in self.open.iter_mut().filter(|packet| packet.fate == Fate::Open) {
                 packet.fate = Fate::Suspect;
@@ -156,7 +160,7 @@ impl Random {
             ));
         }
         let lost = self.lost_since.is_some_and(|since| now.since(since) >= SETTLE);
-        let free = if self.settling { area.irq.is_idle(&area.progress) } else { standing == Standing::Clear };
+        let free = if self.settling { page.irq.is_idle(&page.progress) } else { loss_state == LossState::Clear };
         // The driver gives buffers back and does not tell how far it has come.
         let full = self.open.len() >= usize::from(RX_RECORDS);
         if lost && !full {
@@ -169,18 +173,18 @@ impl Random {
             let waited = now.since(*self.waiting_since.get_or_insert(now));
             if full && waited >= PATIENCE {
                 let open = self.open.len();
-                return Err(format!("The driver has not armed for {open} packets within {PATIENCE:?}: {}", area.irq));
+                return Err(format!("The driver has not armed for {open} packets within {PATIENCE:?}: {}", page.irq));
             }
             if waited >= PATIENCE {
-                return self.waited_too_long(all_sent, area, actions);
+                return self.waited_too_long(all_sent, page, actions);
             }
             actions.look_again(now, LOOK);
         }
         Ok(false)
     }
 
-    fn waited_too_long(&mut self, all_sent: bool, area: &AreaView, actions: &mut Actions) -> Result<bool, String> {
-        let state = format!("{}; {}", area.irq, area.progress);
+    fn waited_too_long(&mut self, all_sent: bool, page: &PageView, actions: &mut Actions) -> Result<bool, String> {
+        let state = format!("{}; {}", page.irq, page.progress);
         if self.settling {
             return Err(format!("The queue was not idle within {PATIENCE:?}: {state}"));
         }
@@ -194,10 +198,10 @@ impl Random {
     }
 
     /// Tallies the packets the driver has consumed.
-    fn collect(&mut self, now: Instant, area: &AreaView) {
-        let covered_at = area.irq.armed_at().unwrap_or(now);
+    fn collect(&mut self, now: Instant, page: &PageView) {
+        let covered_at = page.irq.armed_at().unwrap_or(now);
         while let Some(packet) = self.open.front().copied() {
-            if !area.irq.interrupts().covered(packet.end) {
+            if !page.irq.interrupts().covered(packet.end) {
                 break;
             }
             self.open.pop_front();

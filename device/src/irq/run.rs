@@ -8,9 +8,11 @@ use tsnic_abi::Counter;
 
 use super::queue::RxIrq;
 use crate::clock::Instant;
-use crate::control::protocol::{RandomReport, RandomRun, Starter, StrikeReport, StrikeRun, WatchReport, WatchRun};
+use crate::control::protocol::{
+    InjectionReport, InjectionSpec, MonitorReport, MonitorSpec, RandomReport, RandomSpec, Stimulus,
+};
 
-/// The progress cells, copied out of the area once. Read `irq_seen` (acquire) before `irq_owned`.
+/// The progress cells, copied out of the page once. Read `irq_seen` (acquire) before `irq_owned`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Polls begun.
@@ -31,29 +33,29 @@ impl fmt::Display for Progress {
     }
 }
 
-/// The `here` and `point` cells, copied out of the area once. Read `here` (acquire) before `point`.
+/// The `arrived` and `point` cells, copied out of the page once. Read `arrived` (acquire) before `point`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Here {
-    /// Sequence number of the meeting.
-    pub here: u32,
+pub struct Arrival {
+    /// Sequence number of the rendezvous.
+    pub number: u32,
     /// [`tsnic_abi::point`].
     pub point: u32,
 }
 
-/// What is known of a queue area.
+/// What is known of a shared queue page.
 #[derive(Clone, Copy, Debug)]
-pub struct AreaView<'a> {
-    /// Generation of the accepted hand-over.
+pub struct PageView<'a> {
+    /// Generation of the accepted registration.
     pub generation: u32,
     /// Interrupt state, the doorbell taken over after `progress` was read.
     pub irq: &'a RxIrq,
     /// Progress cells.
     pub progress: Progress,
     /// Rendezvous cells.
-    pub here: Here,
+    pub arrival: Arrival,
 }
 
-/// Frames the worker has read from the wire and holds back, as [`Wire::Hold`] told it.
+/// Frames the worker has read from the wire and holds back, as [`PortPolicy::Hold`] told it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeldFrames {
     /// How many.
@@ -65,15 +67,15 @@ pub struct HeldFrames {
 /// What a run is shown at each step.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
-    /// The queue area; `None` while there is none, or the rings do not run.
-    pub area: Option<AreaView<'a>>,
+    /// The shared queue page; `None` while there is none, or the rings do not run.
+    pub page: Option<PageView<'a>>,
     /// Frames held back.
     pub held: HeldFrames,
 }
 
 /// What the worker does with frames from the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wire {
+pub enum PortPolicy {
     /// Frames held back are published, in order; then frames go to the guest as they come. Of each request among them the
     /// worker tells [`super::adversary::Adversary::request_published`].
     #[default]
@@ -92,9 +94,9 @@ pub const HELD_FRAMES_MAX: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generated {
     /// Starts a round.
-    Starter(Starter),
-    /// The UDP datagram that is struck.
-    Struck,
+    Stimulus(Stimulus),
+    /// The UDP datagram that is injected.
+    Injected,
     /// The UDP datagram that follows a lost one.
     Next,
     /// A UDP datagram of a random run.
@@ -128,17 +130,17 @@ pub struct Published {
 /// otherwise. The others are done once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Actions {
-    /// Value of the area's `want` cell. Write it when the cell does not have it (a new area has 0).
-    pub want: u32,
+    /// Value of the page's `want` cell. Write it when the cell does not have it (a new page has 0).
+    pub requested: u32,
     /// What to do with the wire.
-    pub wire: Wire,
+    pub port: PortPolicy,
     /// Publish this and tell [`super::adversary::Adversary::published`], or publish none of it and tell `publish_failed`
     /// when the guest has not posted buffers for all of it, or the session may read no more of them. Do the rest of the fields, then step again at once.
     pub publish: Option<Publish>,
     /// If the publish went well, raise the interrupt without regard to moderation ([`RxIrq::force`]).
     pub fire: bool,
-    /// Write this to the area's `ack` cell.
-    pub ack: Option<u32>,
+    /// Write this to the page's `ack` cell.
+    pub release: Option<u32>,
     /// Step again at this time at the latest; in any case after a kick. The worker sleeps until then, it never spins.
     pub wake: Option<Instant>,
     /// The run goes on: done, total.
@@ -187,22 +189,22 @@ impl Ticker {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunRequest {
     /// Rounds at the rendezvous.
-    Strike(StrikeRun),
+    Injection(InjectionSpec),
     /// Packets at random gaps.
-    Random(RandomRun),
-    /// Watch requests from the wire.
-    Watch(WatchRun),
+    Random(RandomSpec),
+    /// Monitor requests from the wire.
+    Monitor(MonitorSpec),
 }
 
 /// Result of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finished {
-    /// Of a strike run.
-    Strike(StrikeReport),
+    /// Of a injection run.
+    Injection(InjectionReport),
     /// Of a random run.
     Random(RandomReport),
     /// Of a watch.
-    Watch(WatchReport),
+    Monitor(MonitorReport),
     /// The run could not go on: what, and why.
     Failed(String),
 }
@@ -213,9 +215,9 @@ pub enum StartError {
     /// Another one has not ended.
     #[error("Another run is on")]
     Busy,
-    /// There is no queue area.
-    #[error("The guest has not handed over a queue area: is the tsnic driver loaded and its interface up?")]
-    NoArea,
+    /// There is no shared queue page.
+    #[error("The guest has not handed over a shared queue page: is the tsnic driver loaded and its interface up?")]
+    NoPage,
     /// A field of the request is out of range.
     #[error("Field {field} is {value}, not {expected}")]
     Field {

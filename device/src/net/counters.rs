@@ -47,19 +47,19 @@ counters! {
     /// Transmit chains that were no proper frame, and dropped.
     tx_malformed,
     /// Frames the wire did not take.
-    tx_wire_errors,
+    tx_port_errors,
     /// Times a queue was found broken and left alone until its reset.
     queues_broken,
-    /// Queue areas accepted.
-    handovers,
-    /// Queue areas refused.
-    handovers_refused,
-    /// Queue areas forgotten because a queue was reset, the front end left, or their memory went away.
-    areas_forgotten,
+    /// Shared queue pages accepted.
+    registrations,
+    /// Shared queue pages refused.
+    registrations_refused,
+    /// Shared queue pages forgotten because a queue was reset, the front end left, or their memory went away.
+    pages_forgotten,
     /// Arms processed.
     arms,
     /// Rendezvous acknowledged.
-    acks,
+    releases,
     /// Front ends that have connected.
     connections,
 }

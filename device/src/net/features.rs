@@ -12,7 +12,7 @@ pub struct Features(pub u64);
 
 impl Features {
     /// Everything this device can do. Segmentation offloads are left out on purpose: one timestamp is one packet.
-    /// `VIRTIO_F_ACCESS_PLATFORM` is never among them, because the queue area is shared by physical address.
+    /// `VIRTIO_F_ACCESS_PLATFORM` is never among them, because the shared queue page is shared by physical address.
     pub const OFFERED: Self = Self(
         1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_F_IN_ORDER

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The data path: virtqueues, frames into and out of the guest, and the queue area.
+//! The data path: virtqueues, frames into and out of the guest, and the shared queue page.
 //!
 //! Everything here is safe Rust on borrowed views of guest memory. The guest is taken to be hostile: each index, descriptor
 //! and cell is read once, the copy is checked, and the copy is used.
 #![forbid(unsafe_code)]
 
-pub mod area;
 pub mod chain;
 pub mod counters;
 pub mod features;
@@ -13,6 +12,7 @@ pub mod header;
 pub mod index;
 pub mod memory;
 pub mod pair;
+pub mod queue_page;
 pub mod ring;
 pub mod rx;
 mod session;

@@ -7,22 +7,22 @@ use tracing::{debug, info, warn};
 use tsnic_abi::Counter;
 use vm_memory::GuestMemoryMmap;
 
-use super::area::{Area, Refusal};
 use super::counters::Counters;
 use super::features::Features;
 use super::index::Index;
 use super::memory::GuestView;
+use super::queue_page::{QueuePage, Refusal};
 use super::ring::{Ring, RingConfig, RingError, RingState};
 use super::session::Session;
 use crate::clock::Instant;
+use crate::control::channel::WorkerEnd;
 use crate::control::protocol::Status;
-use crate::control::seam::WorkerEnd;
 use crate::irq::adversary::Adversary;
 use crate::irq::moderation::Limits;
 use crate::irq::queue::RxIrq;
 use crate::irq::run;
 use crate::log_limit::LogLimit;
-use crate::wire::{Frame, Wire};
+use crate::port::{Frame, Wire};
 
 /// Frames that came in while nobody was there, thrown away at a time. More than a host queues by default; who sends faster than they
 /// are thrown away must not keep the worker here.
@@ -111,17 +111,17 @@ struct Limited {
     forgotten: LogLimit,
 }
 
-/// A queue area in use.
+/// A shared queue page in use.
 #[derive(Debug)]
-pub(super) struct AreaState {
+pub(super) struct PageState {
     /// Guest physical address.
     pub address: u64,
-    /// Generation of its hand-over.
+    /// Generation of its registration.
     pub generation: u32,
     /// Number of the next transmit completion.
     pub tx_completed: Counter,
-    /// What its `want` cell holds.
-    pub want: u32,
+    /// What its `requested` cell holds.
+    pub requested: u32,
     /// Interrupt state of the receive queue.
     pub irq: RxIrq,
 }
@@ -132,13 +132,13 @@ pub struct Pair {
     pub(super) features: Features,
     pub(super) limits: Limits,
     pub(super) queues: [Queue; 2],
-    pub(super) area: Option<AreaState>,
+    pub(super) page: Option<PageState>,
     pub(super) adversary: Adversary,
     pub(super) control: WorkerEnd,
     pub(super) commands_wait: bool,
     pub(super) wire: Box<dyn Wire>,
-    pub(super) wire_cut: bool,
-    pub(super) wire_policy: run::Wire,
+    pub(super) port_down: bool,
+    pub(super) port_policy: run::PortPolicy,
     pub(super) held: Held,
     pub(super) counters: Counters,
     limited: Limited,
@@ -157,13 +157,13 @@ impl Pair {
             features: Features::default(),
             limits,
             queues: [Queue::default(), Queue::default()],
-            area: None,
+            page: None,
             adversary: Adversary::default(),
             control,
             commands_wait: false,
             wire,
-            wire_cut: false,
-            wire_policy: run::Wire::Open,
+            port_down: false,
+            port_policy: run::PortPolicy::Open,
             held: Held::default(),
             counters: Counters::default(),
             limited: Limited::default(),
@@ -178,18 +178,18 @@ impl Pair {
         &*self.wire
     }
 
-    /// The data path's end of the control seam.
+    /// The data path's end of the control channel.
     #[must_use]
     pub const fn control(&self) -> &WorkerEnd {
         &self.control
     }
 
     /// The wire's event has been seen.
-    pub fn wire_readable(&mut self) {
+    pub fn port_readable(&mut self) {
         self.wire.readable();
     }
 
-    /// The control seam's event has been seen.
+    /// The control channel's event has been seen.
     pub const fn commands_wait(&mut self) {
         self.commands_wait = true;
     }
@@ -210,7 +210,7 @@ impl Pair {
     pub fn disconnected(&mut self, memory: &GuestMemoryMmap) {
         self.queues = [Queue::default(), Queue::default()];
         self.discard_held();
-        self.forget_area(&GuestView::new(memory), "the front end left");
+        self.forget_page(&GuestView::new(memory), "the front end left");
     }
 
     /// Takes over the negotiated features.
@@ -222,7 +222,7 @@ impl Pair {
         }
     }
 
-    /// Stops a queue. Nothing touches it, or the area, until [`Self::service`] is told that both run again.
+    /// Stops a queue. Nothing touches it, or the page, until [`Self::service`] is told that both run again.
     pub fn stop(&mut self, queue: usize) {
         let queue = &mut self.queues[queue];
         if let Some(running) = queue.running.take() {
@@ -271,10 +271,10 @@ impl Pair {
             let now = ring.state();
             stopped_config == config && stopped.next_avail == now.next_avail && stopped.next_used == now.next_used
         });
-        // The hand-over itself moved the transmit queue on from 0, so 0 there means a reset even if the queue was stopped
+        // The registration itself moved the transmit queue on from 0, so 0 there means a reset even if the queue was stopped
         // at 0, which it may have been after 65,536 chains. Forgetting is the safe error of the two.
         if !resumed || (queue == TX && setup.next_avail == Index(0)) {
-            self.forget_area(view, "a queue was reset");
+            self.forget_page(view, "a queue was reset");
             if queue == RX {
                 self.discard_stale_frames();
             }
@@ -313,7 +313,7 @@ impl Pair {
             running.broken = true;
         }
         self.counters.queues_broken += 1;
-        self.forget_area(view, "a queue is broken");
+        self.forget_page(view, "a queue is broken");
         let name = if queue == RX { "receive" } else { "transmit" };
         if let Some(line) = self.limited.broken.line(Instant::now()) {
             warn!(
@@ -325,66 +325,66 @@ impl Pair {
         }
     }
 
-    /// A hand-over was refused.
+    /// A registration was refused.
     pub(super) fn refused(&mut self, view: &GuestView<'_>, refusal: &Refusal) {
-        self.counters.handovers_refused += 1;
+        self.counters.registrations_refused += 1;
         if let Some(line) = self.limited.refused.line(Instant::now()) {
             let error = refusal as &dyn std::error::Error;
-            warn!(pair = self.number, left_out = line.left_out, error, "Queue area refused");
+            warn!(pair = self.number, left_out = line.left_out, error, "Shared queue page refused");
         }
-        self.forget_area(view, "the driver posted another one");
+        self.forget_page(view, "the driver posted another one");
     }
 
-    /// Stops using the area, if there is one, and says so in it, if it is still guest memory.
-    pub(super) fn forget_area(&mut self, view: &GuestView<'_>, why: &'static str) {
-        if let Some(area) = self.area.take() {
-            if let Ok(cells) = Area::open(view, area.address) {
-                cells.forget(area.generation);
+    /// Stops using the page, if there is one, and says so in it, if it is still guest memory.
+    pub(super) fn forget_page(&mut self, view: &GuestView<'_>, why: &'static str) {
+        if let Some(page) = self.page.take() {
+            if let Ok(cells) = QueuePage::open(view, page.address) {
+                cells.forget(page.generation);
             }
-            self.counters.areas_forgotten += 1;
+            self.counters.pages_forgotten += 1;
             if let Some(line) = self.limited.forgotten.line(Instant::now()) {
-                let generation = area.generation;
-                info!(pair = self.number, left_out = line.left_out, generation, why, "Queue area forgotten");
+                let generation = page.generation;
+                info!(pair = self.number, left_out = line.left_out, generation, why, "Shared queue page forgotten");
             }
         }
     }
 
-    /// Uses this area from now on.
-    pub(super) fn use_area(&mut self, area: AreaState) {
-        self.counters.handovers += 1;
+    /// Uses this page from now on.
+    pub(super) fn use_page(&mut self, page: PageState) {
+        self.counters.registrations += 1;
         if let Some(line) = self.limited.accepted.line(Instant::now()) {
-            let (generation, ci) = (area.generation, area.irq.interrupts().ci().0);
-            info!(pair = self.number, left_out = line.left_out, generation, ci, "Queue area taken into use");
+            let (generation, ci) = (page.generation, page.irq.interrupts().ci().0);
+            info!(pair = self.number, left_out = line.left_out, generation, ci, "Shared queue page taken into use");
         }
-        self.area = Some(area);
+        self.page = Some(page);
     }
 
     /// The state of the device.
     #[must_use]
     pub fn status(&self) -> Status {
-        status(&self.queues, self.area.as_ref(), &self.counters)
+        status(&self.queues, self.page.as_ref(), &self.counters)
     }
 }
 
 /// The state of the device, from the parts of a [`Pair`] that make it up.
-pub(super) fn status(queues: &[Queue; 2], area: Option<&AreaState>, counters: &Counters) -> Status {
+pub(super) fn status(queues: &[Queue; 2], page: Option<&PageState>, counters: &Counters) -> Status {
     let mut status = Status {
         running: queues.iter().all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
         counters: counters.by_name(),
         ..Status::default()
     };
-    if let Some(area) = area {
-        let (irq, ledger) = (area.irq.interrupts(), area.irq.ledger());
-        status.area = Some(area.generation);
+    if let Some(page) = page {
+        let (irq, detector) = (page.irq.interrupts(), page.irq.detector());
+        status.page = Some(page.generation);
         status.produced = irq.produced().0;
         status.signaled = irq.signaled().0;
         status.ci = irq.ci().0;
         status.armed = irq.armed();
         status.fired = irq.fired().0;
         status.counters.extend([
-            ("lost".to_owned(), ledger.lost()),
-            ("rescued".to_owned(), ledger.rescued()),
-            ("loss_candidates".to_owned(), ledger.candidates()),
+            ("lost".to_owned(), detector.lost()),
+            ("rescued".to_owned(), detector.rescued()),
+            ("loss_candidates".to_owned(), detector.candidates()),
             ("ci_errors".to_owned(), irq.ci_errors()),
         ]);
     }
@@ -399,7 +399,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::control::seam::seam;
+    use crate::control::channel::control_channel;
     use crate::log_limit;
     use crate::net::header::NetHeader;
 
@@ -436,7 +436,7 @@ mod tests {
     }
 
     fn pair() -> Pair {
-        let mut pair = Pair::new(0, Box::new(Flood), seam().unwrap().1, Limits::default());
+        let mut pair = Pair::new(0, Box::new(Flood), control_channel().unwrap().1, Limits::default());
         pair.held = Held { frames: vec![Frame::default(); 3].into(), request: true };
         pair
     }
@@ -477,17 +477,17 @@ mod tests {
             for _ in 0..1000 {
                 pair.broken(&view, RX, &RingError::NoReceiveBuffer { head: 0 });
                 pair.refused(&view, &Refusal::Platform);
-                let irq = RxIrq::at_handover(Counter(0), 0, Counter(0), Counter(0), Limits::default());
-                pair.use_area(AreaState { address: 0, generation: 1, tx_completed: Counter(0), want: 0, irq });
-                pair.forget_area(&view, "a test");
+                let irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+                pair.use_page(PageState { address: 0, generation: 1, tx_completed: Counter(0), requested: 0, irq });
+                pair.forget_page(&view, "a test");
             }
         });
         // Four kinds of lines, and perhaps an interval that ends while this runs.
         let lines = lines.0.load(Ordering::Relaxed);
         let burst = 4 * log_limit::BURST as usize;
         assert!((burst..=burst + 4).contains(&lines), "{lines} lines");
-        let Counters { queues_broken, handovers_refused, handovers, areas_forgotten, .. } = pair.counters;
-        assert_eq!([queues_broken, handovers_refused, handovers, areas_forgotten], [1000; 4]);
+        let Counters { queues_broken, registrations_refused, registrations, pages_forgotten, .. } = pair.counters;
+        assert_eq!([queues_broken, registrations_refused, registrations, pages_forgotten], [1000; 4]);
     }
 
     #[test]

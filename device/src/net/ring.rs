@@ -84,9 +84,9 @@ pub struct RingConfig {
     pub entries: u16,
     /// Guest physical address of the descriptor table.
     pub descriptors: u64,
-    /// Guest physical address of the available ring (driver area).
+    /// Guest physical address of the available ring (driver page).
     pub available: u64,
-    /// Guest physical address of the used ring (device area).
+    /// Guest physical address of the used ring (device page).
     pub used: u64,
     /// `VIRTIO_RING_F_EVENT_IDX` was negotiated.
     pub event_idx: bool,
@@ -250,7 +250,7 @@ impl<'m> Ring<'m> {
     }
 
     /// Puts the `count` chains taken last back, as if they had not been taken.
-    pub fn unpop(&mut self, count: u16) {
+    pub fn undo_pop(&mut self, count: u16) {
         self.state.next_avail = self.state.next_avail.minus(count);
         self.ready += count;
     }
@@ -284,7 +284,7 @@ impl<'m> Ring<'m> {
     }
 
     /// Whether the guest wants an interrupt for what was published since it was last asked (2.7.7.2). It is taken as told.
-    pub fn must_tell(&mut self) -> bool {
+    pub fn needs_notification(&mut self) -> bool {
         let new = self.state.next_used.minus(self.staged);
         let old = self.state.told.replace(new);
         if old == Some(new) {
@@ -309,7 +309,7 @@ impl<'m> Ring<'m> {
     ///
     /// # Errors
     /// When the guest's index claims more than the ring holds.
-    pub fn ask_for_kicks(&mut self) -> Result<bool, RingError> {
+    pub fn enable_notification(&mut self) -> Result<bool, RingError> {
         if self.config.event_idx {
             self.available_event.store(self.state.next_avail.plus(self.ready).0.to_le(), Ordering::Relaxed);
         } else {
@@ -322,7 +322,7 @@ impl<'m> Ring<'m> {
     }
 
     /// Lets the guest do without kicks. With `VIRTIO_RING_F_EVENT_IDX` the event index that is left behind does it.
-    pub fn forgo_kicks(&mut self) {
+    pub fn disable_notification(&mut self) {
         if !self.config.event_idx {
             self.set_used_flags(VRING_USED_F_NO_NOTIFY as u16);
         }

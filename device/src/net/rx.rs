@@ -49,7 +49,7 @@ impl<'m> Receiver<'m> {
             let first = self.taken.is_empty();
             let chain = if first { &mut self.first } else { &mut self.more };
             if !ring.pop(view, chain)? {
-                ring.unpop(self.taken.len() as u16);
+                ring.undo_pop(self.taken.len() as u16);
                 return Ok(Delivery::NoBuffers);
             }
             let room = chain.writable_len();
@@ -66,7 +66,7 @@ impl<'m> Receiver<'m> {
             }
             let too_many = self.taken.len() == ring.size().entries() || ring.walked() - walked >= DESCRIPTOR_BUDGET;
             if !features.mergeable() || too_many {
-                ring.unpop(self.taken.len() as u16);
+                ring.undo_pop(self.taken.len() as u16);
                 return Ok(Delivery::TooBig);
             }
         }

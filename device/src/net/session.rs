@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A session: what the worker does between waking up and going to sleep.
 //!
-//! The rings and the area are borrowed from one snapshot of guest memory and never outlive the call, so a queue that is
+//! The rings and the page are borrowed from one snapshot of guest memory and never outlive the call, so a queue that is
 //! stopped, or a memory table that is replaced, between two sessions cannot be touched by mistake.
 
 mod receive;
 mod transmit;
 
-use super::area::Area;
 use super::chain::Chain;
 use super::memory::GuestView;
 use super::pair::{Lines, Next, Pair, RX, TX, status};
+use super::queue_page::QueuePage;
 use super::ring::{Ring, RingError};
 use super::rx::Receiver;
 use crate::clock::Instant;
-use crate::control::protocol::Starter;
+use crate::control::protocol::Stimulus;
 use crate::irq::queue::Request;
-use crate::irq::run::{Actions, AreaView, Generated, HeldFrames, Here, Observation, Progress, Publish, Published};
-use crate::wire::frames;
+use crate::irq::run::{Actions, Arrival, Generated, HeldFrames, Observation, PageView, Progress, Publish, Published};
+use crate::port::frames;
 use receive::{Pass, Staged};
 
 /// Steps of the adversary in one session.
@@ -32,11 +32,11 @@ pub(super) struct Session<'m, 's> {
     lines: &'s dyn Lines,
     rx: Option<Ring<'m>>,
     tx: Option<Ring<'m>>,
-    cells: Option<Area<'m>>,
+    cells: Option<QueuePage<'m>>,
     receiver: Receiver<'m>,
     chain: Chain<'m>,
     progress: Progress,
-    here: Here,
+    arrival: Arrival,
     /// Frames taken from the wire and passed on at once.
     frames: u32,
     /// A budget was used up.
@@ -63,28 +63,28 @@ impl<'m, 's> Session<'m, 's> {
             receiver: Receiver::default(),
             chain: Chain::default(),
             progress: Progress::default(),
-            here: Here::default(),
+            arrival: Arrival::default(),
             frames: 0,
             again: false,
             due: None,
         };
-        session.open_area();
+        session.open_page();
         session
     }
 
-    /// Resolves the area anew, for the memory may be another since the last session.
+    /// Resolves the page anew, for the memory may be another since the last session.
     ///
-    /// The area counts what both rings complete. So while only one of them has been started again after a stop, that one waits for the
-    /// other: a completion the area knows nothing of would put its numbers out of step for good.
-    fn open_area(&mut self) {
-        let Some(area) = &self.pair.area else { return };
+    /// The page counts what both rings complete. So while only one of them has been started again after a stop, that one waits for the
+    /// other: a completion the page knows nothing of would put its numbers out of step for good.
+    fn open_page(&mut self) {
+        let Some(page) = &self.pair.page else { return };
         if self.rx.is_none() || self.tx.is_none() {
             (self.rx, self.tx) = (None, None);
             return;
         }
-        match Area::open(&self.view, area.address) {
+        match QueuePage::open(&self.view, page.address) {
             Ok(cells) => self.cells = Some(cells),
-            Err(_) => self.pair.forget_area(&self.view, "it is no longer guest memory"),
+            Err(_) => self.pair.forget_page(&self.view, "it is no longer guest memory"),
         }
     }
 
@@ -123,7 +123,7 @@ impl<'m, 's> Session<'m, 's> {
             let mut actions = self.step(now);
             self.pair.control.report(&mut actions);
             let changed = self.obey(&actions)?;
-            let changed = changed || self.pass_wire(actions.wire)? == Pass::Changed;
+            let changed = changed || self.poll_port(actions.port)? == Pass::Changed;
             self.interrupt();
             if !changed {
                 self.wake_at(actions.wake);
@@ -143,44 +143,44 @@ impl<'m, 's> Session<'m, 's> {
 
     /// Copies the driver's cells and takes an arm over.
     fn look(&mut self, now: Instant) {
-        let (Some(cells), Some(area)) = (&self.cells, &mut self.pair.area) else { return };
+        let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page) else { return };
         // The doorbell last: an arm that was written before the guest came to a rendezvous must not be missed. The other way round, the
-        // doorbell may be younger than the cells: what that does to the ledger is told there.
-        self.here = cells.here();
+        // doorbell may be younger than the cells: what that does to the detector is told there.
+        self.arrival = cells.arrival();
         self.progress = cells.progress();
         let doorbell = cells.doorbell();
-        if area.irq.doorbell(doorbell.arm, doorbell.ci, &self.progress, now) {
+        if page.irq.doorbell(doorbell.arm, doorbell.ci, &self.progress, now) {
             self.pair.counters.arms += 1;
         }
     }
 
     /// Serves the control socket and asks the adversary.
     fn step(&mut self, now: Instant) -> Actions {
-        let Pair { area, adversary, control, queues, counters, held, commands_wait, .. } = &mut *self.pair;
+        let Pair { page, adversary, control, queues, counters, held, commands_wait, .. } = &mut *self.pair;
         let seen = Observation {
-            area: area.as_ref().filter(|_| self.cells.is_some()).map(|area| AreaView {
-                generation: area.generation,
-                irq: &area.irq,
+            page: page.as_ref().filter(|_| self.cells.is_some()).map(|page| PageView {
+                generation: page.generation,
+                irq: &page.irq,
                 progress: self.progress,
-                here: self.here,
+                arrival: self.arrival,
             }),
             held: HeldFrames { count: held.frames.len() as u32, request: held.request },
         };
         if std::mem::take(commands_wait) {
-            control.serve(adversary, now, &seen, || status(queues, area.as_ref(), counters));
+            control.serve(adversary, now, &seen, || status(queues, page.as_ref(), counters));
         }
         adversary.step(now, &seen)
     }
 
     /// Carries out one step of the adversary. True when it has to be stepped again at once.
     fn obey(&mut self, actions: &Actions) -> Result<bool, RingError> {
-        if let (Some(cells), Some(area)) = (&self.cells, &mut self.pair.area)
-            && area.want != actions.want
+        if let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page)
+            && page.requested != actions.requested
         {
-            area.want = actions.want;
-            cells.set_want(actions.want);
+            page.requested = actions.requested;
+            cells.set_requested(actions.requested);
         }
-        self.pair.wire_policy = actions.wire;
+        self.pair.port_policy = actions.port;
         let mut fire = actions.fire;
         if let Some(publish) = actions.publish {
             if let Some(published) = self.publish(publish)? {
@@ -190,13 +190,13 @@ impl<'m, 's> Session<'m, 's> {
                 fire = false;
             }
         }
-        if fire && let Some(area) = &mut self.pair.area {
-            let request = area.irq.force();
+        if fire && let Some(page) = &mut self.pair.page {
+            let request = page.irq.force();
             self.carry_out(request);
         }
-        if let (Some(ack), Some(cells)) = (actions.ack, &self.cells) {
-            cells.set_ack(ack);
-            self.pair.counters.acks += 1;
+        if let (Some(number), Some(cells)) = (actions.release, &self.cells) {
+            cells.release(number);
+            self.pair.counters.releases += 1;
         }
         Ok(actions.publish.is_some())
     }
@@ -207,7 +207,7 @@ impl<'m, 's> Session<'m, 's> {
             Publish::Generated { kind, serial } => {
                 let Some(flow) = self.pair.adversary.flow() else { return Ok(None) };
                 let mut frame = match kind {
-                    Generated::Starter(Starter::GroHeld) => frames::gro_held(&flow, serial),
+                    Generated::Stimulus(Stimulus::GroHeld) => frames::gro_held(&flow, serial),
                     _ => frames::udp(&flow, serial, DATAGRAM_LEN),
                 };
                 let timestamp = Instant::now();
@@ -222,15 +222,15 @@ impl<'m, 's> Session<'m, 's> {
     /// Raises the receive interrupt if one is due.
     fn interrupt(&mut self) {
         if self.cells.is_some() {
-            if let Some(area) = &mut self.pair.area {
-                let request = area.irq.poll(Instant::now());
+            if let Some(page) = &mut self.pair.page {
+                let request = page.irq.poll(Instant::now());
                 self.carry_out(request);
             }
             if let Some(ring) = &mut self.rx {
                 ring.told_by_other_means();
             }
         } else if let Some(ring) = &mut self.rx
-            && ring.must_tell()
+            && ring.needs_notification()
         {
             self.pair.counters.rx_interrupts += 1;
             self.lines.raise(RX);

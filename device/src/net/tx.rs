@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Chains of the transmit queue: frames, and the hand-over of a queue area.
+//! Chains of the transmit queue: frames, and the registration of a shared queue page.
 
 use zerocopy::IntoBytes as _;
 
@@ -33,10 +33,10 @@ pub enum Taken {
     Frame(NetHeader),
     /// Something that is to be dropped.
     Bad(BadFrame),
-    /// The chain has a writable part: it is meant to hand over a queue area.
-    HandOver,
+    /// The chain has a writable part: it is meant to hand over a shared queue page.
+    Registration,
     /// The same, but its writable part is not guest memory.
-    BadHandOver(ChainError),
+    BadRegistration(ChainError),
 }
 
 /// Takes the next chain of the transmit queue; `None` when there is none. The caller gives it back by its head, in
@@ -54,14 +54,14 @@ pub fn take<'m>(
     match ring.pop(view, chain) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
-        // Only a hand-over has writable buffers here, and a bad one must not cost the driver its queue.
+        // Only a registration has writable buffers here, and a bad one must not cost the driver its queue.
         Err(RingError::Chain { source: source @ ChainError::Memory { writable: true, .. }, .. }) => {
-            return Ok(Some(Taken::BadHandOver(source)));
+            return Ok(Some(Taken::BadRegistration(source)));
         }
         Err(error) => return Err(error),
     }
     if !chain.writable.is_empty() {
-        return Ok(Some(Taken::HandOver));
+        return Ok(Some(Taken::Registration));
     }
     let header_len = features.header_len();
     let len = chain.readable_len().saturating_sub(header_len);

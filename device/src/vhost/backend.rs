@@ -103,7 +103,7 @@ impl Backend {
         self.memory.clone()
     }
 
-    /// What the relay keeps of ring addresses.
+    /// What the shim keeps of ring addresses.
     pub(super) fn cut_bits(&self) -> Arc<CutBits> {
         Arc::clone(&self.cut_bits)
     }
@@ -251,7 +251,7 @@ impl VhostUserBackend for Backend {
         if event == Wake::Timer as u16 {
             worker.timer_seen(&mut served.armed);
         } else if event == Wake::Wire as u16 {
-            served.pair.wire_readable();
+            served.pair.port_readable();
         } else if event == Wake::Control as u16 {
             served.pair.commands_wait();
         }

@@ -3,7 +3,7 @@
 //!
 //! They are the guest's choice, and its queue is what they break. But vhost 0.18 takes the `SET_VRING_ADDR` that has one for a
 //! broken protocol and ends the connection: a guest could take its own link down, have the VMM connect again, and so on for ever. So
-//! the relay makes addresses of them that the daemon takes, and whoever opens the ring is told and finds it broken. There are two kinds:
+//! the shim makes addresses of them that the daemon takes, and whoever opens the ring is told and finds it broken. There are two kinds:
 //! - not aligned: the bits that are too many are cut out of the message, and added again later;
 //! - in no region of the memory table (a VMM does not share its guest's ROM, say): a region's start stands for it, and what it
 //!   was is not needed again.
@@ -61,7 +61,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// What was wrong with the addresses in each queue's latest `SET_VRING_ADDR`. The relay writes it before it passes the message on, so it
+/// What was wrong with the addresses in each queue's latest `SET_VRING_ADDR`. The shim writes it before it passes the message on, so it
 /// is there when the daemon has the addresses.
 #[derive(Debug)]
 pub struct CutBits {

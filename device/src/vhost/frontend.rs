@@ -12,7 +12,7 @@ use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backend::Backend;
-use super::relay::Relay;
+use super::shim::Shim;
 use crate::clock::Instant;
 
 /// Why a front end could not be served, or not to the end.
@@ -42,7 +42,7 @@ fn host(what: &'static str) -> impl FnOnce(io::Error) -> ConnectionError {
 pub struct Connection {
     backend: Arc<Backend>,
     daemon: Option<VhostUserDaemon<Arc<Backend>>>,
-    relay: Option<Relay>,
+    shim: Option<Shim>,
     ended: Arc<EventFd>,
 }
 
@@ -53,16 +53,15 @@ impl Connection {
     /// When a thread, a descriptor or a temporary directory cannot be had.
     pub fn start(backend: &Arc<Backend>, front: UnixStream) -> Result<Self, ConnectionError> {
         let ended = EventFd::new(EFD_NONBLOCK).map_err(host("make an eventfd"))?;
-        let mut connection = Self { backend: Arc::clone(backend), daemon: None, relay: None, ended: Arc::new(ended) };
+        let mut connection = Self { backend: Arc::clone(backend), daemon: None, shim: None, ended: Arc::new(ended) };
         let daemon = VhostUserDaemon::new("vhost-user".into(), Arc::clone(backend), backend.memory())
             .map_err(ConnectionError::Daemon)?;
         let daemon = connection.daemon.insert(daemon);
         backend.connect(daemon).map_err(host("watch for events"))?;
         let (back, listener) = private_pair().map_err(host("make a private socket"))?;
         daemon.start(&mut Listener::from(listener)).map_err(ConnectionError::Daemon)?;
-        let relay =
-            Relay::start(front, back, &connection.ended, backend.cut_bits()).map_err(host("start the relay"))?;
-        connection.relay = Some(relay);
+        let shim = Shim::start(front, back, &connection.ended, backend.cut_bits()).map_err(host("start the shim"))?;
+        connection.shim = Some(shim);
         if let Some(line) = backend.lines().connected.line(Instant::now()) {
             info!(left_out = line.left_out, "Front end connected");
         }
@@ -80,7 +79,7 @@ impl Connection {
     /// # Errors
     /// When it ended because of something the front end said.
     pub fn finish(mut self) -> Result<(), ConnectionError> {
-        drop(self.relay.take());
+        drop(self.shim.take());
         let result = match self.daemon.as_mut().map(VhostUserDaemon::wait) {
             None | Some(Ok(())) => Ok(()),
             Some(Err(DaemonError::HandleRequest(error))) => match error {
@@ -101,7 +100,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        drop(self.relay.take());
+        drop(self.shim.take());
         // Ends the workers and waits for them.
         drop(self.daemon.take());
         self.backend.disconnect();
@@ -133,29 +132,29 @@ mod tests {
     use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
 
     use super::*;
-    use crate::control::seam::seam;
+    use crate::control::channel::control_channel;
     use crate::irq::moderation::Limits;
     use crate::net::pair::Pair;
-    use crate::wire::generator::{Generator, GeneratorConfig};
+    use crate::port::generator::{Generator, GeneratorConfig};
 
     /// `SET_VRING_ENABLE` of queue 0, then `GET_FEATURES`, which is answered by 20 bytes.
     const EARLY_ENABLE: [u8; 32] =
         [18, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
 
     fn backend() -> Arc<Backend> {
-        let (_, worker) = seam().unwrap();
+        let (_, worker) = control_channel().unwrap();
         let wire = Generator::new(&GeneratorConfig::default(), 0);
         Arc::new(Backend::new(vec![Pair::new(0, Box::new(wire), worker, Limits::default())]).unwrap())
     }
 
     #[test]
-    fn an_early_enable_needs_the_relay() {
+    fn an_early_enable_needs_the_shim() {
         let backend = backend();
         let (mut vmm, listener) = private_pair().unwrap();
         let mut daemon = VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory()).unwrap();
         daemon.start(&mut Listener::from(listener)).unwrap();
         vmm.write_all(&EARLY_ENABLE).unwrap();
-        assert!(vmm.read_exact(&mut [0; 20]).is_err(), "the daemon has learned it: the relay can go");
+        assert!(vmm.read_exact(&mut [0; 20]).is_err(), "the daemon has learned it: the shim can go");
         drop(daemon);
         backend.close_exit_events();
 
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_in_an_impossible_place_needs_the_relay() {
+    fn a_ring_in_an_impossible_place_needs_the_shim() {
         // Not aligned; behind the end of memory.
         for place in [8, 0x10_0000] {
             let backend = backend();

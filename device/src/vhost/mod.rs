@@ -7,7 +7,7 @@
 mod backend;
 mod cut;
 mod frontend;
-mod relay;
+mod shim;
 mod vring;
 
 pub use backend::Backend;

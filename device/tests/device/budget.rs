@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use tsnic::clock::Instant;
-use tsnic::control::seam::seam;
+use tsnic::control::channel::control_channel;
 use tsnic::irq::moderation::Limits;
 use tsnic::net::features::Features;
 use tsnic::net::header::NetHeader;
 use tsnic::net::index::Index;
 use tsnic::net::pair::{Lines, Next, Pair, QueueSetup};
 use tsnic::net::ring::{DESCRIPTOR_BUDGET, RingConfig};
-use tsnic::wire::{Frame, Wire};
+use tsnic::port::{Frame, Wire};
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
@@ -78,7 +78,7 @@ impl Bench {
     fn new(frames: u32) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 8 << 20)]).unwrap();
         let queues = [0x1_0000, 0x2_0000].map(|base| DriverQueue::new(&memory, base, SIZE, false, 0));
-        let mut pair = Pair::new(0, Box::new(Flood { frames }), seam().unwrap().1, Limits::default());
+        let mut pair = Pair::new(0, Box::new(Flood { frames }), control_channel().unwrap().1, Limits::default());
         pair.set_features(Features::OFFERED);
         Self { memory, pair, queues }
     }
@@ -140,7 +140,7 @@ fn long_transmit_chains_are_taken_in_many_sessions() {
         (false, 0, 0, "tx_malformed"),
         (true, 0, 0, "tx_malformed"),
         (true, 64, 0, "tx_frames"),
-        (true, 64, WRITE, "handovers_refused"),
+        (true, 64, WRITE, "registrations_refused"),
     ] {
         let mut bench = Bench::new(0);
         bench.make_available(1, indirect, (len, len), flags, 100);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! docs/interface.md, "Interrupts on a queue with an area", as a driver sees them. The rules themselves are tested on the
+//! docs/interface.md, "Interrupts on a queue with a page", as a driver sees them. The rules themselves are tested on the
 //! state machine; this is about the worker that drives it.
 
 use std::sync::atomic::Ordering;
@@ -12,9 +12,9 @@ use vm_memory::{Bytes as _, GuestAddress};
 
 use crate::support::{A_WHILE, AREA, Device, Guest, Options, eventually, frame};
 
-fn with_area(device: &Device, options: Options) -> Guest {
+fn with_page(device: &Device, options: Options) -> Guest {
     let mut guest = Guest::start(device, options);
-    guest.hand_over();
+    guest.register();
     guest.rx.interrupts();
     guest
 }
@@ -32,7 +32,7 @@ fn expect_none(guest: &Guest) {
 fn one_arm_gives_one_interrupt_and_no_arm_none() {
     for options in Options::ring_variants() {
         let device = Device::new();
-        let mut guest = with_area(&device, options);
+        let mut guest = with_page(&device, options);
         device.host.send(&frame(0, 64));
         guest.receive();
         expect_none(&guest);
@@ -58,7 +58,7 @@ fn one_arm_gives_one_interrupt_and_no_arm_none() {
 #[test]
 fn an_arm_behind_what_is_published_fires_at_once() {
     let device = Device::new();
-    let mut guest = with_area(&device, Options::default());
+    let mut guest = with_page(&device, Options::default());
     device.host.send(&frame(0, 64));
     device.host.send(&frame(1, 64));
     guest.receive();
@@ -71,7 +71,7 @@ fn an_arm_behind_what_is_published_fires_at_once() {
 #[test]
 fn the_device_never_signals_a_completion_twice() {
     let device = Device::new();
-    let mut guest = with_area(&device, Options::default());
+    let mut guest = with_page(&device, Options::default());
     guest.arm();
     device.host.send(&frame(0, 64));
     expect_interrupt(&guest);
@@ -91,7 +91,7 @@ fn the_device_never_signals_a_completion_twice() {
 fn a_packet_is_judged_by_what_the_driver_has_done_until_the_next_one_comes() {
     for arms_meanwhile in [true, false] {
         let device = Device::new();
-        let mut guest = with_area(&device, Options::default());
+        let mut guest = with_page(&device, Options::default());
         guest.arm();
         device.host.send(&frame(0, 64));
         expect_interrupt(&guest);
@@ -120,9 +120,9 @@ fn a_packet_is_judged_by_what_the_driver_has_done_until_the_next_one_comes() {
 }
 
 #[test]
-fn interrupts_of_an_area_do_not_follow_virtio_suppression() {
+fn interrupts_of_a_page_do_not_follow_virtio_suppression() {
     let device = Device::new();
-    let mut guest = with_area(&device, Options::default());
+    let mut guest = with_page(&device, Options::default());
     guest.rx.set_available_flags(1);
     guest.rx.set_used_event(guest.rx.next_used.wrapping_sub(100));
     guest.arm();
@@ -132,17 +132,17 @@ fn interrupts_of_an_area_do_not_follow_virtio_suppression() {
 }
 
 #[test]
-fn an_arm_written_before_the_hand_over_was_processed_counts() {
+fn an_arm_written_before_the_registration_was_processed_counts() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
     device.host.send(&frame(0, 64));
     guest.receive();
-    let header = guest.handover_header();
-    // The kick of this arm comes before the area is known.
+    let header = guest.registration_header();
+    // The kick of this arm comes before the page is known.
     guest.arm();
     guest.rx.interrupts();
     device.status();
-    assert_ne!(guest.post_handover(zerocopy::IntoBytes::as_bytes(&header), &[(AREA, 32768)]), 0);
+    assert_ne!(guest.post_registration(zerocopy::IntoBytes::as_bytes(&header), &[(AREA, 32768)]), 0);
     eventually("the arm is seen", || device.status().armed.then_some(()));
     device.host.send(&frame(1, 64));
     expect_interrupt(&guest);
@@ -154,7 +154,7 @@ fn interrupts_are_numbered_on_from_what_the_handler_saw_last() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
     guest.set_cell(offset::IRQ_SEEN, 41);
-    guest.hand_over();
+    guest.register();
     assert_eq!(guest.cell(offset::FIRED), 41);
     guest.arm();
     device.host.send(&frame(0, 64));
@@ -165,7 +165,7 @@ fn interrupts_are_numbered_on_from_what_the_handler_saw_last() {
 #[test]
 fn rx_usecs_holds_the_interrupt_back_and_rx_frames_lets_it_go() {
     let device = Device::with_limits(Limits { rx_usecs: 200_000, rx_frames: 3 });
-    let mut guest = with_area(&device, Options::default());
+    let mut guest = with_page(&device, Options::default());
     guest.arm();
     let start = Instant::now();
     device.host.send(&frame(0, 64));
@@ -186,7 +186,7 @@ fn rx_usecs_holds_the_interrupt_back_and_rx_frames_lets_it_go() {
 #[test]
 fn a_full_ring_does_not_wait_for_more_packets_than_it_holds() {
     let device = Device::with_limits(Limits { rx_usecs: 0, rx_frames: 100 });
-    let mut guest = with_area(&device, Options::default());
+    let mut guest = with_page(&device, Options::default());
     guest.arm();
     for tag in 0..63 {
         device.host.send(&frame(tag, 64));
@@ -200,11 +200,11 @@ fn a_full_ring_does_not_wait_for_more_packets_than_it_holds() {
 
 #[test]
 fn on_a_longer_ring_more_packets_than_there_are_records_are_not_waited_for() {
-    // As many buffers as a driver with an area has out; or as many as the ring has entries, which is against the rules.
+    // As many buffers as a driver with a page has out; or as many as the ring has entries, which is against the rules.
     for buffers in [u64::from(RX_RECORDS), 1024] {
         let device = Device::with_limits(Limits { rx_usecs: 0, rx_frames: 600 });
         let mut guest = Guest::start_with(&device, Options { size: 1024, ..Options::default() }, buffers, 2048);
-        guest.hand_over();
+        guest.register();
         guest.rx.interrupts();
         guest.arm();
         for tag in 1..RX_RECORDS {
@@ -222,7 +222,7 @@ fn on_a_longer_ring_more_packets_than_there_are_records_are_not_waited_for() {
 #[test]
 fn an_arm_that_cannot_be_true_is_counted_and_does_no_harm() {
     let device = Device::new();
-    let mut guest = with_area(&device, Options::default());
+    let mut guest = with_page(&device, Options::default());
     guest.ci = Counter(1000);
     guest.arm();
     eventually("it is counted", || (device.status().counters["ci_errors"] == 1).then_some(()));

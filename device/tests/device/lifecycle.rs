@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Starts, stops, resets, reconnects and new memory tables. "An area never outlives the driver that posted it."
+//! Starts, stops, resets, reconnects and new memory tables. "A page never outlives the driver that posted it."
 
 use std::thread::sleep;
 
@@ -22,7 +22,7 @@ fn traffic(device: &Device, guest: &mut Guest, tag: u32) {
 fn a_stopped_queue_is_not_touched_and_says_where_it_was() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     traffic(&device, &mut guest, 1);
     let bases = guest.stop_queues();
     assert_eq!(bases, [1, 2]);
@@ -35,30 +35,34 @@ fn a_stopped_queue_is_not_touched_and_says_where_it_was() {
     let after = guest.read(0, 8 << 20);
     let changed = before.iter().zip(&after).enumerate().filter(|(_, (one, other))| one != other);
     // Only what the guest wrote itself: its ring and its arm.
-    assert!(changed.map(|(at, _)| at as u64).all(|at| (0x2_0000..0x2_8000).contains(&at) || at == AREA + 68));
+    assert!(
+        changed
+            .map(|(at, _)| at as u64)
+            .all(|at| (0x2_0000..0x2_8000).contains(&at) || at == AREA + offset::ARM as u64)
+    );
     assert!(!device.status().running);
     guest.leave();
 }
 
 #[test]
-fn an_area_is_kept_when_the_same_bases_come_back_with_a_new_memory_table() {
+fn a_page_is_kept_when_the_same_bases_come_back_with_a_new_memory_table() {
     for options in Options::ring_variants() {
         let device = Device::new();
         let mut guest = Guest::start(&device, options);
-        let header = guest.hand_over();
+        let header = guest.register();
         guest.arm();
         traffic(&device, &mut guest, 1);
         let [rx, tx] = guest.stop_queues();
         guest.share_memory();
         guest.start_queues(rx, tx);
         device.running();
-        assert_eq!(device.status().area, Some(header.generation.get()));
+        assert_eq!(device.status().page, Some(header.generation.get()));
         guest.handle_interrupt();
         guest.rx.interrupts();
         guest.arm();
         traffic(&device, &mut guest, 2);
         assert_eq!(guest.rx_record(tsnic_abi::Counter(1)).number, 1);
-        eventually("an interrupt by the rules of the area", || (guest.rx.interrupts() > 0).then_some(()));
+        eventually("an interrupt by the rules of the page", || (guest.rx.interrupts() > 0).then_some(()));
         assert_eq!(guest.cell(offset::FIRED), 2);
         guest.leave();
     }
@@ -68,7 +72,7 @@ fn an_area_is_kept_when_the_same_bases_come_back_with_a_new_memory_table() {
 fn frames_wait_on_the_wire_for_a_queue_that_goes_on_after_a_stop() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     traffic(&device, &mut guest, 1);
     let [rx, tx] = guest.stop_queues();
     for tag in 2..10 {
@@ -82,7 +86,7 @@ fn frames_wait_on_the_wire_for_a_queue_that_goes_on_after_a_stop() {
         assert_eq!(guest.receive().frame, frame(tag, 100));
     }
     assert_eq!(device.counter("rx_not_running"), 0);
-    // The receive queue starts first; none of the frames came in before the area was back in use.
+    // The receive queue starts first; none of the frames came in before the page was back in use.
     let numbers: Vec<_> = (0..9).map(|number| guest.rx_record(tsnic_abi::Counter(number)).number).collect();
     assert_eq!(numbers, (0..9).collect::<Vec<_>>());
     assert_eq!(device.status().produced, 9);
@@ -93,7 +97,7 @@ fn frames_wait_on_the_wire_for_a_queue_that_goes_on_after_a_stop() {
 fn an_interrupt_raised_before_the_queue_had_a_line_is_not_lost() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     guest.arm();
     traffic(&device, &mut guest, 1);
     guest.handle_interrupt();
@@ -115,7 +119,7 @@ fn an_interrupt_raised_into_a_line_nobody_listens_to_is_raised_again_in_the_real
         let device = Device::new();
         let mut guest = Guest::start(&device, Options::default());
         if handed_over {
-            guest.hand_over();
+            guest.register();
         }
         traffic(&device, &mut guest, 1);
         let [rx, tx] = guest.stop_queues();
@@ -139,23 +143,23 @@ fn an_interrupt_raised_into_a_line_nobody_listens_to_is_raised_again_in_the_real
 }
 
 #[test]
-fn an_area_is_kept_when_no_frame_had_come_before_the_stop() {
+fn a_page_is_kept_when_no_frame_had_come_before_the_stop() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     let [rx, tx] = guest.stop_queues();
     assert_eq!([rx, tx], [0, 1]);
     guest.start_queues(rx, tx);
     device.running();
-    assert!(device.status().area.is_some());
+    assert!(device.status().page.is_some());
     guest.leave();
 }
 
 #[test]
-fn an_area_is_forgotten_when_the_queues_start_from_0() {
+fn a_page_is_forgotten_when_the_queues_start_from_0() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     traffic(&device, &mut guest, 1);
     guest.stop_queues();
     guest.write(AREA, &vec![0; 32768]);
@@ -166,28 +170,28 @@ fn an_area_is_forgotten_when_the_queues_start_from_0() {
     device.running();
     traffic(&device, &mut guest, 2);
     let status = device.status();
-    assert_eq!((status.area, status.counters["areas_forgotten"]), (None, 1));
-    assert!(guest.read(AREA, 32768).iter().all(|&byte| byte == 0), "the old area was written");
-    guest.hand_over();
+    assert_eq!((status.page, status.counters["pages_forgotten"]), (None, 1));
+    assert!(guest.read(AREA, 32768).iter().all(|&byte| byte == 0), "the old page was written");
+    guest.register();
     guest.leave();
 }
 
 #[test]
-fn an_area_is_forgotten_when_its_memory_goes_away() {
+fn a_page_is_forgotten_when_its_memory_goes_away() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     traffic(&device, &mut guest, 1);
     let [rx, tx] = guest.stop_queues();
     guest.share(AREA + 0x1000);
     guest.start_queues(rx, tx);
-    eventually("it is forgotten", || (device.counter("areas_forgotten") == 1).then_some(()));
+    eventually("it is forgotten", || (device.counter("pages_forgotten") == 1).then_some(()));
     guest.leave();
 }
 
-/// The generation cell, after everything that makes the device forget an area while its driver is still there.
+/// The generation cell, after everything that makes the device forget a page while its driver is still there.
 #[test]
-fn a_driver_can_tell_by_the_generation_that_its_area_is_forgotten() {
+fn a_driver_can_tell_by_the_generation_that_its_page_is_forgotten() {
     type Cause = fn(&mut Guest);
     let causes: [(&str, Cause); 5] = [
         ("the receive queue breaks", |guest| {
@@ -198,7 +202,7 @@ fn a_driver_can_tell_by_the_generation_that_its_area_is_forgotten() {
             guest.tx.store(guest.tx.available + 2, guest.tx.next_avail.wrapping_add(100));
             guest.tx.kick();
         }),
-        ("another area is refused", |guest| assert_eq!(guest.post_handover(&[0; 40], &[(AREA, 32768)]), 0)),
+        ("another page is refused", |guest| assert_eq!(guest.post_registration(&[0; 40], &[(AREA, 32768)]), 0)),
         ("a queue goes on from another base", |guest| {
             let [rx, _] = guest.stop_queues();
             guest.start_queues(rx, 0);
@@ -210,23 +214,23 @@ fn a_driver_can_tell_by_the_generation_that_its_area_is_forgotten() {
     for (what, cause) in causes {
         let device = Device::new();
         let mut guest = Guest::start(&device, Options::default());
-        let header = guest.hand_over();
+        let header = guest.register();
         traffic(&device, &mut guest, 1);
         assert_eq!(guest.cell(offset::GENERATION), header.generation.get());
         cause(&mut guest);
         eventually(what, || (guest.cell(offset::GENERATION) == 0).then_some(()));
-        // It is all that is said: the rest of the area is left as it was.
+        // It is all that is said: the rest of the page is left as it was.
         assert_eq!(guest.cell(offset::MAGIC), tsnic_abi::MAGIC, "{what}");
     }
 }
 
 #[test]
-fn an_area_that_has_gone_to_somebody_else_is_not_written_when_it_is_forgotten() {
-    // Its memory is something else; or it looks as it did, and is of another hand-over.
+fn a_page_that_has_gone_to_somebody_else_is_not_written_when_it_is_forgotten() {
+    // Its memory is something else; or it looks as it did, and is of another registration.
     for (magic, generation) in [(0x5a5a_5a5a, 0x5a5a_5a5a), (0x5a5a_5a5a, 1), (tsnic_abi::MAGIC, 0x5a5a_5a5a)] {
         let device = Device::new();
         let mut guest = Guest::start(&device, Options::default());
-        assert_eq!(guest.hand_over().generation.get(), 1);
+        assert_eq!(guest.register().generation.get(), 1);
         traffic(&device, &mut guest, 1);
         guest.stop_queues();
         guest.write(AREA, &vec![0x5a; 32768]);
@@ -235,23 +239,23 @@ fn an_area_that_has_gone_to_somebody_else_is_not_written_when_it_is_forgotten() 
         let before = guest.read(AREA, 32768);
         guest.reset_rings();
         guest.start_queues(0, 0);
-        eventually("it is forgotten", || (device.counter("areas_forgotten") == 1).then_some(()));
+        eventually("it is forgotten", || (device.counter("pages_forgotten") == 1).then_some(()));
         assert!(guest.read(AREA, 32768) == before, "{magic:#x}, {generation:#x}");
         guest.leave();
     }
 }
 
 #[test]
-fn the_old_area_is_forgotten_before_the_new_one_is_taken_into_use() {
+fn the_old_page_is_forgotten_before_the_new_one_is_taken_into_use() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     // The same place: the new identity must not be lost.
-    let second = guest.hand_over();
+    let second = guest.register();
     assert_eq!(guest.cell(offset::GENERATION), second.generation.get());
     // Another place.
-    let third = guest.handover_header();
-    assert_eq!(guest.post_handover(third.as_bytes(), &[(AREA + 0x8000, 32768)]), 32768);
+    let third = guest.registration_header();
+    assert_eq!(guest.post_registration(third.as_bytes(), &[(AREA + 0x8000, 32768)]), 32768);
     assert_eq!((guest.cell(offset::GENERATION), guest.cell(0x8000 + offset::GENERATION)), (0, 3));
     guest.leave();
 }
@@ -260,7 +264,7 @@ fn the_old_area_is_forgotten_before_the_new_one_is_taken_into_use() {
 fn a_memory_table_may_change_while_queues_run() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     for tag in 0..20 {
         traffic(&device, &mut guest, tag);
         guest.share_memory();
@@ -270,13 +274,13 @@ fn a_memory_table_may_change_while_queues_run() {
 }
 
 #[test]
-fn an_area_is_forgotten_when_another_is_posted() {
+fn a_page_is_forgotten_when_another_is_posted() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    let first = guest.hand_over();
-    let second = guest.hand_over();
+    let first = guest.register();
+    let second = guest.register();
     assert_ne!(first.generation, second.generation);
-    assert_eq!(device.status().area, Some(second.generation.get()));
+    assert_eq!(device.status().page, Some(second.generation.get()));
     guest.leave();
 }
 
@@ -293,17 +297,17 @@ fn a_front_end_may_come_back_as_often_as_it_likes() {
     for round in 0..200 {
         let mut guest = Guest::start(&device, Options::default());
         if round % 20 == 0 {
-            guest.hand_over();
+            guest.register();
             traffic(&device, &mut guest, round);
         }
         guest.leave();
         device.backend.serve_alone();
     }
     assert!(open_descriptors() < before + 150, "descriptors leak: {before} before, {} after", open_descriptors());
-    assert!(device.control.send(tsnic::control::seam::Command::Status));
+    assert!(device.control.send(tsnic::control::channel::Command::Status));
     device.backend.serve_alone();
-    let tsnic::control::seam::Answer::Status(status) = device.answer() else { panic!("no status") };
-    assert_eq!((status.running, status.area), (false, None));
+    let tsnic::control::channel::Answer::Status(status) = device.answer() else { panic!("no status") };
+    assert_eq!((status.running, status.page), (false, None));
     assert_eq!(status.counters["connections"], 201);
 }
 

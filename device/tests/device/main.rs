@@ -2,11 +2,11 @@
 //! The device against a fake front end: a real Unix socket, real virtqueues in a memfd, no VM and no root.
 
 mod budget;
-mod handover;
 mod hostile;
+mod injection;
 mod interrupts;
 mod lifecycle;
 mod plain;
 mod program;
-mod strike;
+mod registration;
 mod support;

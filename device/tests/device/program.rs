@@ -39,12 +39,12 @@ fn end(mut child: Child, signal: Signal) -> (Option<i32>, String) {
 #[test]
 fn a_wrong_command_line_is_status_2_and_names_what_is_wrong() {
     for (arguments, named) in [
-        (&["--wire", "generator:"][..], "--socket"),
-        (&["--socket", "s", "--wire", "loop"], "\"loop\""),
-        (&["--socket", "s", "--wire", "tap:much-too-long-name"], "much-too-long-name"),
-        (&["--socket", "s", "--wire", "generator:rate=0"], "rate=0"),
-        (&["--socket", "s", "--control", "s", "--wire", "generator:"], "--control"),
-        (&["--socket", "s", "--wire", "generator:", "--rx-usecs", "many"], "many"),
+        (&["--port", "generator:"][..], "--socket"),
+        (&["--socket", "s", "--port", "loop"], "\"loop\""),
+        (&["--socket", "s", "--port", "tap:much-too-long-name"], "much-too-long-name"),
+        (&["--socket", "s", "--port", "generator:rate=0"], "rate=0"),
+        (&["--socket", "s", "--control", "s", "--port", "generator:"], "--control"),
+        (&["--socket", "s", "--port", "generator:", "--rx-usecs", "many"], "many"),
     ] {
         let (status, message) = finished(arguments);
         assert_eq!(status, Some(2), "{message}");
@@ -67,7 +67,7 @@ fn either_signal_ends_it_in_good_order_with_no_socket_left() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("nic");
-        let child = started(&["--socket", socket.to_str().unwrap(), "--wire", "generator:"], &socket);
+        let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
         // Also with a front end connected.
         let _front = UnixStream::connect(&socket).unwrap();
         assert_eq!(end(child, signal), (Some(0), String::new()));
@@ -80,7 +80,7 @@ fn a_socket_in_use_is_status_1_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nic");
     let _other = UnixListener::bind(&socket).unwrap();
-    let (status, message) = finished(&["--socket", socket.to_str().unwrap(), "--wire", "generator:"]);
+    let (status, message) = finished(&["--socket", socket.to_str().unwrap(), "--port", "generator:"]);
     assert_eq!(status, Some(1));
     assert!(message.contains("in use") && message.lines().count() == 1, "{message}");
     assert!(socket.exists());
@@ -91,7 +91,7 @@ fn a_stale_socket_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nic");
     drop(UnixListener::bind(&socket).unwrap());
-    let child = started(&["--socket", socket.to_str().unwrap(), "--wire", "generator:"], &socket);
+    let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
     assert_eq!(end(child, Signal::SIGTERM).0, Some(0));
 }
 
@@ -99,7 +99,7 @@ fn a_stale_socket_is_replaced() {
 fn once_ends_with_the_first_front_end() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nic");
-    let mut child = tsnic(&["--once", "--socket", socket.to_str().unwrap(), "--wire", "generator:"]).spawn().unwrap();
+    let mut child = tsnic(&["--once", "--socket", socket.to_str().unwrap(), "--port", "generator:"]).spawn().unwrap();
     drop(eventually("it listens", || UnixStream::connect(&socket).ok()));
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(!socket.exists());
@@ -110,7 +110,7 @@ fn a_front_end_that_talks_nonsense_is_told_of_and_the_next_one_served() {
     use std::io::Write as _;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nic");
-    let child = started(&["--socket", socket.to_str().unwrap(), "--wire", "generator:"], &socket);
+    let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
     let mut front = UnixStream::connect(&socket).unwrap();
     front.write_all(&[0xff; 64]).unwrap();
     assert_eq!(front.read(&mut [0; 1]).unwrap_or(0), 0);

@@ -61,10 +61,10 @@ impl Bits {
     pub const LINUX_6_1: Self =
         Self { prefer_busy_poll: Some(7), threaded: Some(8), sched_threaded: Some(9), ..Self::LINUX_4_11 };
 
-    /// As much as [`crate::prefix::schedule_prep`] needs to know.
+    /// As much as [`crate::v4_10::schedule_prep`] needs to know.
     #[inline]
     #[must_use]
-    pub const fn for_prefix_prep(sched: u32, disable: u32) -> Self {
+    pub const fn for_v4_10_prep(sched: u32, disable: u32) -> Self {
         Self { sched, missed: None, disable, npsvc: None, in_busy_poll: None, ..Self::LINUX_4_10 }
     }
 

@@ -5,13 +5,13 @@
 //! the bit is cleared, and is the only one to poll the device's ring; everybody else is turned away by `napi_schedule_prep()`. This
 //! crate is what the kernel does with that word:
 //!
-//! - [`prefix`], Linux 4.10: an interrupt that is turned away leaves no trace. If its packet came after the owner's last look at
+//! - [`v4_10`], Linux 4.10: an interrupt that is turned away leaves no trace. If its packet came after the owner's last look at
 //!   the ring, and the device does not interrupt twice for one packet, the packet lies there until the next one.
-//! - [`fixed`], Linux 4.11: it leaves `MISSED`, and the owner polls once more.
+//! - [`v4_11`], Linux 4.11: it leaves `MISSED`, and the owner polls once more.
 //! - [`modern`], Linux 6.1 to 7.3: the same, with deferred interrupts, threads and busy polling that is preferred.
 //!
 //! The functions are generic over the word ([`Word`]) and over what surrounds it ([`Napi`]), so the code that the driver runs on
-//! the kernel's own word ([`prefix::schedule_prep`]) is the code that the models check exhaustively, and the code that is compared
+//! the kernel's own word ([`v4_10::schedule_prep`]) is the code that the models check exhaustively, and the code that is compared
 //! with a running kernel step by step.
 //!
 //! It depends on nothing, allocates nothing, and never blocks but where it says so.
@@ -24,11 +24,11 @@ mod bits;
 pub mod busy;
 mod context;
 mod disable;
-pub mod fixed;
 pub mod modern;
-pub mod prefix;
 #[cfg(test)]
 mod table;
+pub mod v4_10;
+pub mod v4_11;
 mod word;
 
 pub use bits::Bits;

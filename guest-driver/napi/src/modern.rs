@@ -3,9 +3,9 @@
 //!
 //! `napi_schedule_prep()` and `napi_if_scheduled_mark_missed()` are those of 4.11.
 
-use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, fixed, prefix};
+use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, v4_10, v4_11};
 
-pub use crate::fixed::{if_scheduled_mark_missed, schedule, schedule_prep};
+pub use crate::v4_11::{if_scheduled_mark_missed, schedule, schedule_prep};
 
 /// The part of `____napi_schedule()` that touches the word, in 6.12 and later: true when the context's thread is to be woken, which
 /// from now on is the owner; false when the softirq polls. The caller owns `SCHED`.
@@ -56,7 +56,7 @@ pub fn complete_done<N: Napi>(napi: &N, work_done: u32) -> bool {
     if napi.gro_held() {
         napi.gro_flush(watchdog);
     }
-    if !fixed::release(word, bits, bits.sched_threaded_mask() | bits.prefer_busy_poll_mask()) {
+    if !v4_11::release(word, bits, bits.sched_threaded_mask() | bits.prefer_busy_poll_mask()) {
         napi.schedule_poll();
         return false;
     }
@@ -76,7 +76,7 @@ pub fn complete_done<N: Napi>(napi: &N, work_done: u32) -> bool {
 /// Unlike in 4.11 it polls whether or not GRO holds packets, and so finds a packet whose interrupt was lost.
 pub fn watchdog<N: Napi>(napi: &N) {
     let (word, bits) = (napi.word(), napi.bits());
-    if prefix::schedule_prep(word, bits) {
+    if v4_10::schedule_prep(word, bits) {
         word.clear(bits.prefer_busy_poll_mask());
         napi.schedule_poll();
     }
@@ -152,7 +152,7 @@ pub fn busy_poll_stop_7_3<N: Napi>(napi: &N, prefer: bool) {
         word.clear(bits.sched_mask());
         napi.start_watchdog();
     } else {
-        fixed::busy_poll_stop(napi);
+        v4_11::busy_poll_stop(napi);
     }
 }
 

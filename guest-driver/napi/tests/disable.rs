@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use napi_state::{Bits, Napi, fixed, modern};
+use napi_state::{Bits, Napi, modern, v4_11};
 
 /// A context with an owner and netpoll inside. Each gets out of the way as the disable waits, in the order given.
 struct Occupied {
@@ -45,8 +45,8 @@ impl Napi for Occupied {
 #[test]
 fn waits_for_the_owner_and_for_netpoll_in_either_order() {
     for (bits, disable) in [
-        (Bits::LINUX_4_10, fixed::disable::<Occupied> as fn(&Occupied)),
-        (Bits::LINUX_4_11, fixed::disable),
+        (Bits::LINUX_4_10, v4_11::disable::<Occupied> as fn(&Occupied)),
+        (Bits::LINUX_4_11, v4_11::disable),
         (Bits::LINUX_6_1, modern::disable),
     ] {
         let (owner, netpoll) = (bits.sched_mask(), bits.npsvc_mask());

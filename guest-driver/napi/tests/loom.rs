@@ -5,18 +5,18 @@
 //! in `docs/napi-ablation.md`.
 
 use napi_model::exhaust::{Outcome, exhaust};
-use napi_model::journal::{Event, Who};
-use napi_model::protocol::{Fixed, Modern, Modern73, ModernPrefixPrep, Prefix, Protocol};
+use napi_model::protocol::{Modern, Modern73, ModernV4_10Prep, Protocol, V4_10, V4_11};
 use napi_model::scenario::{Owner, Scenario, Settings};
-use napi_model::verdict::Breach;
+use napi_model::trace::{Event, Who};
+use napi_model::verdict::Violation;
 
 /// The protocol loses a packet in the way that the changelog of the fix describes, and breaks nothing else.
 fn loses_as_in_the_changelog<P: Protocol>(scenario: &Scenario) {
     let outcome = exhaust::<P>(scenario);
     outcome.assert_complete();
-    assert_eq!(outcome.tally.breaches, [Breach::Lost], "{}", outcome.report());
+    assert_eq!(outcome.tally.violations, [Violation::Lost], "{}", outcome.report());
     assert!(outcome.tally.broken < outcome.tally.executions, "not every interleaving loses: {}", outcome.report());
-    let worst = outcome.tally.worst.as_ref().expect("there was a breach");
+    let worst = outcome.tally.worst.as_ref().expect("there was a violation");
     let sched = P::BITS.sched_mask();
     let waiting = scenario.waiting;
     let owner = |wanted: fn(Event) -> bool| move |who, event| who == Who::Owner(0) && wanted(event);
@@ -59,57 +59,57 @@ mod pre_fix {
 
     #[test]
     fn an_interrupt_after_a_busy_pollers_last_look_is_lost() {
-        loses_as_in_the_changelog::<Prefix>(&Scenario::BUSY_POLL);
+        loses_as_in_the_changelog::<V4_10>(&Scenario::BUSY_POLL);
     }
 
     /// What the experiments run.
     #[test]
     fn and_on_6_1_with_the_old_prep_too() {
-        loses_as_in_the_changelog::<ModernPrefixPrep>(&Scenario::BUSY_POLL);
+        loses_as_in_the_changelog::<ModernV4_10Prep>(&Scenario::BUSY_POLL);
     }
 
     #[test]
     fn an_interrupt_after_the_watchdogs_last_look_is_lost() {
-        loses_as_in_the_changelog::<Prefix>(&Scenario::WATCHDOG);
+        loses_as_in_the_changelog::<V4_10>(&Scenario::WATCHDOG);
     }
 
     #[test]
     fn an_interrupt_after_the_drivers_own_last_look_is_lost() {
-        loses_as_in_the_changelog::<Prefix>(&Scenario::DRIVER);
+        loses_as_in_the_changelog::<V4_10>(&Scenario::DRIVER);
     }
 
     /// Why the race was rare: the device does not interrupt again before it is armed, and it is armed after `SCHED` is clear.
     #[test]
     fn a_poll_that_the_interrupt_started_is_immune() {
-        is_sound::<Prefix>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
+        is_sound::<V4_10>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
     }
 }
 
-mod fixed {
+mod v4_11 {
     use super::*;
 
     #[test]
     fn an_interrupt_during_a_busy_poll_is_not_lost() {
-        is_sound::<Fixed>(&Scenario::BUSY_POLL);
+        is_sound::<V4_11>(&Scenario::BUSY_POLL);
         is_sound::<Modern>(&Scenario::BUSY_POLL);
         is_sound::<Modern73>(&Scenario::BUSY_POLL);
     }
 
     #[test]
     fn an_interrupt_during_the_watchdogs_poll_is_not_lost() {
-        is_sound::<Fixed>(&Scenario::WATCHDOG);
+        is_sound::<V4_11>(&Scenario::WATCHDOG);
         is_sound::<Modern>(&Scenario::WATCHDOG);
     }
 
     #[test]
     fn an_interrupt_during_the_drivers_own_poll_is_not_lost() {
-        is_sound::<Fixed>(&Scenario::DRIVER);
+        is_sound::<V4_11>(&Scenario::DRIVER);
         is_sound::<Modern>(&Scenario::DRIVER);
     }
 
     #[test]
     fn interrupts_alone_lose_nothing() {
-        is_sound::<Fixed>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
+        is_sound::<V4_11>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
         is_sound::<Modern>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
     }
 
@@ -118,7 +118,7 @@ mod fixed {
     fn the_poll_that_missed_brings_about_is_alone_in_the_ring() {
         let owners = &[Owner::Driver { times: 1 }, Owner::Driver { times: 2 }];
         let scenario = Scenario { owners, waiting: 1, packets: 0, ..Scenario::INTERRUPT };
-        is_sound::<Fixed>(&scenario);
+        is_sound::<V4_11>(&scenario);
         is_sound::<Modern>(&scenario);
     }
 
@@ -132,7 +132,7 @@ mod fixed {
             &[Owner::BusyPoll { turns: 1 }, Owner::BusyPoll { turns: 1 }],
         ] {
             let scenario = Scenario { owners, waiting: 1, packets: 0, settings: Settings::GRO, ..Scenario::INTERRUPT };
-            is_sound::<Fixed>(&scenario);
+            is_sound::<V4_11>(&scenario);
             is_sound::<Modern>(&scenario);
         }
     }
@@ -144,13 +144,13 @@ mod budget {
 
     #[test]
     fn a_poll_that_used_it_up_is_followed_by_another() {
-        is_sound::<Fixed>(&Scenario { weight: 8, ..Scenario::DRIVER });
+        is_sound::<V4_11>(&Scenario { weight: 8, ..Scenario::DRIVER });
         is_sound::<Modern>(&Scenario { weight: 8, ..Scenario::DRIVER });
     }
 
     #[test]
     fn a_last_busy_poll_that_used_it_up_is_followed_by_another() {
-        is_sound::<Fixed>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
+        is_sound::<V4_11>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
         is_sound::<Modern>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
         is_sound::<Modern73>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
     }
@@ -158,7 +158,7 @@ mod budget {
     /// Nothing of this changed: what pre-fix loses it loses to the interrupt alone.
     #[test]
     fn without_an_interrupt_pre_fix_follows_up_too() {
-        is_sound::<Prefix>(&Scenario { weight: 8, packets: 0, ..Scenario::BUSY_POLL });
+        is_sound::<V4_10>(&Scenario { weight: 8, packets: 0, ..Scenario::BUSY_POLL });
     }
 }
 
@@ -170,8 +170,8 @@ mod disable {
     #[test]
     fn returns_beside_an_interrupt() {
         let scenario = Scenario { owners: &[DOWN], ..Scenario::INTERRUPT };
-        is_sound::<Prefix>(&scenario);
-        is_sound::<Fixed>(&scenario);
+        is_sound::<V4_10>(&scenario);
+        is_sound::<V4_11>(&scenario);
         is_sound::<Modern>(&scenario);
     }
 
@@ -185,8 +185,8 @@ mod disable {
             weight: 8,
             ..Scenario::INTERRUPT
         };
-        is_sound::<Prefix>(&scenario);
-        is_sound::<Fixed>(&scenario);
+        is_sound::<V4_10>(&scenario);
+        is_sound::<V4_11>(&scenario);
         is_sound::<Modern>(&scenario);
     }
 
@@ -194,8 +194,8 @@ mod disable {
     fn returns_beside_a_busy_poller() {
         let owners = &[DOWN, Owner::BusyPoll { turns: 1 }];
         let scenario = Scenario { owners, waiting: 0, packets: 0, ..Scenario::INTERRUPT };
-        is_sound::<Prefix>(&scenario);
-        is_sound::<Fixed>(&scenario);
+        is_sound::<V4_10>(&scenario);
+        is_sound::<V4_11>(&scenario);
         is_sound::<Modern>(&scenario);
     }
 
@@ -212,10 +212,10 @@ mod disable {
             let outcome = exhaust::<P>(&Scenario::REOPEN);
             println!("{}", outcome.report());
             outcome.assert_complete();
-            assert!(outcome.tally.breaches.contains(&Breach::OwnedByNobody), "{}", outcome.report());
+            assert!(outcome.tally.violations.contains(&Violation::OwnedByNobody), "{}", outcome.report());
         }
-        orphans::<Prefix>();
-        orphans::<Fixed>();
+        orphans::<V4_10>();
+        orphans::<V4_11>();
     }
 }
 
@@ -236,7 +236,7 @@ mod deferred {
         let outcome = exhaust::<Modern>(&PREFERRED);
         println!("{}", outcome.report());
         outcome.assert_complete();
-        assert_eq!(outcome.tally.breaches, [Breach::Lost], "{}", outcome.report());
+        assert_eq!(outcome.tally.violations, [Violation::Lost], "{}", outcome.report());
         is_sound::<Modern73>(&PREFERRED);
     }
 }
@@ -245,5 +245,5 @@ mod deferred {
 #[test]
 #[should_panic(expected = "not every execution was seen")]
 fn an_exploration_cut_short_is_a_failure() {
-    exhaust::<Fixed>(&Scenario { owners: &[Owner::Driver { times: 1 }; 6], ..Scenario::INTERRUPT }).assert_sound();
+    exhaust::<V4_11>(&Scenario { owners: &[Owner::Driver { times: 1 }; 6], ..Scenario::INTERRUPT }).assert_sound();
 }

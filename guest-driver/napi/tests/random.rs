@@ -2,10 +2,10 @@
 //! Random interleavings of worlds that are too large to see all of.
 
 use napi_model::ablation::{StopKeepsMissed, WatchdogSetsMissed};
-use napi_model::protocol::{Fixed, Modern, Modern73, Prefix, Protocol};
+use napi_model::protocol::{Modern, Modern73, Protocol, V4_10, V4_11};
 use napi_model::random::explore;
 use napi_model::scenario::{Owner, Scenario, Settings};
-use napi_model::verdict::Breach;
+use napi_model::verdict::Violation;
 
 /// Three owners and four packets.
 const BUSY: Scenario = Scenario {
@@ -34,17 +34,17 @@ fn finds_nothing<P: Protocol>(scenario: &Scenario, queues: usize, iterations: u6
 
 #[test]
 fn pre_fix_loses_and_the_seed_shows_it_again() {
-    let explored = explore::<Prefix>(&BUSY, 2, SEED, 2_000);
+    let explored = explore::<V4_10>(&BUSY, 2, SEED, 2_000);
     let seed = explored.broken_seed.unwrap_or_else(|| panic!("nothing was lost: {}", explored.outcome.report()));
-    assert_eq!(explored.outcome.tally.breaches, [Breach::Lost]);
-    let (again, once_more) = (explore::<Prefix>(&BUSY, 2, seed, 1), explore::<Prefix>(&BUSY, 2, seed, 1));
+    assert_eq!(explored.outcome.tally.violations, [Violation::Lost]);
+    let (again, once_more) = (explore::<V4_10>(&BUSY, 2, seed, 1), explore::<V4_10>(&BUSY, 2, seed, 1));
     assert_eq!(again.broken_seed, Some(seed));
     assert_eq!(again.outcome.tally.worst, once_more.outcome.tally.worst);
 }
 
 #[test]
 fn with_the_fix_nothing_is_lost() {
-    finds_nothing::<Fixed>(&BUSY, 2, 5_000);
+    finds_nothing::<V4_11>(&BUSY, 2, 5_000);
     finds_nothing::<Modern>(&BUSY, 2, 5_000);
     finds_nothing::<Modern73>(&BUSY, 2, 5_000);
 }
@@ -58,9 +58,9 @@ fn two_owners_and_an_interrupt_lose_nothing_but_before_the_fix() {
         &[Owner::BusyPoll { turns: 1 }, Owner::BusyPoll { turns: 1 }],
     ] {
         let scenario = Scenario { owners, waiting: 0, packets: 1, ..BUSY };
-        let before = explore::<Prefix>(&scenario, 1, SEED, 5_000).outcome;
-        assert_eq!(before.tally.breaches, [Breach::Lost], "{}", before.report());
-        finds_nothing::<Fixed>(&scenario, 1, 5_000);
+        let before = explore::<V4_10>(&scenario, 1, SEED, 5_000).outcome;
+        assert_eq!(before.tally.violations, [Violation::Lost], "{}", before.report());
+        finds_nothing::<V4_11>(&scenario, 1, 5_000);
         finds_nothing::<Modern>(&scenario, 1, 5_000);
         finds_nothing::<WatchdogSetsMissed>(&scenario, 1, 5_000);
         finds_nothing::<StopKeepsMissed>(&scenario, 1, 5_000);
@@ -70,7 +70,7 @@ fn two_owners_and_an_interrupt_lose_nothing_but_before_the_fix() {
 #[test]
 fn with_small_budgets_nothing_is_lost() {
     let scenario = Scenario { weight: 4, packets: 6, ..BUSY };
-    finds_nothing::<Fixed>(&scenario, 1, 5_000);
+    finds_nothing::<V4_11>(&scenario, 1, 5_000);
     finds_nothing::<Modern>(&scenario, 1, 5_000);
 }
 
@@ -86,7 +86,7 @@ fn with_deferred_interrupts_and_a_preferred_busy_poll_nothing_is_lost() {
 fn with_deferred_interrupts_and_small_budgets_packets_are_left_until_7_3() {
     let scenario = Scenario { weight: 8, ..DEFERRED };
     let explored = explore::<Modern>(&scenario, 1, SEED, 5_000);
-    assert!(explored.outcome.tally.breaches.contains(&Breach::Lost), "{}", explored.outcome.report());
+    assert!(explored.outcome.tally.violations.contains(&Violation::Lost), "{}", explored.outcome.report());
     finds_nothing::<Modern73>(&scenario, 1, 5_000);
 }
 

@@ -11,7 +11,7 @@ use tsnic_abi::{offset, point};
 use super::nic::{self, MODE, State};
 use super::rx::RxKernel;
 use super::skb::Skb;
-use super::sys::{self, Meeting, NapiRef, NicRef, QueueRef, Totals, VirtioRef, net_device, sk_buff};
+use super::sys::{self, NapiRef, NicRef, QueueRef, Rendezvous, Totals, VirtioRef, net_device, sk_buff};
 use crate::irq::{self, Napi};
 use crate::mode::ModeError;
 use crate::rx;
@@ -45,7 +45,7 @@ extern "C" fn tsnic_remove(vdev: VirtioRef<'_>) {
     unsafe { nic::remove(sys::glue_nic_of_vdev(vdev)) }
 }
 
-/// The configuration may have changed, or a poll asks for a hand-over. Process context (a work item).
+/// The configuration may have changed, or a poll asks for a registration. Process context (a work item).
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_config(nic: NicRef<'_>, vdev: VirtioRef<'_>) {
     nic::state(nic).shared.stats.add(Stat::ConfigChanges, 1);
@@ -228,16 +228,16 @@ extern "C" fn tsnic_irq_mode_get() -> *const c_char {
     MODE.mode().name().as_ptr()
 }
 
-/// The rendezvous cells of the receive queue; false without an area. In the queue's poll.
+/// The rendezvous cells of the receive queue; false without a page. In the queue's poll.
 #[unsafe(no_mangle)]
-extern "C" fn tsnic_meeting_cells(nic: NicRef<'_>, meeting: &mut Meeting) -> bool {
-    let Some(area) = nic::state(nic).shared.area() else { return false };
-    let cell = |offset| AtomicU32::as_ptr(area.cell(offset));
-    *meeting = Meeting {
-        want: cell(offset::WANT),
-        here: cell(offset::HERE),
-        point: cell(offset::HERE_POINT),
-        ack: cell(offset::ACK),
+extern "C" fn tsnic_rendezvous_cells(nic: NicRef<'_>, rendezvous: &mut Rendezvous) -> bool {
+    let Some(page) = nic::state(nic).shared.page() else { return false };
+    let cell = |offset| AtomicU32::as_ptr(page.cell(offset));
+    *rendezvous = Rendezvous {
+        want: cell(offset::REQUESTED),
+        here: cell(offset::ARRIVED),
+        point: cell(offset::ARRIVED_POINT),
+        ack: cell(offset::RELEASED),
         before_complete: point::BEFORE_COMPLETE,
     };
     true

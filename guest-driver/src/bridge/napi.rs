@@ -17,7 +17,7 @@ impl Napi for NapiRef<'_> {
         // SAFETY: The word is an `unsigned long`, live as long as the context, and the kernel too only ever touches it by atomic bit
         // operations while the context may be scheduled.
         let state = unsafe { AtomicUsize::from_ptr(sys::glue_napi_state(*self).cast()) };
-        (state, Bits::for_prefix_prep(sys::glue_napi_sched_bit, sys::glue_napi_disable_bit))
+        (state, Bits::for_v4_10_prep(sys::glue_napi_sched_bit, sys::glue_napi_disable_bit))
     }
 
     fn schedule(&self) {

@@ -5,14 +5,14 @@ use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_uint};
 use core::ptr::{self, NonNull};
 
-use tsnic_abi::{AREA_SIZE, Handover};
+use tsnic_abi::{QUEUE_PAGE_SIZE, Registration};
 
 use super::skb::Skb;
 use super::sys::{self, NicRef, VirtioRef};
 use super::tx::TxKernel;
-use crate::area::{Area, CELLS};
 use crate::header;
 use crate::mode::ModeSwitch;
+use crate::queue_page::{CELLS, QueuePage};
 use crate::shared::{Features, Shared};
 use crate::tx::{self, Tx};
 
@@ -98,21 +98,22 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), c_int> {
         unsafe { sys::glue_error(vdev, text.as_ptr()) };
         return Err(ENODEV);
     }
-    let nic = NonNull::new(sys::glue_nic_alloc(vdev, AREA_SIZE, size_of::<Handover>() as c_uint)).ok_or(ENOMEM)?;
+    let nic =
+        NonNull::new(sys::glue_nic_alloc(vdev, QUEUE_PAGE_SIZE, size_of::<Registration>() as c_uint)).ok_or(ENOMEM)?;
     // SAFETY: Freed by `release` only, which ends all use.
     let nic = unsafe { NicRef::from_raw(nic) };
     let features = Features { guest_csum: has(feature::GUEST_CSUM), merged_buffers: has(feature::MRG_RXBUF) };
-    let cells = NonNull::new(sys::glue_area(nic)).map(NonNull::cast::<[core::sync::atomic::AtomicU32; CELLS]>);
-    // With an IOMMU in between the device could not go on using the area after it has returned the chain.
-    let area = cells.filter(|_| !has(feature::ACCESS_PLATFORM)).map(|cells| {
-        // SAFETY: `AREA_SIZE` bytes, page-aligned, freed with the interface, after the state that this goes into. Rust looks at them only
-        // as atomics; so does meeting.c.
-        Area::new(unsafe { cells.as_ref() })
+    let cells = NonNull::new(sys::glue_page(nic)).map(NonNull::cast::<[core::sync::atomic::AtomicU32; CELLS]>);
+    // With an IOMMU in between the device could not go on using the page after it has returned the chain.
+    let page = cells.filter(|_| !has(feature::ACCESS_PLATFORM)).map(|cells| {
+        // SAFETY: `QUEUE_PAGE_SIZE` bytes, page-aligned, freed with the interface, after the state that this goes into. Rust looks at them only
+        // as atomics; so does rendezvous.c.
+        QueuePage::new(unsafe { cells.as_ref() })
     });
-    let state = State { shared: Shared::new(features, area), tx: UnsafeCell::new(Tx::new()) };
+    let state = State { shared: Shared::new(features, page), tx: UnsafeCell::new(Tx::new()) };
     // SAFETY: The memory is for this, and nobody knows of it yet.
     unsafe { ptr::write(sys::glue_state(nic).cast(), state) };
-    sys::glue_later_init(nic);
+    sys::glue_init_deferred(nic);
     // Before the queues: an interrupt that a bad device raises too early finds NAPIs that nobody can schedule.
     sys::glue_napi_add(nic);
     let err = sys::glue_find_vqs(nic);
@@ -155,7 +156,7 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), c_int> {
             header::LEN as u16,
         );
     }
-    // SAFETY: Just added, so disabled. Enabled until removal: hand-overs come back while the interface is down, too.
+    // SAFETY: Just added, so disabled. Enabled until removal: registrations come back while the interface is down, too.
     unsafe { sys::napi_enable(sys::glue_tx_napi(nic)) };
     let err = sys::glue_netdev_register(nic);
     if err != 0 {
@@ -210,14 +211,14 @@ pub unsafe fn remove(nic: NicRef<'_>) {
     // ours. For the transmit NAPI `tx_napi_off` has seen to that. The receive NAPI was disabled by `ndo_stop` (or never enabled), and
     // `unregister_netdev()` goes through `synchronize_net()` after it has closed the interface: a poll that had given `SCHED` up and
     // was still on its way to arm the queue, kick it or look at its used index had bottom halves off, so it was over by then.
-    // Tokens are skbs that the rings owned, but for the hand-over, whose memory is the interface's.
+    // Tokens are skbs that the rings owned, but for the registration, whose memory is the interface's.
     unsafe {
         let (rx, tx) = (sys::glue_rx_vq(nic), sys::glue_tx_vq(nic));
         while let Some(skb) = Skb::from_raw(sys::virtqueue_detach_unused_buf(rx)) {
             drop(skb);
         }
         while let Some(token) = NonNull::new(sys::virtqueue_detach_unused_buf(tx)) {
-            if !sys::glue_is_handover(nic, token.as_ptr()) {
+            if !sys::glue_is_registration(nic, token.as_ptr()) {
                 drop(Skb::from_raw(token.as_ptr()));
             }
         }

@@ -6,9 +6,9 @@ use core::ptr;
 
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef, sk_buff};
-use crate::area;
 use crate::header::{self, Checksum};
 use crate::irq::Napi;
+use crate::queue_page;
 use crate::rx::{BUFFER_LEN, Notes, RxPort};
 
 /// The receive queue in the hands of its one user.
@@ -52,7 +52,7 @@ impl RxPort for RxKernel<'_> {
     fn room(&self) -> u32 {
         // SAFETY: The only user, by the invariant.
         let free = unsafe { sys::glue_num_free(self.vq) };
-        area::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::RX_RECORDS)
+        page::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::RX_RECORDS)
     }
 
     fn allocate(&mut self) -> Option<Skb> {
@@ -87,7 +87,7 @@ impl RxPort for RxKernel<'_> {
 
     fn frame(&mut self, buffer: Skb, length: usize) -> Frame {
         // SAFETY: The trait's contract: `length` is at most `BUFFER_LEN`, which the buffer has, and at least the header's.
-        unsafe { sys::glue_skb_fill(buffer.handle(), length as c_uint, header::LEN as c_uint) }
+        unsafe { sys::glue_skb_put_pull(buffer.handle(), length as c_uint, header::LEN as c_uint) }
         Frame { head: buffer, tail: ptr::null_mut() }
     }
 
@@ -95,7 +95,7 @@ impl RxPort for RxKernel<'_> {
         let part = buffer.into_handle();
         // SAFETY: `length` is at most `BUFFER_LEN`, which the buffer has. The head owns the part from here on.
         unsafe {
-            sys::glue_skb_fill(part, length as c_uint, 0);
+            sys::glue_skb_put_pull(part, length as c_uint, 0);
             sys::glue_skb_chain(frame.head.handle(), &raw mut frame.tail, part);
         }
     }
@@ -158,7 +158,7 @@ impl RxPort for RxKernel<'_> {
     }
 
     fn look_at_link(&mut self) {
-        sys::glue_config_soon(self.nic);
+        sys::glue_schedule_config_work(self.nic);
     }
 
     fn fail_refill(&self) -> bool {

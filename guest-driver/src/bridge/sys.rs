@@ -78,9 +78,9 @@ pub struct TxWish {
     pub hwtstamp: bool,
 }
 
-/// `struct tsnic_meeting`
+/// `struct tsnic_rendezvous`
 #[repr(C)]
-pub struct Meeting {
+pub struct Rendezvous {
     pub want: *const u32,
     pub here: *mut u32,
     pub point: *mut u32,
@@ -93,8 +93,8 @@ unsafe extern "C" {
     // glue_virtio.c: linux/virtio_config.h, linux/slab.h. Process context; may sleep.
 
     /// A new interface, not yet registered; NULL without memory. It becomes the device's driver data.
-    pub safe fn glue_nic_alloc(vdev: VirtioRef<'_>, area_size: c_uint, handover_size: c_uint) -> *mut tsnic;
-    /// Frees an interface and its area.
+    pub safe fn glue_nic_alloc(vdev: VirtioRef<'_>, page_size: c_uint, registration_size: c_uint) -> *mut tsnic;
+    /// Frees an interface and its page.
     ///
     /// # Safety
     /// Nobody has a handle of it any more; its queues are deleted.
@@ -122,8 +122,8 @@ unsafe extern "C" {
 
     /// The memory of the Rust half's state: zeroed at first, 8-byte aligned, `tsnic_state_size()` bytes.
     pub safe fn glue_state(nic: NicRef<'_>) -> *mut c_void;
-    /// The area: page-aligned, zeroed at first, freed with the interface; NULL if there was no memory for it.
-    pub safe fn glue_area(nic: NicRef<'_>) -> *mut c_void;
+    /// The page: page-aligned, zeroed at first, freed with the interface; NULL if there was no memory for it.
+    pub safe fn glue_page(nic: NicRef<'_>) -> *mut c_void;
     /// # Safety
     /// `dev` is an interface of this driver.
     pub unsafe fn glue_nic_of_dev<'a>(dev: NonNull<net_device>) -> NicRef<'a>;
@@ -157,9 +157,9 @@ unsafe extern "C" {
     pub unsafe fn glue_add_in(vq: QueueRef<'_>, skb: SkbRef<'_>, length: c_uint) -> c_int;
     /// `virtqueue_add_outbuf()`: on success the ring owns the skb. `header` has `length` bytes, at most 12.
     pub unsafe fn glue_add_out(nic: NicRef<'_>, skb: SkbRef<'_>, header: *const u8, length: c_uint) -> c_int;
-    /// `virtqueue_add_sgs()`: the header, copied, then the area. No other hand-over is in the ring; `header` has `length` bytes,
+    /// `virtqueue_add_sgs()`: the header, copied, then the page. No other registration is in the ring; `header` has `length` bytes,
     /// at most what `glue_nic_alloc()` was told.
-    pub unsafe fn glue_add_handover(nic: NicRef<'_>, header: *const u8, length: c_uint) -> c_int;
+    pub unsafe fn glue_add_registration(nic: NicRef<'_>, header: *const u8, length: c_uint) -> c_int;
     pub unsafe fn virtqueue_get_buf(vq: QueueRef<'_>, len: *mut c_uint) -> *mut c_void;
     pub unsafe fn virtqueue_detach_unused_buf(vq: QueueRef<'_>) -> *mut c_void;
     pub unsafe fn virtqueue_kick(vq: QueueRef<'_>) -> bool;
@@ -170,8 +170,8 @@ unsafe extern "C" {
     /// Kicks the device in any case. Any context, beside anything.
     pub safe fn virtqueue_notify(vq: QueueRef<'_>) -> bool;
     pub safe fn virtqueue_get_vring_size(vq: QueueRef<'_>) -> c_uint;
-    /// The chain is the hand-over, not a packet.
-    pub safe fn glue_is_handover(nic: NicRef<'_>, token: *const c_void) -> bool;
+    /// The chain is the registration, not a packet.
+    pub safe fn glue_is_registration(nic: NicRef<'_>, token: *const c_void) -> bool;
 
     // glue_netdev.c: linux/netdevice.h, linux/rtnetlink.h.
 
@@ -279,7 +279,7 @@ unsafe extern "C" {
     ///
     /// # Safety
     /// The linear room has `length` bytes; `pull` is at most that.
-    pub unsafe fn glue_skb_fill(skb: SkbRef<'_>, length: c_uint, pull: c_uint);
+    pub unsafe fn glue_skb_put_pull(skb: SkbRef<'_>, length: c_uint, pull: c_uint);
     /// Appends `part` to the fragment list of `head`, which owns it then.
     ///
     /// # Safety
@@ -308,13 +308,13 @@ unsafe extern "C" {
     // glue_timer.c: linux/timer.h, linux/workqueue.h.
 
     /// Once, before the others.
-    pub safe fn glue_later_init(nic: NicRef<'_>);
+    pub safe fn glue_init_deferred(nic: NicRef<'_>);
     /// `mod_timer()`. Any context.
     pub safe fn glue_refill_in(nic: NicRef<'_>, ms: c_uint);
     /// `timer_delete_sync()`. Process context.
     pub safe fn glue_refill_cancel(nic: NicRef<'_>);
     /// Queues the configuration work, if it is not off. Any context.
-    pub safe fn glue_config_soon(nic: NicRef<'_>);
+    pub safe fn glue_schedule_config_work(nic: NicRef<'_>);
     /// Process context; sleeps until the configuration work is over.
     pub safe fn glue_config_off(nic: NicRef<'_>);
 

@@ -4,12 +4,12 @@
 use core::ffi::{c_int, c_uint};
 use core::ptr;
 
-use tsnic_abi::Handover;
+use tsnic_abi::Registration;
 
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef};
-use crate::area;
 use crate::header::{self, Partial};
+use crate::queue_page;
 use crate::tx::{Sent, TxPort, Wish};
 
 /// The transmit queue in the hands of its one user.
@@ -39,8 +39,8 @@ impl TxPort for TxKernel<'_> {
         let mut length: c_uint = 0;
         // SAFETY: The only user, by the invariant.
         let token = unsafe { sys::virtqueue_get_buf(self.vq, &raw mut length) };
-        if !token.is_null() && sys::glue_is_handover(self.nic, token) {
-            return Some(Sent::Handover(length));
+        if !token.is_null() && sys::glue_is_registration(self.nic, token) {
+            return Some(Sent::Registration(length));
         }
         // SAFETY: Every other token is an skb that `push` put in, which the ring then owned and has just given back.
         unsafe { Skb::from_raw(token) }.map(Sent::Frame)
@@ -53,11 +53,11 @@ impl TxPort for TxKernel<'_> {
     fn room(&self) -> u32 {
         // SAFETY: The only user, by the invariant.
         let free = unsafe { sys::glue_num_free(self.vq) };
-        area::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::TX_RECORDS)
+        page::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::TX_RECORDS)
     }
 
     fn largest(&self) -> u32 {
-        // Header, linear part, fragments; the hand-over takes two.
+        // Header, linear part, fragments; the registration takes two.
         sys::glue_max_skb_frags + 2 + 2
     }
 
@@ -92,10 +92,10 @@ impl TxPort for TxKernel<'_> {
         added
     }
 
-    fn push_handover(&mut self, header: &Handover) -> bool {
+    fn push_registration(&mut self, header: &Registration) -> bool {
         let bytes = ptr::from_ref(header).cast();
-        // SAFETY: The only user; `HandoverState` posts one chain at a time; the interface was made with room for a `Handover`.
-        unsafe { sys::glue_add_handover(self.nic, bytes, size_of::<Handover>() as c_uint) == 0 }
+        // SAFETY: The only user; `RegistrationState` posts one chain at a time; the interface was made with room for a `Registration`.
+        unsafe { sys::glue_add_registration(self.nic, bytes, size_of::<Registration>() as c_uint) == 0 }
     }
 
     fn awaits_timestamp(&self, frame: &Skb) -> bool {

@@ -12,7 +12,7 @@ use crate::rx::{BUFFER_LEN, FRAME_MAX};
 use crate::stats::Stat;
 
 fn world() -> World {
-    let world = World::with_area(IrqMode::Fixed);
+    let world = World::with_page(IrqMode::V4_11);
     world.softirq();
     world.napi.store(SCHED, Ordering::SeqCst);
     world
@@ -84,7 +84,7 @@ fn a_bad_length_in_a_later_buffer_drops_the_whole_frame() {
 
 #[test]
 fn more_bytes_than_the_largest_frame_are_a_counted_drop() {
-    let world = World::with_ring(IrqMode::Fixed, 64);
+    let world = World::with_ring(IrqMode::V4_11, 64);
     world.softirq();
     world.napi.store(SCHED, Ordering::SeqCst);
     let buffers = FRAME_MAX / BUFFER_LEN + 1;

@@ -15,7 +15,7 @@ fn state(world: &World) -> usize {
 
 #[test]
 fn a_free_napi_is_taken_and_scheduled_in_both_modes() {
-    for mode in [IrqMode::Fixed, IrqMode::Prefix] {
+    for mode in [IrqMode::V4_11, IrqMode::V4_10] {
         let world = World::plain(mode);
         world.publish(1);
         world.interrupt();
@@ -24,8 +24,8 @@ fn a_free_napi_is_taken_and_scheduled_in_both_modes() {
 }
 
 #[test]
-fn fixed_marks_an_owned_napi_as_missed() {
-    let world = World::plain(IrqMode::Fixed);
+fn v4_11_marks_an_owned_napi_as_missed() {
+    let world = World::plain(IrqMode::V4_11);
     world.napi.store(SCHED, Ordering::SeqCst);
     world.publish(1);
     world.interrupt();
@@ -33,8 +33,8 @@ fn fixed_marks_an_owned_napi_as_missed() {
 }
 
 #[test]
-fn prefix_leaves_an_owned_napi_exactly_as_it_was() {
-    let world = World::plain(IrqMode::Prefix);
+fn v4_10_leaves_an_owned_napi_exactly_as_it_was() {
+    let world = World::plain(IrqMode::V4_10);
     world.napi.store(SCHED, Ordering::SeqCst);
     world.publish(1);
     world.interrupt();
@@ -43,8 +43,8 @@ fn prefix_leaves_an_owned_napi_exactly_as_it_was() {
 
 #[test]
 fn the_handler_copies_fired_into_irq_seen_and_into_irq_owned_too_when_it_found_sched_owned() {
-    for mode in [IrqMode::Fixed, IrqMode::Prefix] {
-        let world = World::with_area(mode);
+    for mode in [IrqMode::V4_11, IrqMode::V4_10] {
+        let world = World::with_page(mode);
         world.softirq();
         world.publish(1);
         world.set_cell(offset::FIRED, 41);
@@ -63,7 +63,7 @@ fn the_handler_copies_fired_into_irq_seen_and_into_irq_owned_too_when_it_found_s
 
 #[test]
 fn irq_owned_is_never_the_number_of_an_interrupt_that_took_the_napi() {
-    let world = World::with_area(IrqMode::Prefix);
+    let world = World::with_page(IrqMode::V4_10);
     world.softirq();
     world.publish(1);
     for fired in [0, 7] {
@@ -82,8 +82,8 @@ fn irq_owned_is_never_the_number_of_an_interrupt_that_took_the_napi() {
 }
 
 #[test]
-fn without_an_area_no_cell_is_written() {
-    let world = World::new(IrqMode::Fixed, ALL);
+fn without_a_page_no_cell_is_written() {
+    let world = World::new(IrqMode::V4_11, ALL);
     world.open();
     world.publish(1);
     world.set_cell(offset::FIRED, 9);

@@ -2,9 +2,9 @@
 //! The driver on the host: against a fake kernel and a fake device ([`fake`]), one test for each thing it promises.
 
 mod fake;
-mod handover;
 mod hostile;
 mod irq;
 mod race;
+mod registration;
 mod rx;
 mod tx;

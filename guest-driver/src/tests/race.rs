@@ -8,7 +8,7 @@ use crate::mode::IrqMode;
 
 /// Armed and idle, as after a completed poll.
 fn armed(mode: IrqMode) -> World {
-    let world = World::with_area(mode);
+    let world = World::with_page(mode);
     world.softirq();
     assert!(world.rx.borrow().device.armed, "the first poll arms");
     assert_eq!(world.napi.load(Ordering::SeqCst), 0);
@@ -16,7 +16,7 @@ fn armed(mode: IrqMode) -> World {
 }
 
 /// In the window: a packet becomes visible and its interrupt is handled.
-fn strike(world: &World) {
+fn injection(world: &World) {
     world.in_window(|world| {
         world.publish(3);
         assert!(world.interrupt_if_due(), "the queue is armed, so the packet is signaled");
@@ -24,9 +24,9 @@ fn strike(world: &World) {
 }
 
 #[test]
-fn prefix_loses_the_packet_when_the_drivers_own_schedule_owns_sched() {
-    let world = armed(IrqMode::Prefix);
-    strike(&world);
+fn v4_10_loses_the_packet_when_the_drivers_own_schedule_owns_sched() {
+    let world = armed(IrqMode::V4_10);
+    injection(&world);
     world.refill_timer();
     world.softirq();
     assert!(world.lost() && world.answered_as_owned());
@@ -36,8 +36,8 @@ fn prefix_loses_the_packet_when_the_drivers_own_schedule_owns_sched() {
 
 #[test]
 fn the_next_packets_interrupt_brings_the_lost_one() {
-    let world = armed(IrqMode::Prefix);
-    strike(&world);
+    let world = armed(IrqMode::V4_10);
+    injection(&world);
     world.refill_timer();
     world.softirq();
     world.publish(4);
@@ -48,9 +48,9 @@ fn the_next_packets_interrupt_brings_the_lost_one() {
 }
 
 #[test]
-fn fixed_delivers_the_packet() {
-    let world = armed(IrqMode::Fixed);
-    strike(&world);
+fn v4_11_delivers_the_packet() {
+    let world = armed(IrqMode::V4_11);
+    injection(&world);
     world.refill_timer();
     world.softirq();
     assert!(!world.lost());
@@ -71,17 +71,17 @@ fn busy_poll(world: &World, before_last: impl FnOnce(&World)) {
 }
 
 #[test]
-fn prefix_loses_it_in_a_busy_pollers_last_poll_and_fixed_does_not() {
-    for (mode, lost, tags) in [(IrqMode::Prefix, true, vec![]), (IrqMode::Fixed, false, vec![3])] {
+fn v4_10_loses_it_in_a_busy_pollers_last_poll_and_v4_11_does_not() {
+    for (mode, lost, tags) in [(IrqMode::V4_10, true, vec![]), (IrqMode::V4_11, false, vec![3])] {
         let world = armed(mode);
-        busy_poll(&world, strike);
+        busy_poll(&world, injection);
         assert_eq!((world.lost(), world.tags()), (lost, tags), "{mode:?}");
     }
 }
 
 #[test]
 fn an_interrupt_during_the_busy_loop_is_harmless_in_both_modes() {
-    for mode in [IrqMode::Fixed, IrqMode::Prefix] {
+    for mode in [IrqMode::V4_11, IrqMode::V4_10] {
         let world = armed(mode);
         busy_poll(&world, |world| {
             world.publish(3);
@@ -93,7 +93,7 @@ fn an_interrupt_during_the_busy_loop_is_harmless_in_both_modes() {
 
 #[test]
 fn a_poll_that_the_interrupt_started_is_immune_in_both_modes() {
-    for mode in [IrqMode::Fixed, IrqMode::Prefix] {
+    for mode in [IrqMode::V4_11, IrqMode::V4_10] {
         let world = armed(mode);
         world.publish(1);
         assert!(world.interrupt_if_due());

@@ -21,12 +21,12 @@ fn owned(world: World) -> World {
     world
 }
 
-fn area() -> World {
-    owned(World::with_area(IrqMode::Fixed))
+fn page() -> World {
+    owned(World::with_page(IrqMode::V4_11))
 }
 
 fn plain() -> World {
-    owned(World::plain(IrqMode::Fixed))
+    owned(World::plain(IrqMode::V4_11))
 }
 
 fn timestamps_on(world: &World) {
@@ -36,7 +36,7 @@ fn timestamps_on(world: &World) {
 
 #[test]
 fn the_poll_consumes_until_the_ring_is_empty() {
-    for world in [area(), plain()] {
+    for world in [page(), plain()] {
         (1..=5).for_each(|tag| world.publish(tag));
         assert_eq!(world.poll(64), 5);
         assert_eq!(world.tags(), [1, 2, 3, 4, 5]);
@@ -47,7 +47,7 @@ fn the_poll_consumes_until_the_ring_is_empty() {
 
 #[test]
 fn the_poll_consumes_no_more_than_its_budget_and_does_not_complete_then() {
-    for world in [area(), plain()] {
+    for world in [page(), plain()] {
         (1..=7).for_each(|tag| world.publish(tag));
         assert_eq!(world.poll(5), 5);
         assert_eq!(world.tags(), [1, 2, 3, 4, 5]);
@@ -59,7 +59,7 @@ fn the_poll_consumes_no_more_than_its_budget_and_does_not_complete_then() {
 
 #[test]
 fn budget_0_touches_nothing() {
-    for world in [area(), plain()] {
+    for world in [page(), plain()] {
         world.publish(1);
         assert_eq!(world.poll(0), 0);
         assert_eq!(world.did(), []);
@@ -69,7 +69,7 @@ fn budget_0_touches_nothing() {
 
 #[test]
 fn an_arm_is_ci_then_arm_then_a_kick_and_nothing_after_it() {
-    let world = area();
+    let world = page();
     let (ci, arm) = (world.cell(offset::CI), world.cell(offset::ARM));
     world.publish(1);
     world.publish(2);
@@ -87,7 +87,7 @@ fn an_arm_is_ci_then_arm_then_a_kick_and_nothing_after_it() {
 
 #[test]
 fn when_complete_returns_false_nothing_is_touched() {
-    let world = area();
+    let world = page();
     world.napi.store(SCHED | IN_BUSY_POLL, Ordering::SeqCst);
     let arm = world.cell(offset::ARM);
     world.publish(1);
@@ -98,7 +98,7 @@ fn when_complete_returns_false_nothing_is_touched() {
 
 #[test]
 fn a_poll_leaves_the_arm_to_whoever_has_taken_sched_since_it_completed() {
-    let world = area();
+    let world = page();
     let arm = world.cell(offset::ARM);
     // On another CPU, between `SCHED` cleared and the arm; the new owner's poll has not begun.
     world.after_complete(World::napi_schedule);
@@ -112,7 +112,7 @@ fn a_poll_leaves_the_arm_to_whoever_has_taken_sched_since_it_completed() {
 
 #[test]
 fn an_arms_number_is_its_polls() {
-    let world = area();
+    let world = page();
     for _ in 0..3 {
         world.napi.store(SCHED, Ordering::SeqCst);
         world.poll(64);
@@ -122,7 +122,7 @@ fn an_arms_number_is_its_polls() {
 
 #[test]
 fn the_phase_is_poll_while_the_ring_is_looked_at_and_the_polls_are_counted() {
-    let world = area();
+    let world = page();
     let polls = world.cell(offset::POLLS);
     world.set_cell(offset::PHASE, 99);
     world.poll(64);
@@ -131,7 +131,7 @@ fn the_phase_is_poll_while_the_ring_is_looked_at_and_the_polls_are_counted() {
 }
 
 #[test]
-fn without_an_area_the_ring_is_looked_at_again_after_completion() {
+fn without_a_page_the_ring_is_looked_at_again_after_completion() {
     let world = plain();
     world.in_window(|world| world.publish(1));
     world.poll(64);
@@ -143,7 +143,7 @@ fn without_an_area_the_ring_is_looked_at_again_after_completion() {
 }
 
 #[test]
-fn without_an_area_interrupts_are_masked_for_the_length_of_the_poll() {
+fn without_a_page_interrupts_are_masked_for_the_length_of_the_poll() {
     let world = plain();
     world.poll(64);
     let did = world.did();
@@ -154,7 +154,7 @@ fn without_an_area_interrupts_are_masked_for_the_length_of_the_poll() {
 
 #[test]
 fn ci_counts_buffers_and_runs_on_across_the_wrap() {
-    let world = area();
+    let world = page();
     let start = Counter(u32::MAX - 1);
     world.shared.set_rx_ci(start);
     world.rx.borrow_mut().device.produced = start;
@@ -177,7 +177,7 @@ fn ci_counts_buffers_and_runs_on_across_the_wrap() {
 
 #[test]
 fn without_merged_buffers_the_number_of_buffers_is_not_looked_at() {
-    let world = World::new(IrqMode::Fixed, Features { merged_buffers: false, ..ALL });
+    let world = World::new(IrqMode::V4_11, Features { merged_buffers: false, ..ALL });
     world.open();
     let world = owned(world);
     let mut frame = frame_of(1);
@@ -207,7 +207,7 @@ fn checksum_notes_go_with_the_frame() {
 
 #[test]
 fn the_timestamp_is_that_of_the_frames_first_completion() {
-    let world = area();
+    let world = page();
     timestamps_on(&world);
     let mut merged = frame_of(1);
     merged[10] = 2;
@@ -222,7 +222,7 @@ fn the_timestamp_is_that_of_the_frames_first_completion() {
 
 #[test]
 fn a_record_of_another_completion_gives_no_timestamp() {
-    let world = area();
+    let world = page();
     timestamps_on(&world);
     world.publish(1);
     world.publish(2);
@@ -238,7 +238,7 @@ fn a_record_of_another_completion_gives_no_timestamp() {
 
 #[test]
 fn no_timestamp_unless_it_is_wanted() {
-    let world = area();
+    let world = page();
     world.publish(1);
     world.poll(64);
     assert_eq!(world.rx.borrow().delivered[0].notes.timestamp_ns, None);
@@ -259,7 +259,7 @@ fn consumed_buffers_are_replaced_and_the_device_told() {
 
 #[test]
 fn out_of_memory_starts_the_refill_timer_whose_poll_refills() {
-    let world = area();
+    let world = page();
     world.rx.borrow_mut().memory = Some(1);
     world.publish(1);
     world.publish(2);
@@ -280,8 +280,8 @@ fn out_of_memory_starts_the_refill_timer_whose_poll_refills() {
 
 #[test]
 fn the_refill_timer_schedules_by_the_kernels_function_in_both_modes() {
-    for mode in [IrqMode::Fixed, IrqMode::Prefix] {
-        let world = World::with_area(mode);
+    for mode in [IrqMode::V4_11, IrqMode::V4_10] {
+        let world = World::with_page(mode);
         world.softirq();
         world.napi.store(SCHED, Ordering::SeqCst);
         world.refill_timer();
@@ -291,7 +291,7 @@ fn the_refill_timer_schedules_by_the_kernels_function_in_both_modes() {
 
 #[test]
 fn fail_refill_fails_in_polls_that_consumed_and_only_in_those() {
-    let world = area();
+    let world = page();
     world.rx.borrow_mut().fail_refill = true;
     world.publish(1);
     world.poll(64);
@@ -317,12 +317,12 @@ fn a_broken_queue_is_left_in_peace() {
 }
 
 #[test]
-fn the_rules_change_with_the_area_from_one_poll_to_the_next() {
+fn the_rules_change_with_the_page_from_one_poll_to_the_next() {
     let world = plain();
     world.poll(64);
     assert!(world.did().contains(&Did::EnableCallbacks));
     world.link(true);
-    world.answer_handover();
+    world.answer_registration();
     world.forget();
     world.softirq();
     assert!(world.did().iter().any(|did| matches!(did, Did::Notify { .. })), "the first arm, at once");
@@ -334,8 +334,8 @@ fn the_rules_change_with_the_area_from_one_poll_to_the_next() {
 }
 
 #[test]
-fn with_an_area_too_interrupts_are_asked_for_before_completion_and_the_ring_is_not_looked_at_after_it() {
-    let world = area();
+fn with_a_page_too_interrupts_are_asked_for_before_completion_and_the_ring_is_not_looked_at_after_it() {
+    let world = page();
     world.poll(64);
     let did = world.did();
     let enabled = did.iter().position(|did| *did == Did::EnableCallbacks).expect("asked for");
@@ -344,32 +344,32 @@ fn with_an_area_too_interrupts_are_asked_for_before_completion_and_the_ring_is_n
 }
 
 #[test]
-fn an_area_the_device_has_forgotten_is_gone_and_handed_over_again() {
-    let world = area();
+fn a_page_the_device_has_forgotten_is_gone_and_handed_over_again() {
+    let world = page();
     world.set_cell(offset::GENERATION, 0);
     world.publish(1);
     world.poll(64);
-    assert!(world.shared.area().is_none());
+    assert!(world.shared.page().is_none());
     assert_eq!(world.tags(), [1]);
     let did = world.did();
     assert_eq!(did.iter().filter(|did| **did == Did::LookAtLink).count(), 1);
     assert!(matches!(did[did.len() - 2..], [Did::Complete { .. }, Did::UsedSince]), "virtio's rules: {did:?}");
-    assert_eq!(world.shared.stats.get(Stat::AreasForgotten), 1);
+    assert_eq!(world.shared.stats.get(Stat::PagesForgotten), 1);
 
     world.forget();
     world.napi.store(SCHED, Ordering::SeqCst);
     world.poll(64);
     assert!(!world.did().contains(&Did::LookAtLink), "asked for once");
     world.link(true);
-    world.answer_handover();
+    world.answer_registration();
     world.softirq();
-    assert!(world.shared.area().is_some());
+    assert!(world.shared.page().is_some());
     assert!(world.rx.borrow().device.armed);
 }
 
 #[test]
-fn an_area_that_is_forgotten_during_a_poll_is_not_armed() {
-    let world = area();
+fn a_page_that_is_forgotten_during_a_poll_is_not_armed() {
+    let world = page();
     world.publish(1);
     world.in_poll(|world| world.set_cell(offset::GENERATION, 0));
     world.poll(64);
@@ -377,17 +377,17 @@ fn an_area_that_is_forgotten_during_a_poll_is_not_armed() {
     let did = world.did();
     assert_eq!(did.iter().filter(|did| **did == Did::LookAtLink).count(), 1);
     assert!(matches!(did[did.len() - 2..], [Did::Complete { .. }, Did::UsedSince]), "virtio's rules: {did:?}");
-    assert!(world.shared.area().is_none());
-    assert_eq!(world.shared.stats.get(Stat::AreasForgotten), 1);
+    assert!(world.shared.page().is_none());
+    assert_eq!(world.shared.stats.get(Stat::PagesForgotten), 1);
 }
 
 #[test]
-fn a_forgotten_area_that_has_been_asked_for_again_already_is_not_asked_for_twice() {
-    let world = area();
+fn a_forgotten_page_that_has_been_asked_for_again_already_is_not_asked_for_twice() {
+    let world = page();
     world.link(true);
     world.set_cell(offset::GENERATION, 0);
     world.forget();
     world.poll(64);
     assert!(!world.did().contains(&Did::LookAtLink));
-    assert_eq!(world.shared.stats.get(Stat::AreasForgotten), 0);
+    assert_eq!(world.shared.stats.get(Stat::PagesForgotten), 0);
 }

@@ -9,7 +9,7 @@ use crate::stats::Stat;
 use crate::tx::{Wish, ring_suffices};
 
 fn plain() -> World {
-    let world = World::plain(IrqMode::Fixed);
+    let world = World::plain(IrqMode::V4_11);
     world.tx.borrow_mut().kicks = 0;
     world
 }
@@ -44,7 +44,7 @@ fn a_frame_goes_out_with_the_header_it_asks_for() {
         .iter()
         .map(|chain| match chain {
             Chain::Frame(_, header) => *header,
-            Chain::Handover(_) => panic!("no hand-over"),
+            Chain::Registration(_) => panic!("no registration"),
         })
         .collect();
     assert_eq!(headers, [header::build(Some(partial)), [0; header::LEN]]);
@@ -82,7 +82,7 @@ fn the_queue_stops_before_the_ring_is_full_and_wakes_when_there_is_room() {
 
 #[test]
 fn a_transmit_completion_never_schedules_the_receive_napi() {
-    let world = World::with_area(IrqMode::Fixed);
+    let world = World::with_page(IrqMode::V4_11);
     world.softirq();
     let before = world.tx.borrow().rx_scheduled;
     for _ in 0..20 {
@@ -139,9 +139,9 @@ fn the_transmit_poll_looks_again_after_completion() {
 
 #[test]
 fn a_frame_that_asks_for_it_gets_the_timestamp_of_its_completion() {
-    let world = World::with_area(IrqMode::Fixed);
+    let world = World::with_page(IrqMode::V4_11);
     tx_timestamps_on(&world);
-    // Completion 0 was the hand-over.
+    // Completion 0 was the registration.
     world.transmit(frame(&world), false);
     world.transmit(wishing(&world, STAMP), false);
     world.complete_tx(0);
@@ -152,8 +152,8 @@ fn a_frame_that_asks_for_it_gets_the_timestamp_of_its_completion() {
 }
 
 #[test]
-fn no_timestamp_is_promised_without_an_area_or_unless_it_is_switched_on() {
-    for (world, on) in [(plain(), true), (World::with_area(IrqMode::Fixed), false)] {
+fn no_timestamp_is_promised_without_a_page_or_unless_it_is_switched_on() {
+    for (world, on) in [(plain(), true), (World::with_page(IrqMode::V4_11), false)] {
         if on {
             tx_timestamps_on(&world);
         }
@@ -168,7 +168,7 @@ fn no_timestamp_is_promised_without_an_area_or_unless_it_is_switched_on() {
 
 #[test]
 fn a_promised_timestamp_that_does_not_come_is_counted_and_the_stack_may_make_its_own() {
-    let world = World::with_area(IrqMode::Fixed);
+    let world = World::with_page(IrqMode::V4_11);
     tx_timestamps_on(&world);
     world.transmit(wishing(&world, STAMP), false);
     world.link(false);
@@ -182,7 +182,7 @@ fn a_promised_timestamp_that_does_not_come_is_counted_and_the_stack_may_make_its
 
 #[test]
 fn what_is_left_over_in_a_frame_is_no_promise() {
-    let world = World::with_area(IrqMode::Fixed);
+    let world = World::with_page(IrqMode::V4_11);
     tx_timestamps_on(&world);
     let mut packet = frame(&world);
     packet.awaits_timestamp = true;

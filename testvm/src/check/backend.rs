@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use guest_agent::protocol::Request;
-use tsnic::control::protocol::{Request as DeviceRequest, Starter, StrikeRun};
+use tsnic::control::protocol::{InjectionSpec, Request as DeviceRequest, Stimulus};
 
 use super::bench::{Bench, counter};
 use super::failure::{Failure, expect};
@@ -26,11 +26,11 @@ const BUSY_POLL_US: u32 = 200;
 
 const CARRIER: &str = "/sys/class/net/eth0/carrier";
 const CARRIER_LOST: &str = "/sys/class/net/eth0/carrier_down_count";
-const MEETINGS: &str = "/sys/module/tsnic_rendezvous/parameters/meetings";
+const MEETINGS: &str = "/sys/module/tsnic_rendezvous/parameters/rendezvous";
 const MET: &str = "/sys/module/tsnic_rendezvous/parameters/met";
 const GAVE_UP: &str = "/sys/module/tsnic_rendezvous/parameters/gave_up";
 
-/// Check: the backend is killed under traffic and started again. The guest sees the link go and come, and hands its area over to the
+/// Check: the backend is killed under traffic and started again. The guest sees the link go and come, and hands its page over to the
 /// new one; TCP lives through it.
 pub fn killed(bench: &mut Bench) -> Result<String, Failure> {
     let traffic = bench.start_traffic()?;
@@ -46,13 +46,13 @@ pub fn killed(bench: &mut Bench) -> Result<String, Failure> {
     Ok(format!("{KILLS} times, {}", bench.end_traffic(traffic)?))
 }
 
-/// Starts a killed backend again, and waits for the link and the hand-over.
+/// Starts a killed backend again, and waits for the link and the registration.
 fn restart(bench: &mut Bench) -> Result<(), Failure> {
     bench.vm.start_device()?;
     bench.wait_file(CARRIER, |carrier| carrier == 1)?;
     // All counters begin at 0 with the process.
-    bench.wait("No area was handed over to the new backend", |status| {
-        status.area.is_some() && counter(status, "handovers") > 0
+    bench.wait("No page was handed over to the new backend", |status| {
+        status.page.is_some() && counter(status, "registrations") > 0
     })?;
     Ok(())
 }
@@ -66,13 +66,13 @@ pub fn killed_reload(bench: &mut Bench) -> Result<String, Failure> {
     bench.load_driver()?;
     bench.vm.start_device()?;
     bench.link_up()?;
-    bench.wait("No area was handed over to the new backend", |status| status.area.is_some())?;
+    bench.wait("No page was handed over to the new backend", |status| status.page.is_some())?;
     bench.stamped_rpcs(&traffic)?;
     bench.end_traffic(traffic)
 }
 
 /// Check: the backend is killed while it holds a poll at the rendezvous. The guest gives the rendezvous up and recovers.
-pub fn killed_meeting(bench: &mut Bench) -> Result<String, Failure> {
+pub fn killed_rendezvous(bench: &mut Bench) -> Result<String, Failure> {
     let module = insert(&bench.files().rendezvous);
     bench.vm.command(&module)?;
     let flow = guest::flow(bench.vm.link());
@@ -82,11 +82,11 @@ pub fn killed_meeting(bench: &mut Bench) -> Result<String, Failure> {
         busy_poll_us: BUSY_POLL_US,
         cpu: 0,
     })?;
-    bench.vm.device_begin(&DeviceRequest::Strike(StrikeRun {
+    bench.vm.device_begin(&DeviceRequest::Injection(InjectionSpec {
         seed: 1,
         rounds: ROUNDS,
         flow,
-        starter: Starter::Udp,
+        stimulus: Stimulus::Udp,
         stuck_us: STUCK_US,
     }))?;
     bench.wait("No rendezvous comes about", |status| counter(status, "acks") > 0)?;
@@ -131,7 +131,7 @@ pub fn hung(bench: &mut Bench) -> Result<String, Failure> {
     expect(during == 0, || format!("{during} RPCs were answered while the backend was held"))?;
     bench.stamped_rpcs(&traffic)?;
     let after = bench.status()?;
-    for name in ["handovers", "areas_forgotten", "connections", "queues_broken"] {
+    for name in ["registrations", "pages_forgotten", "connections", "queues_broken"] {
         expect(counter(&after, name) == counter(&before, name), || {
             format!("{name} went from {} to {}", counter(&before, name), counter(&after, name))
         })?;

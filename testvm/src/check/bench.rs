@@ -69,7 +69,7 @@ impl Bench {
     }
 
     /// Brings about the state each check begins with, whatever the one before has left: machine running, backend there, driver
-    /// loaded, link up, area in use, no server, no test module.
+    /// loaded, link up, page in use, no server, no test module.
     pub fn baseline(&mut self) -> Result<(), Failure> {
         if self.vm.device_off() {
             self.vm.start_device()?;
@@ -93,7 +93,7 @@ impl Bench {
         }
         self.link_up()?;
         self.wait("The device is not armed", |status| {
-            status.area.is_some() && status.armed && status.ci == status.produced
+            status.page.is_some() && status.armed && status.ci == status.produced
         })?;
         Ok(())
     }
@@ -209,7 +209,7 @@ impl Bench {
         Ok(format!("{answered} RPCs, {datagrams} datagrams"))
     }
 
-    /// More RPCs are answered, with hardware timestamps: wire, device, area, driver and stack work.
+    /// More RPCs are answered, with hardware timestamps: wire, device, page, driver and stack work.
     pub fn stamped_rpcs(&mut self, traffic: &Traffic) -> Result<(), Failure> {
         let before = traffic.replies();
         self.replies(traffic, |now| now.stamped >= before.stamped + RPCS).map(drop)

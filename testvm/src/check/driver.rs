@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use guest_agent::protocol::Request;
 use nix::libc::{EBUSY, EINVAL};
-use tsnic_abi::{Counter, Handover};
+use tsnic_abi::{Counter, Registration};
 use zerocopy::IntoBytes as _;
 
 use super::bench::{Bench, counter};
@@ -20,20 +20,20 @@ const IRQ_MODE: &str = "/sys/module/tsnic/parameters/irq_mode";
 /// Under this traffic a poll, and so an arm, comes every few hundred microseconds.
 const NO_ARM: Duration = Duration::from_millis(30);
 
-/// Check: the module goes and comes back under traffic, each time with a new area.
+/// Check: the module goes and comes back under traffic, each time with a new page.
 pub fn reload(bench: &mut Bench) -> Result<String, Failure> {
     let traffic = bench.start_traffic()?;
     for _ in 0..RELOADS {
         let before = bench.status()?;
         bench.unload("tsnic")?;
-        // That the area is gone the device learns when the queues start anew: until then this is also what a stopped machine looks
-        // like, which keeps its area.
+        // That the page is gone the device learns when the queues start anew: until then this is also what a stopped machine looks
+        // like, which keeps its page.
         bench.wait("The queues are not stopped after rmmod", |status| !status.running)?;
         bench.load_driver()?;
         bench.link_up()?;
-        bench.wait("The old area is not forgotten, or no new one handed over", |after| {
+        bench.wait("The old page is not forgotten, or no new one handed over", |after| {
             let more = |name| counter(after, name) > counter(&before, name);
-            after.area.is_some() && more("handovers") && more("areas_forgotten")
+            after.page.is_some() && more("registrations") && more("pages_forgotten")
         })?;
         bench.stamped_rpcs(&traffic)?;
     }
@@ -53,7 +53,7 @@ pub fn link(bench: &mut Bench) -> Result<String, Failure> {
             format!("The driver armed {} times while the link was down", arms(&still) - arms(&down))
         })?;
         bench.link_up()?;
-        bench.wait("No area after the link came up", |status| status.area.is_some() && arms(status) > arms(&still))?;
+        bench.wait("No page after the link came up", |status| status.page.is_some() && arms(status) > arms(&still))?;
         bench.stamped_rpcs(&traffic)?;
     }
     Ok(format!("{LINK_CYCLES} times, {}", bench.end_traffic(traffic)?))
@@ -68,21 +68,21 @@ pub fn irq_mode(bench: &mut Bench) -> Result<String, Failure> {
         let found = bench.read(IRQ_MODE)?;
         expect(found == mode, || format!("The mode {when} is {found:?}, not {mode:?}"))
     };
-    is(bench, "fixed", "at first")?;
-    expect_refused(write(bench, "prefix"), "\"prefix\" while the link was up", EBUSY)?;
+    is(bench, "v4_11", "at first")?;
+    expect_refused(write(bench, "v4_10"), "\"prefix\" while the link was up", EBUSY)?;
     expect_refused(write(bench, "nonsense"), "\"nonsense\" while the link was up", EINVAL)?;
-    is(bench, "fixed", "after two refusals")?;
+    is(bench, "v4_11", "after two refusals")?;
     bench.link_down()?;
-    write(bench, "prefix")?;
-    is(bench, "prefix", "after it was set")?;
+    write(bench, "v4_10")?;
+    is(bench, "v4_10", "after it was set")?;
     for nonsense in ["nonsense", "prefixed", "fixed\nprefix"] {
         expect_refused(write(bench, nonsense), &format!("{nonsense:?} while the link was down"), EINVAL)?;
     }
-    is(bench, "prefix", "after nonsense")?;
+    is(bench, "v4_10", "after nonsense")?;
     bench.link_up()?;
-    expect_refused(write(bench, "fixed"), "\"fixed\" while the link was up", EBUSY)?;
+    expect_refused(write(bench, "v4_11"), "\"fixed\" while the link was up", EBUSY)?;
     bench.link_down()?;
-    write(bench, "fixed")?;
+    write(bench, "v4_11")?;
     bench.link_up()?;
     let traffic = bench.start_traffic()?;
     bench.end_traffic(traffic)?;
@@ -106,11 +106,11 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
     let up = guest::raise(bench.vm.link());
     bench.vm.command(&up)?;
     let stocked = bench
-        .wait("The kernel's driver has not started the queues, or the device kept the area", |status| {
-            status.running && status.area.is_none()
+        .wait("The kernel's driver has not started the queues, or the device kept the page", |status| {
+            status.running && status.page.is_none()
         })?;
-    expect(counter(&stocked, "areas_forgotten") > counter(&before, "areas_forgotten"), || {
-        "The device did not count the forgotten area".into()
+    expect(counter(&stocked, "pages_forgotten") > counter(&before, "pages_forgotten"), || {
+        "The device did not count the forgotten page".into()
     })?;
     let then = traffic.replies();
     let with_stock = bench.replies(&traffic, |now| now.plain >= then.plain + STOCK_RPCS)?;
@@ -119,8 +119,8 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
     expect(stamped <= 1, || format!("{stamped} RPCs had hardware timestamps, which virtio_net does not give"))?;
     send_forged_frames(bench)?;
     let still = bench.status()?;
-    expect(still.area.is_none() && counter(&still, "handovers") == counter(&before, "handovers"), || {
-        format!("The device has an area with the kernel's driver: {}", guest::state(&still))
+    expect(still.page.is_none() && counter(&still, "registrations") == counter(&before, "registrations"), || {
+        format!("The device has a page with the kernel's driver: {}", guest::state(&still))
     })?;
     for module in modules.iter().rev() {
         let name = module.rsplit('/').next().unwrap_or(module).trim_end_matches(".ko");
@@ -129,7 +129,7 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
     bench.load_driver()?;
     bench.link_up()?;
     bench.stamped_rpcs(&traffic)?;
-    bench.wait("Our driver is back without an area", |status| status.area.is_some())?;
+    bench.wait("Our driver is back without a page", |status| status.page.is_some())?;
     Ok(format!("there and back, {}", bench.end_traffic(traffic)?))
 }
 
@@ -138,22 +138,22 @@ pub fn forged(bench: &mut Bench) -> Result<String, Failure> {
     let before = bench.status()?;
     let sent = send_forged_frames(bench)?;
     let after = bench.status()?;
-    for name in ["handovers", "handovers_refused", "areas_forgotten", "tx_malformed", "queues_broken"] {
+    for name in ["registrations", "registrations_refused", "pages_forgotten", "tx_malformed", "queues_broken"] {
         expect(counter(&after, name) == counter(&before, name), || {
             format!("{name} went from {} to {}", counter(&before, name), counter(&after, name))
         })?;
     }
-    expect(after.area == before.area, || format!("The area went from {:?} to {:?}", before.area, after.area))?;
+    expect(after.page == before.page, || format!("The page went from {:?} to {:?}", before.page, after.page))?;
     let traffic = bench.start_traffic()?;
     bench.end_traffic(traffic)?;
     Ok(format!("{sent} frames came out as they went in"))
 }
 
-/// Sends frames with a good hand-over header: as the frame itself, and as its payload, alone and with much behind it. They all come out
+/// Sends frames with a good registration header: as the frame itself, and as its payload, alone and with much behind it. They all come out
 /// of the wire as they are; their number.
 fn send_forged_frames(bench: &mut Bench) -> Result<u64, Failure> {
     let mut listener = Listener::open()?;
-    let header = Handover::new(0, 0xF00D, Counter(0), Counter(0), Counter(0));
+    let header = Registration::new(0, 0xF00D, Counter(0), Counter(0), Counter(0));
     let link = bench.vm.link();
     let addressed = [&link.host_mac[..], &link.guest_mac, &[0x88, 0xb5], header.as_bytes()].concat();
     let padded = [&addressed[..], &[0; 1400]].concat();
@@ -163,7 +163,7 @@ fn send_forged_frames(bench: &mut Bench) -> Result<u64, Failure> {
         bench.vm.command(&Request::SendFrame { name: NIC.into(), frame: frame.clone() })?;
         if let Err(Failure::Unmet(text)) = listener.hear(frame) {
             let now = bench.status()?;
-            let counted = ["tx_frames", "tx_malformed", "tx_wire_errors"]
+            let counted = ["tx_frames", "tx_malformed", "tx_port_errors"]
                 .map(|name| format!("{name} {}", counter(&now, name) - counter(&before, name)));
             return Err(Failure::Unmet(format!("{text}; the device counted {}", counted.join(", "))));
         }

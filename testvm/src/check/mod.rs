@@ -2,7 +2,7 @@
 //! `testvm check`: what the driver and the device have to live through, in a real guest.
 //!
 //! One boot for all checks, in a fixed order. Each begins and ends with the same state of affairs ([`Bench::baseline`]): driver
-//! loaded, link up, queue area in use. One that fails does not stop the others; when it leaves the guest unusable, they
+//! loaded, link up, shared queue page in use. One that fails does not stop the others; when it leaves the guest unusable, they
 //! get a new one.
 
 mod backend;
@@ -41,7 +41,7 @@ const CHECKS: &[Check] = &[
     Check { name: "link", about: "the interface goes down and up under traffic", run: driver::link },
     Check { name: "irq-mode", about: "the interrupt mode changes only while the link is down", run: driver::irq_mode },
     Check { name: "stock-driver", about: "the kernel's virtio_net takes the device over", run: driver::stock },
-    Check { name: "forged-area", about: "frames that look like a hand-over are but frames", run: driver::forged },
+    Check { name: "forged-page", about: "frames that look like a registration are but frames", run: driver::forged },
     Check { name: "stop-cont", about: "the machine is stopped and goes on under traffic", run: machine::stop_cont },
     Check { name: "killed", about: "the backend is killed under traffic and restarted", run: backend::killed },
     Check {
@@ -49,7 +49,11 @@ const CHECKS: &[Check] = &[
         about: "the driver is reloaded while there is no backend",
         run: backend::killed_reload,
     },
-    Check { name: "killed-meeting", about: "the backend is killed at a rendezvous", run: backend::killed_meeting },
+    Check {
+        name: "killed-rendezvous",
+        about: "the backend is killed at a rendezvous",
+        run: backend::killed_rendezvous,
+    },
     Check { name: "hung", about: "the backend hangs for a second under traffic", run: backend::hung },
     Check { name: "reboot", about: "the machine is reset under traffic", run: machine::reboot },
     Check { name: "memory", about: "the backend is still small", run: backend::memory },

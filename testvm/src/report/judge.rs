@@ -62,8 +62,8 @@ pub(super) fn find_unassisted(results: &Results, mode: Mode, vcpus: usize) -> Op
 }
 
 pub(super) fn find_rpc(results: &Results, mode: Mode, vcpus: usize, plan: RpcPlan) -> Option<&RpcRun> {
-    let key = (mode, vcpus, plan.strike_per_mille);
-    results.rpc.iter().find(|run| (run.mode, run.vcpus, run.strike_per_mille) == key)
+    let key = (mode, vcpus, plan.inject_per_mille);
+    results.rpc.iter().find(|run| (run.mode, run.vcpus, run.inject_per_mille) == key)
 }
 
 #[derive(Default)]
@@ -93,7 +93,7 @@ impl Judge {
             self.none_lost(&what, cell.conclusive(), "packets", cell.lost, cell.rescued);
         }
         // With the fix there is nothing that a packet could still wait for once the guest has been let go.
-        let unexplained = !mode.loses() && cell.inconclusive_landed > 0;
+        let unexplained = !mode.loses() && cell.inconclusive_injected > 0;
         if unexplained || percent_above(cell.inconclusive, cell.rounds, INCONCLUSIVE_PERCENT_MAX) {
             let reasons: Vec<_> =
                 cell.inconclusive_reasons.iter().map(|(reason, times)| format!("{times} x {reason}")).collect();
@@ -121,7 +121,7 @@ impl Judge {
     }
 
     fn rpc(&mut self, mode: Mode, plan: RpcPlan, run: Option<&RpcRun>) {
-        let what = match plan.strike_per_mille {
+        let what = match plan.inject_per_mille {
             0 => format!("RPC, unassisted, {mode}"),
             _ => format!("RPC, {mode}"),
         };
@@ -131,28 +131,28 @@ impl Judge {
         }
         if !mode.loses() {
             self.none_lost(&what, run.requests, "requests", run.lost, run.rescued);
-            if run.struck.inconclusive > 0 {
-                self.gap(&what, format!("the end of {} struck requests was not seen", run.struck.inconclusive));
+            if run.injected.inconclusive > 0 {
+                self.gap(&what, format!("the end of {} injected requests was not seen", run.injected.inconclusive));
             }
         }
-        if plan.strike_per_mille == 0 {
+        if plan.inject_per_mille == 0 {
             return;
         }
-        let struck = &run.struck;
-        let conclusive = struck.total - struck.inconclusive;
-        let chosen = struck.total + run.not_met;
-        let aimed_at = u64::from(plan.requests) * u64::from(plan.strike_per_mille) / 1000;
-        // Chance decides how many are chosen, but most of those have to be struck in fact.
+        let injected = &run.injected;
+        let conclusive = injected.total - injected.inconclusive;
+        let chosen = injected.total + run.not_met;
+        let aimed_at = u64::from(plan.requests) * u64::from(plan.inject_per_mille) / 1000;
+        // Chance decides how many are chosen, but most of those have to be injected in fact.
         if conclusive == 0 || conclusive < chosen.div_ceil(2) || u64::from(conclusive) < aimed_at / 4 {
             let text = format!(
-                "only {conclusive} of {chosen} chosen requests were struck with a result, {aimed_at} were aimed at"
+                "only {conclusive} of {chosen} chosen requests were injected with a result, {aimed_at} were aimed at"
             );
             self.gap(&what, text);
         } else if mode.loses() {
-            self.enough_lost(&what, struck.lost, conclusive, "struck requests");
+            self.enough_lost(&what, injected.lost, conclusive, "injected requests");
         }
-        if struck.total > 0 && struck.matched == 0 {
-            self.gap(&what, "no struck request has the hardware timestamp of any request");
+        if injected.total > 0 && injected.matched == 0 {
+            self.gap(&what, "no injected request has the hardware timestamp of any request");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tsnic::control::protocol::{Outcome, RandomReport, StrikeReport, WatchReport};
+use tsnic::control::protocol::{InjectionReport, MonitorReport, Outcome, RandomReport};
 
 use super::buckets::Buckets;
 pub use super::distribution::{MedianMax, Quantiles};
@@ -39,18 +39,18 @@ pub struct Cell {
     pub mode: Mode,
     /// Rounds run.
     pub rounds: u32,
-    /// Of these: the struck packet was lost until the next one.
+    /// Of these: the injected packet was lost until the next one.
     pub lost: u32,
     /// It was lost, then found by a poll that no interrupt of the device started.
     pub rescued: u32,
-    /// The strike did not come about, or its result was not seen.
+    /// The injection did not come about, or its result was not seen.
     pub inconclusive: u32,
-    /// Of these: after the blow had landed.
-    pub inconclusive_landed: u32,
+    /// Of these: after the injection took effect.
+    pub inconclusive_injected: u32,
     /// Why, and how often.
     pub inconclusive_reasons: BTreeMap<String, u32>,
-    /// Starters sent, repeats included: how often the guest had to be asked to come to the rendezvous.
-    pub starters: u32,
+    /// Stimuli sent, repeats included: how often the guest had to be asked to come to the rendezvous.
+    pub stimuli: u32,
     /// From the packet's timestamp to the arm that covers it, the rendezvous included, of the packets that were never lost,
     /// microseconds.
     pub delivered_us: Quantiles,
@@ -61,7 +61,7 @@ pub struct Cell {
 impl Cell {
     /// Counts the rounds of a cell.
     #[must_use]
-    pub fn new(owner: Owner, vcpus: usize, mode: Mode, report: &StrikeReport) -> Self {
+    pub fn new(owner: Owner, vcpus: usize, mode: Mode, report: &InjectionReport) -> Self {
         let rounds = &report.rounds;
         let count = |outcome| count(rounds.iter().filter(|round| round.outcome == outcome));
         let mut inconclusive_reasons = BTreeMap::new();
@@ -78,9 +78,9 @@ impl Cell {
             lost: count(Outcome::Lost),
             rescued: count(Outcome::Rescued),
             inconclusive: count(Outcome::Inconclusive),
-            inconclusive_landed: self::count(of(Outcome::Inconclusive).filter(|round| round.landed)),
+            inconclusive_injected: self::count(of(Outcome::Inconclusive).filter(|round| round.took_effect)),
             inconclusive_reasons,
-            starters: report.starters,
+            stimuli: report.stimuli,
             delivered_us: Quantiles::in_us(of(Outcome::Delivered).filter_map(|round| round.delivered_ns)),
             stuck_ms: MedianMax::in_ms(of(Outcome::Lost).filter_map(|round| round.stuck_ns)),
         }
@@ -142,15 +142,15 @@ pub struct RpcRun {
     pub mode: Mode,
     /// Virtual CPUs of the guest.
     pub vcpus: usize,
-    /// Of a thousand requests, how many the device was to strike; 0: unassisted.
-    pub strike_per_mille: u32,
+    /// Of a thousand requests, how many the device was to injection; 0: unassisted.
+    pub inject_per_mille: u32,
     /// Requests answered.
     pub requests: u32,
-    /// Requests struck at the rendezvous.
-    pub struck: Struck,
-    /// Requests chosen to be struck, but the guest did not come to the rendezvous in time.
+    /// Requests injected at the rendezvous.
+    pub injected: Injected,
+    /// Requests chosen to be injected, but the guest did not come to the rendezvous in time.
     pub not_met: u32,
-    /// Packets lost in the run, struck or not.
+    /// Packets lost in the run, injected or not.
     pub lost: u32,
     /// Packets lost, then found by another poll.
     pub rescued: u32,
@@ -163,9 +163,9 @@ pub struct RpcRun {
     pub(super) buckets: Buckets,
 }
 
-/// The struck requests of a run.
+/// The injected requests of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Struck {
+pub struct Injected {
     /// How many.
     pub total: u32,
     /// By the device: lost until the next packet, which is the peer's retransmission.
@@ -174,7 +174,7 @@ pub struct Struck {
     pub rescued: u32,
     /// By the device: no result.
     pub inconclusive: u32,
-    /// Found among the requests by their hardware timestamp. A struck retransmission is not: TCP throws it away.
+    /// Found among the requests by their hardware timestamp. A injected retransmission is not: TCP throws it away.
     pub matched: u32,
     /// Of the matched: latency of more than 100 ms.
     pub over_100ms: u32,
@@ -189,22 +189,22 @@ pub struct Struck {
 impl RpcRun {
     /// Brings together what the client and what the device saw: the same frame has the same timestamp in both.
     #[must_use]
-    pub fn new(mode: Mode, vcpus: usize, plan: RpcPlan, latencies: &[Latency], watch: &WatchReport) -> Self {
+    pub fn new(mode: Mode, vcpus: usize, plan: RpcPlan, latencies: &[Latency], watch: &MonitorReport) -> Self {
         let by_stamp: HashMap<u64, &Latency> = latencies.iter().map(|l| (l.arrived.0, l)).collect();
-        let struck: Vec<&Latency> =
-            watch.struck.iter().filter_map(|struck| by_stamp.get(&struck.timestamp_ns).copied()).collect();
-        let late_ones = || struck.iter().filter(|latency| latency.latency_ns > LATE_NS);
-        let matched: Vec<u64> = struck.iter().map(|latency| latency.latency_ns).collect();
-        let outcome = |outcome| count(watch.struck.iter().filter(|struck| struck.outcome == outcome));
+        let injected: Vec<&Latency> =
+            watch.injected.iter().filter_map(|injected| by_stamp.get(&injected.timestamp_ns).copied()).collect();
+        let late_ones = || injected.iter().filter(|latency| latency.latency_ns > LATE_NS);
+        let matched: Vec<u64> = injected.iter().map(|latency| latency.latency_ns).collect();
+        let outcome = |outcome| count(watch.injected.iter().filter(|injected| injected.outcome == outcome));
         let late = |times: &[u64]| count(times.iter().filter(|&&ns| ns > LATE_NS));
         let all: Vec<u64> = latencies.iter().map(|latency| latency.latency_ns).collect();
         Self {
             mode,
             vcpus,
-            strike_per_mille: plan.strike_per_mille,
+            inject_per_mille: plan.inject_per_mille,
             requests: count(latencies.iter()),
-            struck: Struck {
-                total: count(watch.struck.iter()),
+            injected: Injected {
+                total: count(watch.injected.iter()),
                 lost: outcome(Outcome::Lost),
                 rescued: outcome(Outcome::Rescued),
                 inconclusive: outcome(Outcome::Inconclusive),
@@ -224,10 +224,10 @@ impl RpcRun {
         }
     }
 
-    /// No request was to be struck: losses come by themselves or not at all.
+    /// No request was to be injected: losses come by themselves or not at all.
     #[must_use]
     pub fn unassisted(&self) -> bool {
-        self.strike_per_mille == 0
+        self.inject_per_mille == 0
     }
 }
 

@@ -74,7 +74,7 @@ fn json_has_the_promised_fields() {
     has(&value["cells"][0]["delivered_us"], &["p50", "p99", "max"]);
     has(&value["cells"][0]["stuck_ms"], &["p50", "max"]);
     has(&value["unassisted"][0], &["mode", "packets", "lost"]);
-    has(&value["rpc"][0], &["mode", "requests", "struck", "over_100ms"]);
+    has(&value["rpc"][0], &["mode", "requests", "injected", "over_100ms"]);
     has(&value["rpc"][0]["latency_us"], &["p50", "p99", "max"]);
     has(&value["provenance"], &["commit", "kernel", "qemu", "accelerator", "cpu", "seed"]);
 }
@@ -93,9 +93,9 @@ fn what_was_not_measured_is_null_not_zero() {
 }
 
 #[test]
-fn a_struck_frame_is_found_among_the_requests_by_its_timestamp() {
+fn a_injected_frame_is_found_among_the_requests_by_its_timestamp() {
     let run = fixture::pass().results.rpc.into_iter().next().expect("a run");
-    // One struck frame of the fixture is a retransmission, which no application saw.
-    assert_eq!((run.struck.total, run.struck.matched, run.struck.over_100ms), (32, 31, 31));
+    // One injected frame of the fixture is a retransmission, which no application saw.
+    assert_eq!((run.injected.total, run.injected.matched, run.injected.over_100ms), (32, 31, 31));
     assert_eq!(run.over_100ms, 31);
 }

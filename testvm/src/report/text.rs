@@ -136,14 +136,14 @@ fn rpc(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     writeln!(
         f,
         "{:<18} {:>8} {:>6} {:>8} {:>5} {:>7}   {:>8} {:>8} {:>8} {:>8}",
-        "mode", "requests", "struck", "not met", "lost", ">100 ms", "p50", "p99", "max", "+-"
+        "mode", "requests", "injected", "not met", "lost", ">100 ms", "p50", "p99", "max", "+-"
     )?;
     for &(mode, vcpus, plan) in &expected.rpc {
         let run = find_rpc(results, mode, vcpus, plan);
-        let name = if plan.strike_per_mille == 0 { format!("{mode}, unassisted") } else { mode.to_string() };
-        let [requests, struck, not_met, lost, late] = [
+        let name = if plan.inject_per_mille == 0 { format!("{mode}, unassisted") } else { mode.to_string() };
+        let [requests, injected, not_met, lost, late] = [
             run.map(|r| r.requests),
-            run.map(|r| r.struck.total),
+            run.map(|r| r.injected.total),
             run.map(|r| r.not_met),
             run.map(|r| r.lost),
             run.map(|r| r.over_100ms),
@@ -153,61 +153,64 @@ fn rpc(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         let [p50, p99, max, uncertainty] = [p50, p99, max, run.and_then(|r| r.uncertainty_us.p50)].map(duration);
         writeln!(
             f,
-            "{name:<18} {requests:>8} {struck:>6} {not_met:>8} {lost:>5} {late:>7}   \
+            "{name:<18} {requests:>8} {injected:>6} {not_met:>8} {lost:>5} {late:>7}   \
              {p50:>8} {p99:>8} {max:>8} {uncertainty:>8}"
         )?;
     }
     writeln!(f)?;
-    let struck: Vec<&RpcRun> = expected
+    let injected: Vec<&RpcRun> = expected
         .rpc
         .iter()
-        .filter(|(_, _, plan)| plan.strike_per_mille > 0)
+        .filter(|(_, _, plan)| plan.inject_per_mille > 0)
         .filter_map(|&(mode, vcpus, plan)| find_rpc(results, mode, vcpus, plan))
         .collect();
-    if struck.is_empty() {
+    if injected.is_empty() {
         return Ok(());
     }
-    histogram::write(f, &struck)?;
+    histogram::write(f, &injected)?;
     writeln!(f)?;
-    for run in struck {
+    for run in injected {
         wrapped(f, &second_mode(run))?;
     }
     writeln!(f)
 }
 
-/// How many of the struck packets ended in the second mode, in a sentence.
+/// How many of the injected packets ended in the second mode, in a sentence.
 fn second_mode(run: &RpcRun) -> String {
-    let RpcRun { mode, struck, .. } = run;
-    let (late, matched) = (struck.over_100ms, struck.matched);
-    let longest = duration(struck.latency_us.max);
+    let RpcRun { mode, injected, .. } = run;
+    let (late, matched) = (injected.over_100ms, injected.matched);
+    let longest = duration(injected.latency_us.max);
     let text = match (matched, late) {
-        (0, _) => "no struck request was found among the requests.".to_owned(),
-        (_, 0) => format!("none of {matched} struck requests took more than 100 ms; the slowest took {longest}."),
+        (0, _) => "no injected request was found among the requests.".to_owned(),
+        (_, 0) => format!("none of {matched} injected requests took more than 100 ms; the slowest took {longest}."),
         _ => {
-            let median = duration(struck.latency_us.p50);
+            let median = duration(injected.latency_us.p50);
             let ends = [
-                (struck.retransmitted, "the peer's TCP had sent them"),
-                (struck.reply_repeated, "the guest's TCP had sent its last reply"),
+                (injected.retransmitted, "the peer's TCP had sent them"),
+                (injected.reply_repeated, "the guest's TCP had sent its last reply"),
             ]
             .into_iter()
             .filter(|(times, _)| *times > 0)
             .map(|(times, what)| format!(", {times} after {what} again"));
             format!(
-                "{late} of {matched} struck requests ended in the ~200 ms mode (median {median}){}.",
+                "{late} of {matched} injected requests ended in the ~200 ms mode (median {median}){}.",
                 ends.collect::<String>()
             )
         }
     };
     // A retransmission looks like a request to the device; TCP in the guest throws it away.
-    let unseen = match struck.total - matched {
+    let unseen = match injected.total - matched {
         0 => String::new(),
-        n => format!(" Also struck: {} that the application never saw (retransmitted).", frames(n)),
+        n => format!(" Also injected: {} that the application never saw (retransmitted).", frames(n)),
     };
-    let by_itself = match run.lost.saturating_sub(struck.lost) {
+    let by_itself = match run.lost.saturating_sub(injected.lost) {
         0 => String::new(),
-        n => format!(", and {} without a strike", frames(n)),
+        n => format!(", and {} without a injection", frames(n)),
     };
-    format!("{mode}: {text}{unseen} The device counts {} of {} struck lost{by_itself}.", struck.lost, struck.total)
+    format!(
+        "{mode}: {text}{unseen} The device counts {} of {} injected lost{by_itself}.",
+        injected.lost, injected.total
+    )
 }
 
 fn frames(n: u32) -> String {
@@ -250,15 +253,15 @@ fn verdict(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
 fn evidence(report: &Report) -> String {
     let Report { results, .. } = report;
     let mut parts = Vec::new();
-    for mode in [Mode::Prefix, Mode::Livepatch, Mode::Fixed] {
+    for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {
         let (mut lost, mut of) = (0, 0);
         for cell in results.cells.iter().filter(|cell| cell.mode == mode) {
             lost += cell.lost;
             of += cell.conclusive();
         }
         for run in results.rpc.iter().filter(|run| run.mode == mode && !run.unassisted()) {
-            lost += run.struck.lost;
-            of += run.struck.total - run.struck.inconclusive;
+            lost += run.injected.lost;
+            of += run.injected.total - run.injected.inconclusive;
         }
         if of > 0 {
             parts.push(format!("{mode} {lost}/{of}"));
@@ -267,7 +270,7 @@ fn evidence(report: &Report) -> String {
     let unassisted: Vec<_> = results.unassisted.iter().map(|run| format!("{} {}", run.mode, run.lost)).collect();
     let unassisted =
         if unassisted.is_empty() { String::new() } else { format!("; unassisted {}", unassisted.join(", ")) };
-    format!("lost: struck {}{unassisted}", parts.join(", "))
+    format!("lost: injected {}{unassisted}", parts.join(", "))
 }
 
 /// A sentence in lines of at most [`WIDTH`] columns, all but the first indented.

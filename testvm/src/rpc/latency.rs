@@ -13,7 +13,7 @@ pub struct Latency {
     pub retransmitted: bool,
     /// The guest's TCP sent the reply before again meanwhile: its acknowledgement lay in the ring with the request.
     pub reply_repeated: bool,
-    /// When the device took its frame from the wire; the device reports struck frames by this.
+    /// When the device took its frame from the wire; the device reports injected frames by this.
     pub arrived: HostNs,
     /// From then until the application in the guest had it, ns.
     pub latency_ns: u64,

@@ -19,7 +19,7 @@ pub enum Error {
     /// The times of the RPCs.
     #[error("The times of the RPCs do not fit together")]
     Latency(#[from] rpc::LatencyError),
-    /// The driver did not hand over its area, or did not arm.
+    /// The driver did not hand over its page, or did not arm.
     #[error("The driver did not arm the device after its link came up: {}", state(.0))]
     NotArmed(Box<Status>),
     /// The guest's /proc/interrupts does not have the receive queue's interrupt.

@@ -5,7 +5,7 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use tsnic::control::protocol::{RandomRun, Reply, Request, Starter, StrikeRun, WatchReport, WatchRun};
+use tsnic::control::protocol::{InjectionSpec, MonitorReport, MonitorSpec, RandomSpec, Reply, Request, Stimulus};
 
 use super::error::Error;
 use super::guest::{Guest, RPC_PORT};
@@ -23,7 +23,7 @@ const GAP_US: (u32, u32) = (50, 450);
 const THINK_US: (u32, u32) = (0, 400);
 /// The device reports progress many times a second; this long without a word is a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Time for one RPC on average: with every thirtieth struck and 200 ms late, still ten times what is needed.
+/// Time for one RPC on average: with every thirtieth injected and 200 ms late, still ten times what is needed.
 const RPC_LIMIT: Duration = Duration::from_millis(100);
 /// Never less than this for an RPC run.
 const RPC_RUN_LIMIT_MIN: Duration = Duration::from_secs(30);
@@ -68,17 +68,17 @@ impl Experiment<'_, '_> {
     fn cell(&mut self, mode: Mode, owner: Owner) -> Result<(), Error> {
         let mut stage = self.progress.stage(Stage::Run(format!("{mode}, {owner}")));
         self.guest.start_owner(owner)?;
-        let request = Request::Strike(StrikeRun {
+        let request = Request::Injection(InjectionSpec {
             seed: self.seed,
             rounds: self.rounds,
             flow: self.guest.flow(),
-            starter: if owner == Owner::Watchdog { Starter::GroHeld } else { Starter::Udp },
+            stimulus: if owner == Owner::Watchdog { Stimulus::GroHeld } else { Stimulus::Udp },
             stuck_us: STUCK_US,
         });
         let before = self.guest.owner_cpu_irqs()?;
         let report = match self.guest.run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))? {
-            Reply::Strike(report) => report,
-            other => return Err(reply("strike", &other)),
+            Reply::Injection(report) => report,
+            other => return Err(reply("injection", &other)),
         };
         let misplaced = self.guest.owner_cpu_irqs()?.saturating_sub(before);
         self.guest.stop_owner(owner)?;
@@ -98,7 +98,7 @@ impl Experiment<'_, '_> {
     fn unassisted(&mut self, mode: Mode, packets: u32) -> Result<(), Error> {
         let mut stage = self.progress.stage(Stage::Run(format!("{mode}, unassisted")));
         self.guest.start_owner(Owner::BusyPoll)?;
-        let run = RandomRun { seed: self.seed, packets, gap_us: GAP_US, flow: self.guest.flow() };
+        let run = RandomSpec { seed: self.seed, packets, gap_us: GAP_US, flow: self.guest.flow() };
         let request = Request::Random(run);
         let report = match self.guest.run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))? {
             Reply::Random(report) => report,
@@ -111,12 +111,12 @@ impl Experiment<'_, '_> {
     }
 
     fn rpc(&mut self, mode: Mode, plan: RpcPlan) -> Result<(), Error> {
-        let struck = if plan.strike_per_mille == 0 { "unassisted " } else { "" };
-        let mut stage = self.progress.stage(Stage::Run(format!("{mode}, {struck}RPC")));
+        let injected = if plan.inject_per_mille == 0 { "unassisted " } else { "" };
+        let mut stage = self.progress.stage(Stage::Run(format!("{mode}, {injected}RPC")));
         self.guest.start_server()?;
-        let watch = WatchRun { seed: self.seed, port: RPC_PORT, strike_per_mille: plan.strike_per_mille };
-        match self.guest.vm().device(&Request::WatchStart(watch))? {
-            Reply::WatchStarted => {}
+        let watch = MonitorSpec { seed: self.seed, port: RPC_PORT, inject_per_mille: plan.inject_per_mille };
+        match self.guest.vm().device(&Request::MonitorStart(watch))? {
+            Reply::MonitorStarted => {}
             other => return Err(reply("watch", &other)),
         }
         let client = ClientConfig {
@@ -128,7 +128,7 @@ impl Experiment<'_, '_> {
         };
         let exchanges = run_client(&client, |done| stage.at(done.into(), plan.requests.into()));
         // The watch ends whatever came of the client, or the device would go on striking.
-        let watched = stop_watch(self.guest.vm());
+        let watched = stop_monitor(self.guest.vm());
         self.guest.vm().check("the RPCs")?;
         let (exchanges, watched) = (exchanges?, watched?);
         self.guest.stop_server()?;
@@ -139,9 +139,9 @@ impl Experiment<'_, '_> {
     }
 }
 
-fn stop_watch(vm: &mut Vm) -> Result<WatchReport, Error> {
-    match vm.device_run(&Request::WatchStop, PATIENCE, &mut |_, _| ())? {
-        Reply::Watch(report) => Ok(report),
+fn stop_monitor(vm: &mut Vm) -> Result<MonitorReport, Error> {
+    match vm.device_run(&Request::MonitorStop, PATIENCE, &mut |_, _| ())? {
+        Reply::Monitor(report) => Ok(report),
         other => Err(reply("watch", &other)),
     }
 }

@@ -19,13 +19,13 @@ pub(crate) const NIC: &str = "eth0";
 const UDP_PORT: u16 = 7000;
 /// The guest's TCP port for RPCs.
 pub const RPC_PORT: u16 = 7001;
-/// `SO_BUSY_POLL` of every busy poller. Long enough that the starter's own poll is over when it ends.
+/// `SO_BUSY_POLL` of every busy poller. Long enough that the stimulus's own poll is over when it ends.
 const BUSY_POLL_US: u32 = 200;
 /// `gro_flush_timeout` of the watchdog cells. Long enough for the device to see the arm before the watchdog's poll.
 const GRO_FLUSH_TIMEOUT_NS: u32 = 2_000_000;
 /// With two vCPUs the owner of `SCHED` runs on this one.
 const OWNER_CPU: usize = 0;
-/// How long the driver may take to hand its area over and the kernel to finish a livepatch transition.
+/// How long the driver may take to hand its page over and the kernel to finish a livepatch transition.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A booted guest with the driver loaded.
@@ -70,10 +70,10 @@ impl<'a> Guest<'a> {
         self.vm
     }
 
-    /// Switches the mode: link down, mode, link up, and wait until the device has the driver's area and is armed.
+    /// Switches the mode: link down, mode, link up, and wait until the device has the driver's page and is armed.
     ///
     /// # Errors
-    /// The guest refuses, or the driver does not hand over its area.
+    /// The guest refuses, or the driver does not hand over its page.
     pub fn set_mode(&mut self, mode: Mode) -> Result<(), Error> {
         self.link_down()?;
         let wanted = mode == Mode::Livepatch;
@@ -87,12 +87,12 @@ impl<'a> Guest<'a> {
             }
             self.livepatched = wanted;
         }
-        let irq_mode = if mode == Mode::Prefix { "prefix" } else { "fixed" };
+        let irq_mode = if mode == Mode::V4_10 { "v4_10" } else { "v4_11" };
         self.write("/sys/module/tsnic/parameters/irq_mode", irq_mode)?;
         self.link_up()
     }
 
-    /// Raises the link and waits for the hand-over.
+    /// Raises the link and waits for the registration.
     ///
     /// # Errors
     /// As [`Self::set_mode`].
@@ -104,7 +104,7 @@ impl<'a> Guest<'a> {
             let irq = self.vm.rx_irq().into();
             self.vm.command(&Request::IrqAffinity { irq, cpu: self.irq_cpu() })?;
         }
-        // The driver has none to offer before its device has accepted the area.
+        // The driver has none to offer before its device has accepted the page.
         self.wait_armed()?;
         Ok(self.vm.command(&Request::HwTimestamps { name: NIC.into() })?)
     }
@@ -120,7 +120,7 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Sets the guest up so that `owner` takes `SCHED` after each starter, and starts the receiver.
+    /// Sets the guest up so that `owner` takes `SCHED` after each stimulus, and starts the receiver.
     ///
     /// With two vCPUs the poll has to run on the CPU that the interrupt is *not* bound to. A busy poller polls where it
     /// runs; the other two go through a NAPI thread that is bound there.
@@ -204,7 +204,7 @@ impl<'a> Guest<'a> {
         interrupts_of(&text, irq, OWNER_CPU).ok_or(Error::NoIrq(irq))
     }
 
-    /// Waits until the device has an area, is armed, and the driver has consumed everything.
+    /// Waits until the device has a page, is armed, and the driver has consumed everything.
     ///
     /// # Errors
     /// It does not come about; the state that was seen instead is in the message.
@@ -212,7 +212,7 @@ impl<'a> Guest<'a> {
         let deadline = Instant::now() + SETTLE_LIMIT;
         loop {
             let status = self.vm.device_status()?;
-            if status.area.is_some() && status.armed && status.ci == status.produced {
+            if status.page.is_some() && status.armed && status.ci == status.produced {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -308,9 +308,10 @@ pub(crate) fn insert(path: &str) -> Request {
 
 /// What an error message says of a state that is not armed.
 pub(crate) fn state(status: &Status) -> String {
-    let area = status.area.map_or("no queue area".into(), |generation| format!("queue area {generation}"));
+    let page =
+        status.page.map_or("no shared queue page".into(), |generation| format!("shared queue page {generation}"));
     format!(
-        "{area}, produced {}, signaled {}, consumed {}, {}armed",
+        "{page}, produced {}, signaled {}, consumed {}, {}armed",
         status.produced,
         status.signaled,
         status.ci,

@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// The driver's handler uses the expression of Linux 4.10.
-    Prefix,
+    V4_10,
     /// The driver calls the kernel's `napi_schedule_prep`, which a livepatch has turned into that of Linux 4.10.
     Livepatch,
     /// The driver calls the kernel's own `napi_schedule_prep`.
-    Fixed,
+    V4_11,
 }
 
 impl Mode {
-    /// Whether packets struck in this mode should be lost.
+    /// Whether packets injected in this mode should be lost.
     #[must_use]
     pub fn loses(self) -> bool {
-        self != Self::Fixed
+        self != Self::V4_11
     }
 }
 
 impl std::fmt::Display for Mode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
-            Self::Prefix => "prefix",
+            Self::V4_10 => "v4_10",
             Self::Livepatch => "livepatch",
-            Self::Fixed => "fixed",
+            Self::V4_11 => "v4_11",
         })
     }
 }
@@ -69,7 +69,7 @@ pub struct Boot {
 pub struct ModePlan {
     /// The mode.
     pub mode: Mode,
-    /// Owners to strike, one cell each.
+    /// Owners to injection, one cell each.
     pub owners: Vec<Owner>,
     /// Packets of the unassisted run; 0: none.
     pub unassisted: u32,
@@ -82,8 +82,8 @@ pub struct ModePlan {
 pub struct RpcPlan {
     /// Requests.
     pub requests: u32,
-    /// Of a thousand requests, how many the device strikes; 0: the run is unassisted.
-    pub strike_per_mille: u32,
+    /// Of a thousand requests, how many the device injections; 0: the run is unassisted.
+    pub inject_per_mille: u32,
 }
 
 /// How much of everything.
@@ -106,19 +106,19 @@ impl Size {
     pub const QUICK: Self = Self { rounds: 10, unassisted: 1_000, rpcs: 200, single_cpu: false };
 }
 
-/// Of a thousand RPCs, how many are struck.
+/// Of a thousand RPCs, how many are injected.
 pub const STRIKE_PER_MILLE: u32 = 30;
 
 /// The run of `size`: few boots, everything else inside them.
 #[must_use]
 pub fn plan(size: Size) -> Vec<Boot> {
     let owners = vec![Owner::Driver, Owner::BusyPoll, Owner::Watchdog];
-    let struck = RpcPlan { requests: size.rpcs, strike_per_mille: STRIKE_PER_MILLE };
-    let natural = RpcPlan { requests: size.rpcs, strike_per_mille: 0 };
+    let injected = RpcPlan { requests: size.rpcs, inject_per_mille: STRIKE_PER_MILLE };
+    let natural = RpcPlan { requests: size.rpcs, inject_per_mille: 0 };
     let two = [
-        (Mode::Prefix, size.unassisted, vec![struck, natural]),
+        (Mode::V4_10, size.unassisted, vec![injected, natural]),
         (Mode::Livepatch, 0, vec![]),
-        (Mode::Fixed, size.unassisted, vec![struck]),
+        (Mode::V4_11, size.unassisted, vec![injected]),
     ];
     let mut boots = Vec::new();
     if size.single_cpu {
@@ -151,7 +151,7 @@ mod tests {
         cells.sort_by_key(|c| format!("{c:?}"));
         cells.dedup();
         assert_eq!(cells.len(), 18, "a cell is run twice");
-        assert!(boots.iter().flat_map(|b| &b.modes).any(|m| m.mode == Mode::Fixed && m.unassisted == 20_000));
+        assert!(boots.iter().flat_map(|b| &b.modes).any(|m| m.mode == Mode::V4_11 && m.unassisted == 20_000));
     }
 
     #[test]

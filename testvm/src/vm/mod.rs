@@ -407,7 +407,7 @@ impl Vm {
 fn start_device(program: &DeviceProgram, link: &Link, sockets: &SocketDir, logs: &Logs) -> Result<Child, Error> {
     let mut command = Command::new(&program.path);
     command
-        .args(["--socket", NIC_SOCKET, "--control", CONTROL_SOCKET, "--wire", &format!("tap:{}", link.tap)])
+        .args(["--socket", NIC_SOCKET, "--control", CONTROL_SOCKET, "--port", &format!("tap:{}", link.tap)])
         .args(&program.args)
         .current_dir(sockets.path());
     logs.redirect(&mut command, "device")?;

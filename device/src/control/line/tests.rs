@@ -26,7 +26,7 @@ fn what_is_wrong_with_a_request_is_said() {
     for (line, expected) in [
         (&b"{\"request\":\"dance\"}\n"[..], "unknown variant `dance`"),
         (b"{\"request\":\"random\",\"seed\":1}\n", "missing field `packets`"),
-        (b"{\"request\":\"watch-start\",\"seed\":1,\"port\":70000,\"strike_per_mille\":1}\n", "expected u16"),
+        (b"{\"request\":\"monitor-start\",\"seed\":1,\"port\":70000,\"inject_per_mille\":1}\n", "expected u16"),
         (b"[]\n", "missing field `request`"),
         (b"\xff\xfe\n", "expected value"),
     ] {
@@ -57,7 +57,7 @@ fn a_last_line_may_lack_its_end() {
 proptest! {
     #[test]
     fn it_does_not_matter_how_the_stream_is_cut(cuts in prop::collection::vec(0usize..120, 0..12)) {
-        let stream = b"{\"request\":\"status\"}\nnonsense\n{\"request\":\"watch-stop\"}\r\n\n{\"request\":\"status\"}\n";
+        let stream = b"{\"request\":\"status\"}\nnonsense\n{\"request\":\"monitor-stop\"}\r\n\n{\"request\":\"status\"}\n";
         let whole = feed(&mut Lines::default(), stream);
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
         cuts.extend([0, stream.len()]);

@@ -12,18 +12,18 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock;
-use crate::control::protocol::{Status, WatchReport};
-use crate::control::seam::{WorkerEnd, seam};
+use crate::control::channel::{WorkerEnd, control_channel};
+use crate::control::protocol::{MonitorReport, Status};
 use crate::irq::adversary::Adversary;
 use crate::irq::model::guest::{Mode, Owner};
 use crate::irq::model::world::World;
-use crate::irq::run::{AreaView, HeldFrames, Observation, Wire};
+use crate::irq::run::{HeldFrames, Observation, PageView, PortPolicy};
 
 const STATUS: &str = r#"{"request":"status"}"#;
-const WATCH: &str = r#"{"request":"watch-start","seed":1,"port":80,"strike_per_mille":500}"#;
-const STOP: &str = r#"{"request":"watch-stop"}"#;
+const WATCH: &str = r#"{"request":"monitor-start","seed":1,"port":80,"inject_per_mille":500}"#;
+const STOP: &str = r#"{"request":"monitor-stop"}"#;
 
-/// A server on a socket in a directory of its own, and a worker with an area but no guest.
+/// A server on a socket in a directory of its own, and a worker with a page but no guest.
 struct Bench {
     server: Option<ControlServer>,
     path: PathBuf,
@@ -36,7 +36,7 @@ impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("control");
-        let (control, worker) = seam().expect("a seam");
+        let (control, worker) = control_channel().expect("a channel");
         let (end, ended) = channel();
         let worker = thread::spawn(move || {
             while ended.try_recv().is_err() {
@@ -67,24 +67,24 @@ impl Drop for Bench {
 
 thread_local! {
     static WORLD: std::cell::RefCell<(World, Adversary)> =
-        std::cell::RefCell::new((World::new(Mode::Fixed, Owner::Nobody, 1), Adversary::default()));
+        std::cell::RefCell::new((World::new(Mode::V4_11, Owner::Nobody, 1), Adversary::default()));
 }
 
 /// One round of a worker whose guest does nothing.
 fn work(end: &WorkerEnd) {
     WORLD.with_borrow_mut(|(world, adversary)| {
-        let AreaView { generation, irq, progress, here } = world.view();
-        let area = Some(AreaView { generation, irq, progress, here });
-        let seen = Observation { area, held: HeldFrames::default() };
+        let PageView { generation, irq, progress, arrival } = world.view();
+        let page = Some(PageView { generation, irq, progress, arrival });
+        let seen = Observation { page, held: HeldFrames::default() };
         let now = clock::Instant::now();
-        let status = || Status { running: true, area: Some(generation), ..Status::default() };
+        let status = || Status { running: true, page: Some(generation), ..Status::default() };
         end.serve(adversary, now, &seen, status);
         let mut actions = adversary.step(now, &seen);
         if actions.publish.is_some() {
             adversary.publish_failed(now);
         }
         if !adversary.is_active() {
-            assert_eq!((actions.wire, actions.want), (Wire::Open, 0));
+            assert_eq!((actions.port, actions.requested), (PortPolicy::Open, 0));
         }
         end.report(&mut actions);
     });
@@ -132,7 +132,7 @@ fn the_status_can_be_asked_for_by_several_clients() {
     let (mut one, mut other) = (bench.connect(), bench.connect());
     for connection in [&mut one, &mut other] {
         let Reply::Status(status) = connection.ask(STATUS) else { panic!() };
-        assert!(status.running && status.area == Some(1));
+        assert!(status.running && status.page == Some(1));
     }
 }
 
@@ -140,11 +140,11 @@ fn the_status_can_be_asked_for_by_several_clients() {
 fn a_watch_starts_and_stops() {
     let bench = Bench::new();
     let mut connection = bench.connect();
-    assert_eq!(connection.ask(WATCH), Reply::WatchStarted);
+    assert_eq!(connection.ask(WATCH), Reply::MonitorStarted);
     assert!(matches!(connection.ask(STATUS), Reply::Status(_)), "the status is answered while a run is on");
-    assert_eq!(connection.ask(STOP), Reply::Watch(WatchReport::default()));
+    assert_eq!(connection.ask(STOP), Reply::Monitor(MonitorReport::default()));
     assert_eq!(connection.complaint(STOP), "No watch is on");
-    assert_eq!(connection.ask(WATCH), Reply::WatchStarted);
+    assert_eq!(connection.ask(WATCH), Reply::MonitorStarted);
 }
 
 #[test]
@@ -174,8 +174,8 @@ fn a_bad_line_gets_an_error_that_says_what_and_where_and_the_connection_stays_us
     assert!(connection.complaint("{\"request\":").starts_with("Line 1 is not a request: EOF while parsing"));
     assert!(connection.complaint(r#"{"request":"nothing"}"#).starts_with("Line 2 is not a request: unknown variant"));
     assert_eq!(connection.complaint(&"x".repeat(100_000)), "Line 3 is longer than 16384 bytes");
-    let bad = r#"{"request":"watch-start","seed":1,"port":80,"strike_per_mille":1001}"#;
-    assert_eq!(connection.complaint(bad), "Field strike_per_mille is 1001, not between 0 and 1000");
+    let bad = r#"{"request":"monitor-start","seed":1,"port":80,"inject_per_mille":1001}"#;
+    assert_eq!(connection.complaint(bad), "Field inject_per_mille is 1001, not between 0 and 1000");
     assert!(matches!(connection.ask(STATUS), Reply::Status(_)));
 }
 
@@ -183,22 +183,22 @@ fn a_bad_line_gets_an_error_that_says_what_and_where_and_the_connection_stays_us
 fn a_second_run_is_refused_and_the_first_goes_on() {
     let bench = Bench::new();
     let (mut one, mut other) = (bench.connect(), bench.connect());
-    assert_eq!(one.ask(WATCH), Reply::WatchStarted);
+    assert_eq!(one.ask(WATCH), Reply::MonitorStarted);
     assert_eq!(other.complaint(WATCH), "A watch is on, started by another connection: one run at a time");
     assert_eq!(other.complaint(STOP), "The watch was started by another connection");
-    assert_eq!(one.ask(STOP), Reply::Watch(WatchReport::default()));
+    assert_eq!(one.ask(STOP), Reply::Monitor(MonitorReport::default()));
 }
 
 #[test]
 fn a_client_that_goes_away_in_a_run_cancels_it() {
     let bench = Bench::new();
     let mut one = bench.connect();
-    assert_eq!(one.ask(WATCH), Reply::WatchStarted);
+    assert_eq!(one.ask(WATCH), Reply::MonitorStarted);
     drop(one);
     // The next one may come before the server has seen the other leave.
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut other = bench.connect();
-    while other.ask(WATCH) != Reply::WatchStarted {
+    while other.ask(WATCH) != Reply::MonitorStarted {
         assert!(Instant::now() < deadline, "the run has not been cancelled");
         thread::sleep(Duration::from_millis(5));
     }
@@ -264,10 +264,10 @@ fn one_client_too_many_is_told_so() {
 #[test]
 fn a_path_in_use_and_one_that_cannot_be_are_told_apart() {
     let bench = Bench::new();
-    let (control, _worker) = seam().expect("a seam");
+    let (control, _worker) = control_channel().expect("a channel");
     let busy = ControlServer::start(&bench.path, control).expect_err("somebody listens there");
     assert!(matches!(&busy, ControlError::Socket(SocketError::Busy { path }) if *path == bench.path), "{busy:?}");
-    let (control, _worker) = seam().expect("a seam");
+    let (control, _worker) = control_channel().expect("a channel");
     let nowhere = ControlServer::start(&bench.path.join("below"), control).expect_err("not a directory");
     assert!(matches!(nowhere, ControlError::Socket(_)), "{nowhere:?}");
 }
@@ -276,7 +276,7 @@ fn a_path_in_use_and_one_that_cannot_be_are_told_apart() {
 fn a_data_path_that_has_ended_is_said() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("control");
-    let (control, worker) = seam().expect("a seam");
+    let (control, worker) = control_channel().expect("a channel");
     drop(worker);
     let _server = ControlServer::start(&path, control).expect("it starts");
     let mut stream = UnixStream::connect(&path).expect("it listens");

@@ -5,9 +5,9 @@ use tsnic_abi::Counter;
 
 use super::Interrupts;
 
-/// A queue at a hand-over with nothing published and nothing consumed, number `at`.
+/// A queue at a registration with nothing published and nothing consumed, number `at`.
 fn handed_over(at: u32) -> Interrupts {
-    Interrupts::at_handover(Counter(at), at as u16, Counter(0), Counter(0))
+    Interrupts::at_registration(Counter(at), at as u16, Counter(0), Counter(0))
 }
 
 /// The same, armed.
@@ -52,7 +52,7 @@ fn rule_2_an_interrupt_is_requested_when_armed_and_produced_is_ahead_of_signaled
 
 #[test]
 fn rule_3_firing_sets_signaled_to_produced_clears_armed_and_advances_fired() {
-    // "Firing sets `signaled = produced`, clears armed (one shot), advances `fired` and writes it to the area"
+    // "Firing sets `signaled = produced`, clears armed (one shot), advances `fired` and writes it to the page"
     for at in WRAPS {
         let mut irq = armed(at);
         irq.publish(2);
@@ -153,9 +153,9 @@ fn rule_5_lost_exactly_when_armed_signaled_to_the_end_and_not_consumed() {
 }
 
 #[test]
-fn handover_produced_is_ci_widened_by_the_used_index_signaled_is_ci_not_armed() {
+fn registration_produced_is_ci_widened_by_the_used_index_signaled_is_ci_not_armed() {
     // "`produced = ci + (u16)(used_index - ci)`, `signaled = ci`, not armed; the arm number in the header is the baseline"
-    let irq = Interrupts::at_handover(Counter(0x1_fffe), 0x0003, Counter(9), Counter(77));
+    let irq = Interrupts::at_registration(Counter(0x1_fffe), 0x0003, Counter(9), Counter(77));
     assert_eq!(irq.produced(), Counter(0x2_0003));
     assert_eq!((irq.signaled(), irq.ci(), irq.armed()), (Counter(0x1_fffe), Counter(0x1_fffe), false));
     let mut irq = irq;
@@ -196,7 +196,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..200),
     ) {
         let start = near.wrapping_sub(back);
-        let mut irq = Interrupts::at_handover(Counter(start), start as u16, Counter(start), Counter(start));
+        let mut irq = Interrupts::at_registration(Counter(start), start as u16, Counter(start), Counter(start));
         let mut seq = start;
         let mut reference = Reference::default();
         for op in ops {
@@ -242,7 +242,7 @@ proptest! {
         start in any::<u32>(),
         doorbells in prop::collection::vec((any::<u32>(), any::<u32>(), 0u32..4), 1..100),
     ) {
-        let mut irq = Interrupts::at_handover(Counter(start), start as u16, Counter(0), Counter(0));
+        let mut irq = Interrupts::at_registration(Counter(start), start as u16, Counter(0), Counter(0));
         for (arm, ci, publish) in doorbells {
             irq.publish(publish);
             irq.arm(Counter(arm), Counter(ci));

@@ -19,9 +19,9 @@ use crate::clock::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Sets `MISSED`.
-    Fixed,
+    V4_11,
     /// Nothing, as before 4.11.
-    Prefix,
+    V4_10,
 }
 
 /// Who else takes `SCHED`, some time after a poll that consumed packets.
@@ -64,7 +64,7 @@ impl Default for Temper {
     }
 }
 
-/// The cells of the area.
+/// The cells of the page.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cells {
     pub ci: Counter,
@@ -73,11 +73,11 @@ pub struct Cells {
     pub irq_seen: Counter,
     pub irq_owned: Counter,
     pub phase: u32,
-    pub here: u32,
+    pub arrived: u32,
     pub point: u32,
     pub fired: Counter,
-    pub want: u32,
-    pub ack: u32,
+    pub requested: u32,
+    pub released: u32,
     /// Stands for the used index.
     pub used: Counter,
 }
@@ -165,7 +165,7 @@ impl Guest {
         }
     }
 
-    /// Schedules NAPI once, as a driver does after a hand-over.
+    /// Schedules NAPI once, as a driver does after a registration.
     pub fn schedule(&mut self, now: Instant) {
         self.timer(now);
     }
@@ -215,7 +215,7 @@ impl Guest {
             }
             Event::Look(poll) => self.look(now, poll),
             Event::Spin(poll, give_up) => {
-                if self.cells.ack == self.cells.here {
+                if self.cells.released == self.cells.arrived {
                     self.soon(now, 500..2_000, Event::Complete(poll));
                 } else if now >= give_up {
                     self.gave_up += 1;
@@ -283,7 +283,7 @@ impl Guest {
         }
         let fired = self.cells.fired;
         if self.sched {
-            self.missed |= self.mode == Mode::Fixed;
+            self.missed |= self.mode == Mode::V4_11;
             self.cells.irq_owned = fired;
         } else {
             self.sched = true;
@@ -317,9 +317,9 @@ impl Guest {
             self.soon(now, 500..2_000, Event::Look(poll));
             return;
         }
-        if self.temper.comes && self.cells.want == point::BEFORE_COMPLETE {
+        if self.temper.comes && self.cells.requested == point::BEFORE_COMPLETE {
             self.cells.point = point::BEFORE_COMPLETE;
-            self.cells.here = self.cells.here.wrapping_add(1);
+            self.cells.arrived = self.cells.arrived.wrapping_add(1);
             self.kicked = true;
             self.after(now, Duration::from_micros(1), Event::Spin(poll, now.plus(self.temper.spin)));
         } else {

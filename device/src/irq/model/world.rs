@@ -16,8 +16,8 @@ use crate::irq::adversary::Adversary;
 use crate::irq::moderation::Limits;
 use crate::irq::queue::{Request, RxIrq};
 use crate::irq::run::{
-    Actions, AreaView, Finished, HELD_FRAMES_MAX, HeldFrames, Here, Observation, Progress, Publish, Published,
-    RunRequest, StartError, Wire,
+    Actions, Arrival, Finished, HELD_FRAMES_MAX, HeldFrames, Observation, PageView, PortPolicy, Progress, Publish,
+    Published, RunRequest, StartError,
 };
 
 /// An address for everything.
@@ -145,34 +145,39 @@ impl World {
             pass_at: None,
             due: None,
         };
-        world.hand_over();
+        world.register();
         world.run_for(Duration::from_millis(1));
         world
     }
 
-    /// The guest posts its area (again).
-    pub fn hand_over(&mut self) {
+    /// The guest posts its page (again).
+    pub fn register(&mut self) {
         let cells = &mut self.guest.cells;
-        let irq =
-            RxIrq::at_handover(self.guest.consumed, cells.used.0 as u16, cells.arm, cells.irq_seen, Limits::default());
+        let irq = RxIrq::at_registration(
+            self.guest.consumed,
+            cells.used.0 as u16,
+            cells.arm,
+            cells.irq_seen,
+            Limits::default(),
+        );
         cells.fired = irq.interrupts().fired();
-        cells.want = 0;
-        self.last.want = 0;
+        cells.requested = 0;
+        self.last.requested = 0;
         self.generation += 1;
         self.irq = Some(irq);
         self.guest.schedule(self.now);
         self.pass();
     }
 
-    /// The area is gone.
+    /// The page is gone.
     pub fn withdraw(&mut self) {
         self.irq = None;
         self.pass();
     }
 
     pub fn start(&mut self, request: RunRequest) -> Result<(), StartError> {
-        let (progress, here) = self.copy();
-        let seen = observe(self.irq.as_ref(), self.generation, progress, here, &self.held);
+        let (progress, arrival) = self.copy();
+        let seen = observe(self.irq.as_ref(), self.generation, progress, arrival, &self.held);
         let result = self.adversary.start(request, self.now, &seen);
         self.pass();
         result
@@ -213,10 +218,10 @@ impl World {
         self.pass();
     }
 
-    /// The area as a run sees it.
-    pub fn view(&self) -> AreaView<'_> {
-        let (progress, here) = self.copy();
-        AreaView { generation: self.generation, irq: self.irq.as_ref().expect("there is an area"), progress, here }
+    /// The page as a run sees it.
+    pub fn view(&self) -> PageView<'_> {
+        let (progress, arrival) = self.copy();
+        PageView { generation: self.generation, irq: self.irq.as_ref().expect("there is a page"), progress, arrival }
     }
 
     /// One event. False when there is none before `end`, which is the time then.
@@ -236,7 +241,7 @@ impl World {
             }
             let before = self.wire.len();
             client.run(self.now, &mut self.wire);
-            if self.wire.len() != before && self.last.wire != Wire::Shut {
+            if self.wire.len() != before && self.last.port != PortPolicy::Shut {
                 self.pass_soon();
             }
         } else {
@@ -256,11 +261,11 @@ impl World {
         self.pass_at = Some(self.pass_at.map_or(at, |other| other.min(at)));
     }
 
-    fn copy(&self) -> (Progress, Here) {
+    fn copy(&self) -> (Progress, Arrival) {
         let cells = &self.guest.cells;
         let progress =
             Progress { polls: cells.polls, irq_seen: cells.irq_seen, irq_owned: cells.irq_owned, phase: cells.phase };
-        (progress, Here { here: cells.here, point: cells.point })
+        (progress, Arrival { number: cells.arrived, point: cells.point })
     }
 
     /// What the worker does when it is woken.
@@ -269,11 +274,11 @@ impl World {
         for step in 0.. {
             assert!(step < 1000, "the adversary keeps the worker spinning: {:?}", self.last);
             self.due = None;
-            let (progress, here) = self.copy();
+            let (progress, arrival) = self.copy();
             if let Some(irq) = &mut self.irq {
                 irq.doorbell(self.guest.cells.arm, self.guest.cells.ci, &progress, self.now);
             }
-            let seen = observe(self.irq.as_ref(), self.generation, progress, here, &self.held);
+            let seen = observe(self.irq.as_ref(), self.generation, progress, arrival, &self.held);
             let mut actions = self.adversary.step(self.now, &seen);
             let again = self.obey(&mut actions, &progress);
             self.last = actions;
@@ -290,7 +295,7 @@ impl World {
 
     fn obey(&mut self, actions: &mut Actions, progress: &Progress) -> bool {
         if self.irq.is_some() {
-            self.guest.cells.want = actions.want;
+            self.guest.cells.requested = actions.requested;
         }
         let mut again = false;
         if let Some(publish) = actions.publish {
@@ -318,11 +323,11 @@ impl World {
                 self.adversary.publish_failed(self.now);
             }
         }
-        if let Some(ack) = actions.ack {
-            self.guest.cells.ack = ack;
+        if let Some(ack) = actions.release {
+            self.guest.cells.released = ack;
             self.acks.push(ack);
         }
-        again |= self.pass_wire(actions.wire, progress);
+        again |= self.poll_port(actions.port, progress);
         let request = self.irq.as_mut().map_or(Request::None, |irq| irq.poll(self.now));
         self.carry_out(request);
         if let Some(finished) = actions.finished.take() {
@@ -331,10 +336,10 @@ impl World {
         again
     }
 
-    fn pass_wire(&mut self, wire: Wire, progress: &Progress) -> bool {
+    fn poll_port(&mut self, wire: PortPolicy, progress: &Progress) -> bool {
         match wire {
-            Wire::Shut => false,
-            Wire::Hold => {
+            PortPolicy::Shut => false,
+            PortPolicy::Hold => {
                 let mut again = false;
                 while !self.held.back().is_some_and(Option::is_some)
                     && self.held.len() < HELD_FRAMES_MAX as usize
@@ -345,7 +350,7 @@ impl World {
                 }
                 again
             }
-            Wire::Open => {
+            PortPolicy::Open => {
                 while let Some(frame) = self.held.pop_front().or_else(|| self.wire.pop_front()) {
                     if self.guest.cells.used.since(self.guest.consumed) >= self.ring_size {
                         self.wire.push_front(frame);
@@ -392,11 +397,11 @@ fn observe<'a>(
     irq: Option<&'a RxIrq>,
     generation: u32,
     progress: Progress,
-    here: Here,
+    arrival: Arrival,
     held: &VecDeque<Option<u64>>,
 ) -> Observation<'a> {
     Observation {
-        area: irq.map(|irq| AreaView { generation, irq, progress, here }),
+        page: irq.map(|irq| PageView { generation, irq, progress, arrival }),
         held: HeldFrames { count: held.len() as u32, request: held.back().is_some_and(Option::is_some) },
     }
 }

@@ -69,7 +69,7 @@ fn whichever_comes_first() {
 }
 
 #[test]
-fn completions_published_before_the_handover_are_not_held_back() {
+fn completions_published_before_the_registration_are_not_held_back() {
     assert_eq!(moderation(50, 10).moment(at(0)), Moment::Now);
 }
 

@@ -7,7 +7,7 @@ use tsnic_abi::{Counter, phase};
 
 use super::{Request, RxIrq};
 use crate::clock::Instant;
-use crate::irq::loss::{Standing, Verdict};
+use crate::irq::loss::{LossState, Verdict};
 use crate::irq::moderation::Limits;
 use crate::irq::run::Progress;
 
@@ -17,7 +17,7 @@ fn at(us: u64) -> Instant {
 
 /// A queue with nothing published, armed by arm number 1.
 fn armed(limits: Limits) -> RxIrq {
-    let mut irq = RxIrq::at_handover(Counter(0), 0, Counter(0), Counter(0), limits);
+    let mut irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), limits);
     assert!(irq.doorbell(Counter(1), Counter(0), &Progress::default(), at(0)));
     irq
 }
@@ -65,7 +65,7 @@ fn a_packet_that_moderation_holds_back_is_no_loss() {
     irq.published(1, at(0));
     assert_eq!(irq.poll(at(1_000_000)), Request::None);
     assert!(irq.doorbell(Counter(2), Counter(0), &progress(0, 0), at(1_000_000)));
-    assert_eq!(irq.standing(&progress(0, 0)), Standing::Clear);
+    assert_eq!(irq.loss_state(&progress(0, 0)), LossState::Clear);
     assert_eq!(irq.due(&progress(0, 0)), None);
 }
 
@@ -75,14 +75,14 @@ fn a_loss_is_judged_when_the_next_packet_is_due() {
     irq.published(1, at(0));
     assert_eq!(irq.poll(at(0)), Request::Raise(Counter(1)));
     assert!(irq.doorbell(Counter(2), Counter(0), &progress(1, 1), at(100)));
-    assert_eq!(irq.standing(&progress(1, 1)), Standing::Lost);
+    assert_eq!(irq.loss_state(&progress(1, 1)), LossState::Lost);
     assert!(!irq.is_idle(&progress(1, 1)));
     assert_eq!(irq.due(&progress(1, 1)), Some(Verdict::Lost));
     irq.published(1, at(200_000));
     assert_eq!(irq.poll(at(200_000)), Request::Raise(Counter(2)), "and the next packet's interrupt ends it");
     assert!(irq.doorbell(Counter(3), Counter(2), &progress(2, 1), at(200_100)));
     assert!(irq.is_idle(&progress(2, 1)));
-    assert_eq!((irq.ledger().lost(), irq.armed_at()), (1, Some(at(200_100))));
+    assert_eq!((irq.detector().lost(), irq.armed_at()), (1, Some(at(200_100))));
 }
 
 proptest! {

@@ -7,22 +7,22 @@ use tsnic_abi::Counter;
 
 use super::Random;
 use crate::clock::Instant;
-use crate::control::protocol::{RandomReport, RandomRun};
+use crate::control::protocol::{RandomReport, RandomSpec};
 use crate::irq::model::guest::{Mode, Owner};
 use crate::irq::model::world::{FLOW, World};
 use crate::irq::moderation::Limits;
 use crate::irq::queue::RxIrq;
 use crate::irq::run::{
-    AreaView, Finished, HeldFrames, Here, Observation, Progress, Published, RunRequest, StartError, Wire,
+    Arrival, Finished, HeldFrames, Observation, PageView, PortPolicy, Progress, Published, RunRequest, StartError,
 };
 
 const BUSY: Owner = Owner::BusyPoll(Duration::from_micros(200));
 
-fn request(packets: u32) -> RandomRun {
-    RandomRun { seed: 3, packets, gap_us: (50, 500), flow: FLOW }
+fn request(packets: u32) -> RandomSpec {
+    RandomSpec { seed: 3, packets, gap_us: (50, 500), flow: FLOW }
 }
 
-fn run(world: &mut World, request: RandomRun) -> RandomReport {
+fn run(world: &mut World, request: RandomSpec) -> RandomReport {
     match world.run_to_end(RunRequest::Random(request)) {
         Finished::Random(report) => report,
         other => panic!("{other:?}"),
@@ -36,9 +36,9 @@ fn assert_all_told(report: &RandomReport) {
 }
 
 #[test]
-fn a_fixed_guest_loses_nothing() {
+fn a_v4_11_guest_loses_nothing() {
     for seed in 0..4 {
-        let mut world = World::new(Mode::Fixed, BUSY, seed);
+        let mut world = World::new(Mode::V4_11, BUSY, seed);
         world.guest.temper.window_ns = 2_000..40_000;
         let report = run(&mut world, request(5_000));
         assert_eq!((report.sent, report.lost, report.inconclusive), (5_000, 0, 0));
@@ -47,10 +47,10 @@ fn a_fixed_guest_loses_nothing() {
 }
 
 #[test]
-fn a_prefix_guest_loses_some_and_each_stays_lost_until_the_next_packet() {
+fn a_v4_10_guest_loses_some_and_each_stays_lost_until_the_next_packet() {
     let mut lost = 0;
     for seed in 0..4 {
-        let mut world = World::new(Mode::Prefix, BUSY, seed);
+        let mut world = World::new(Mode::V4_10, BUSY, seed);
         world.guest.temper.window_ns = 2_000..40_000;
         world.guest.temper.irq_latency_us = 1..30;
         let report = run(&mut world, request(5_000));
@@ -64,7 +64,7 @@ fn a_prefix_guest_loses_some_and_each_stays_lost_until_the_next_packet() {
 
 #[test]
 fn an_interrupt_in_flight_is_never_taken_for_a_loss_however_long_it_takes() {
-    for mode in [Mode::Fixed, Mode::Prefix] {
+    for mode in [Mode::V4_11, Mode::V4_10] {
         let mut world = World::new(mode, Owner::Nobody, 5);
         // With no other owner nothing can be lost, however late interrupts are.
         world.guest.temper.irq_latency_us = 100..60_000;
@@ -72,7 +72,7 @@ fn an_interrupt_in_flight_is_never_taken_for_a_loss_however_long_it_takes() {
         assert_eq!((report.sent, report.lost, report.rescued, report.inconclusive), (500, 0, 0, 0));
         assert_all_told(&report);
     }
-    let mut world = World::new(Mode::Fixed, BUSY, 5);
+    let mut world = World::new(Mode::V4_11, BUSY, 5);
     world.guest.temper.irq_latency_us = 100..60_000;
     world.guest.temper.window_ns = 2_000..40_000;
     let report = run(&mut world, request(1_000));
@@ -83,7 +83,7 @@ fn an_interrupt_in_flight_is_never_taken_for_a_loss_however_long_it_takes() {
 fn a_packet_whose_interrupt_never_comes_is_inconclusive_not_lost() {
     let mut inconclusive = 0;
     for nth in 1..60 {
-        let mut world = World::new(Mode::Fixed, BUSY, nth.into());
+        let mut world = World::new(Mode::V4_11, BUSY, nth.into());
         world.guest.temper.window_ns = 100_000..200_000;
         world.guest.temper.swallow = Some(world.guest.cells.fired.0 + nth);
         match world.run_to_end(RunRequest::Random(request(100))) {
@@ -103,9 +103,9 @@ fn a_packet_whose_interrupt_never_comes_is_inconclusive_not_lost() {
 #[test]
 fn the_last_packet_is_judged_too() {
     for seed in 0..200 {
-        let mut world = World::new(Mode::Prefix, BUSY, seed);
+        let mut world = World::new(Mode::V4_10, BUSY, seed);
         world.guest.temper.window_ns = 100_000..200_000;
-        let report = run(&mut world, RandomRun { gap_us: (50, 1_000), ..request(2) });
+        let report = run(&mut world, RandomSpec { gap_us: (50, 1_000), ..request(2) });
         assert_all_told(&report);
         assert_eq!(report.sent, 2);
         if report.lost > 0 && report.delivered_ns.len() == 1 {
@@ -119,7 +119,7 @@ fn the_last_packet_is_judged_too() {
 fn the_same_seed_gives_the_same_gaps() {
     let gaps = |world_seed| {
         // A guest that finds everything at once, so that nothing holds a packet back.
-        let mut world = World::new(Mode::Fixed, Owner::Nobody, world_seed);
+        let mut world = World::new(Mode::V4_11, Owner::Nobody, world_seed);
         world.guest.temper.irq_latency_us = 1..2;
         run(&mut world, request(50));
         world.published.windows(2).map(|pair| pair[1].1.since(pair[0].1)).collect::<Vec<_>>()
@@ -129,31 +129,31 @@ fn the_same_seed_gives_the_same_gaps() {
 }
 
 #[test]
-fn the_run_fails_when_the_area_goes_or_changes() {
+fn the_run_fails_when_the_page_goes_or_changes() {
     for post_again in [false, true] {
-        let mut world = World::new(Mode::Fixed, BUSY, 1);
+        let mut world = World::new(Mode::V4_11, BUSY, 1);
         world.start(RunRequest::Random(request(100))).expect("it starts");
         world.run_for(Duration::from_millis(5));
         if post_again {
-            world.hand_over();
+            world.register();
         } else {
             world.withdraw();
         }
         let Finished::Failed(why) = world.until_finished(Duration::from_secs(1)) else { panic!() };
-        assert!(why.starts_with("The queue area was withdrawn or posted again after "), "{why}");
+        assert!(why.starts_with("The shared queue page was withdrawn or posted again after "), "{why}");
         world.run_for(Duration::from_millis(1));
-        assert_eq!(world.last.wire, Wire::Open);
+        assert_eq!(world.last.port, PortPolicy::Open);
     }
 }
 
 #[test]
 fn the_run_fails_when_the_guest_has_no_buffers_or_never_gets_idle() {
-    let mut world = World::new(Mode::Fixed, BUSY, 1);
+    let mut world = World::new(Mode::V4_11, BUSY, 1);
     world.ring_size = 0;
     let Finished::Failed(why) = world.run_to_end(RunRequest::Random(request(100))) else { panic!() };
     assert_eq!(why, "For 2s no packet could be published, for want of receive buffers as a rule, after 0 packets");
 
-    let mut world = World::new(Mode::Fixed, BUSY, 1);
+    let mut world = World::new(Mode::V4_11, BUSY, 1);
     world.guest.cells.phase = 1;
     let Finished::Failed(why) = world.run_to_end(RunRequest::Random(request(100))) else { panic!() };
     assert!(why.starts_with("The queue was not idle within 2s: armed, produced"), "{why}");
@@ -162,13 +162,13 @@ fn the_run_fails_when_the_guest_has_no_buffers_or_never_gets_idle() {
 #[test]
 fn a_driver_that_gives_buffers_back_and_never_arms_ends_the_run() {
     let mut now = Instant::from_ns(1);
-    let mut irq = RxIrq::at_handover(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+    let mut irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
     irq.doorbell(Counter(1), Counter(0), &Progress::default(), now);
     let mut random = Random::new(request(100_000), now, 1).expect("in range");
     for _ in 0..100_000 {
         now = now.plus(Duration::from_millis(1));
-        let view = AreaView { generation: 1, irq: &irq, progress: Progress::default(), here: Here::default() };
-        let actions = random.step(now, &Observation { area: Some(view), held: HeldFrames::default() });
+        let view = PageView { generation: 1, irq: &irq, progress: Progress::default(), arrival: Arrival::default() };
+        let actions = random.step(now, &Observation { page: Some(view), held: HeldFrames::default() });
         if let Some(finished) = actions.finished {
             let Finished::Failed(why) = *finished else { panic!("{finished:?}") };
             assert!(why.starts_with("The driver has not armed for 512 packets within 2s: not armed"), "{why}");
@@ -186,11 +186,11 @@ fn a_driver_that_gives_buffers_back_and_never_arms_ends_the_run() {
 
 #[test]
 fn the_plan_must_make_sense() {
-    let mut world = World::new(Mode::Fixed, BUSY, 3);
+    let mut world = World::new(Mode::V4_11, BUSY, 3);
     for (bad, field) in [
         (request(0), "packets"),
         (request(1_000_001), "packets"),
-        (RandomRun { gap_us: (2, 1), ..request(1) }, "gap_us"),
+        (RandomSpec { gap_us: (2, 1), ..request(1) }, "gap_us"),
     ] {
         let Err(StartError::Field { field: named, .. }) = world.start(RunRequest::Random(bad)) else { panic!() };
         assert_eq!(named, field);
@@ -202,7 +202,7 @@ proptest! {
 
     /// The invariant the whole project is about, wherever the counters wrap: a driver that sets `MISSED` loses nothing.
     #[test]
-    fn a_fixed_guest_never_loses_a_packet(
+    fn a_v4_11_guest_never_loses_a_packet(
         seed in any::<u64>(),
         start in prop::sample::select(vec![0u32, 0xffff_ff00, 0xff80, 0x7fff_ff80]),
         timer in any::<bool>(),
@@ -214,11 +214,11 @@ proptest! {
         let length = Duration::from_micros(owner_us);
         let owner = if timer { Owner::Timer(length) } else { Owner::BusyPoll(length) };
         let mut lost = [0, 0];
-        for (mode, lost) in [Mode::Fixed, Mode::Prefix].into_iter().zip(&mut lost) {
+        for (mode, lost) in [Mode::V4_11, Mode::V4_10].into_iter().zip(&mut lost) {
             let mut world = World::starting_at(mode, owner, seed, Counter(start));
             world.guest.temper.window_ns = window_ns..window_ns + 1_000;
             world.guest.temper.irq_latency_us = latency_us..latency_us + 100;
-            let report = run(&mut world, RandomRun { gap_us, ..request(400) });
+            let report = run(&mut world, RandomSpec { gap_us, ..request(400) });
             prop_assert_eq!((report.sent, report.inconclusive), (400, 0));
             assert_all_told(&report);
             *lost = report.lost;

@@ -6,10 +6,10 @@ use tracing::warn;
 use super::Session;
 use crate::clock::Instant;
 use crate::irq::request::is_request;
-use crate::irq::run::{Published, Wire};
+use crate::irq::run::{PortPolicy, Published};
 use crate::net::ring::{Ring, RingError};
 use crate::net::rx::Delivery;
-use crate::wire::Frame;
+use crate::port::Frame;
 
 /// Frames taken from the wire in one session and passed on at once.
 const BUDGET: u32 = 256;
@@ -36,24 +36,24 @@ pub(super) enum Staged {
 
 impl Session<'_, '_> {
     /// Reads the wire as the adversary allows.
-    pub(super) fn pass_wire(&mut self, wire: Wire) -> Result<Pass, RingError> {
+    pub(super) fn poll_port(&mut self, wire: PortPolicy) -> Result<Pass, RingError> {
         match wire {
-            Wire::Shut => Ok(Pass::Quiet),
-            Wire::Hold => Ok(self.hold()),
-            Wire::Open => self.open_wire(),
+            PortPolicy::Shut => Ok(Pass::Quiet),
+            PortPolicy::Hold => Ok(self.hold()),
+            PortPolicy::Open => self.poll_open_port(),
         }
     }
 
     /// The next frame of the wire, in the pair's scratch frame.
     fn next_frame(&mut self) -> bool {
         let pair = &mut *self.pair;
-        if pair.wire_cut {
+        if pair.port_down {
             return false;
         }
         match pair.wire.receive(Instant::now(), &mut pair.rx_frame) {
             Ok(received) => received,
             Err(error) => {
-                pair.wire_cut = true;
+                pair.port_down = true;
                 warn!(%error, "The wire is cut: nothing will come from it any more");
                 false
             }
@@ -90,7 +90,7 @@ impl Session<'_, '_> {
     }
 
     /// Lets frames through to the guest.
-    fn open_wire(&mut self) -> Result<Pass, RingError> {
+    fn poll_open_port(&mut self) -> Result<Pass, RingError> {
         // A machine that is stopped goes on one day, and nobody there would know why frames are missing.
         if self.rx.is_none() && self.pair.wire.waits() {
             return Ok(Pass::Quiet);
@@ -159,9 +159,9 @@ impl Session<'_, '_> {
     /// The ring is full of packets the guest has not been told of: moderation must not wait for more of them.
     fn interrupt_for_buffers(&mut self) {
         if self.cells.is_some()
-            && let Some(area) = &mut self.pair.area
+            && let Some(page) = &mut self.pair.page
         {
-            let request = area.irq.force();
+            let request = page.irq.force();
             self.carry_out(request);
         }
     }
@@ -170,11 +170,11 @@ impl Session<'_, '_> {
     fn settle_kicks(&mut self, starved: bool) -> Result<Pass, RingError> {
         let Some(ring) = &mut self.rx else { return Ok(Pass::Quiet) };
         if starved {
-            return Ok(if ring.ask_for_kicks()? { Pass::Changed } else { Pass::Quiet });
+            return Ok(if ring.enable_notification()? { Pass::Changed } else { Pass::Quiet });
         }
-        // A driver with an area kicks this queue to arm it.
+        // A driver with a page kicks this queue to arm it.
         if self.cells.is_none() {
-            ring.forgo_kicks();
+            ring.disable_notification();
         } else {
             ring.allow_kicks();
         }
@@ -207,20 +207,20 @@ impl Session<'_, '_> {
         pair.counters.rx_bytes += frame.bytes.len() as u64;
         pair.counters.rx_completions += u64::from(completions);
         self.look_before_the_verdict();
-        if let (Some(cells), Some(area)) = (&self.cells, &mut self.pair.area) {
-            area.irq.due(&self.progress);
-            let first = area.irq.interrupts().produced();
+        if let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page) {
+            page.irq.due(&self.progress);
+            let first = page.irq.interrupts().produced();
             for offset in 0..completions {
                 cells.record_rx(first.plus(offset.into()), timestamp);
             }
-            area.irq.published(completions.into(), timestamp);
+            page.irq.published(completions.into(), timestamp);
         }
         Ok(Staged::Done)
     }
 
     /// A frame ends an open loss candidate, and the driver has had time since this step began. Without a candidate nothing hangs on it.
     fn look_before_the_verdict(&mut self) {
-        if self.pair.area.as_ref().is_some_and(|area| area.irq.ledger().is_open()) {
+        if self.pair.page.as_ref().is_some_and(|page| page.irq.detector().is_open()) {
             self.look(Instant::now());
         }
     }
@@ -259,7 +259,7 @@ impl Session<'_, '_> {
     }
 
     pub(super) fn published(&self, timestamp: Instant) -> Option<Published> {
-        let area = self.pair.area.as_ref()?;
-        Some(Published { end: area.irq.interrupts().produced(), timestamp })
+        let page = self.pair.page.as_ref()?;
+        Some(Published { end: page.irq.interrupts().produced(), timestamp })
     }
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The transmit side of a session: frames out of the guest, and the hand-over of a queue area.
+//! The transmit side of a session: frames out of the guest, and the registration of a shared queue page.
 
 use tsnic_abi::Counter;
 
 use super::Session;
 use crate::clock::Instant;
 use crate::irq::queue::RxIrq;
-use crate::net::area::{Area, Refusal, check_hand_over};
 use crate::net::chain::ChainError;
-use crate::net::pair::{AreaState, TX};
+use crate::net::pair::{PageState, TX};
+use crate::net::queue_page::{QueuePage, Refusal, check_registration};
 use crate::net::ring::{Ring, RingError};
 use crate::net::tx::{self, Taken};
 
@@ -37,7 +37,7 @@ impl<'m> Session<'m, '_> {
                 self.again = true;
             }
             self.publish_transmitted(&mut ring);
-            match ring.ask_for_kicks() {
+            match ring.enable_notification() {
                 Ok(true) if !self.again => {}
                 Ok(_) => break Ok(()),
                 Err(error) => break Err(error),
@@ -53,7 +53,7 @@ impl<'m> Session<'m, '_> {
 
     fn publish_transmitted(&mut self, ring: &mut Ring<'m>) {
         ring.publish();
-        if ring.must_tell() {
+        if ring.needs_notification() {
             self.pair.counters.tx_interrupts += 1;
             self.lines.raise(TX);
         }
@@ -68,16 +68,16 @@ impl<'m> Session<'m, '_> {
                 pair.counters.tx_bytes += pair.tx_frame.len() as u64;
                 left = Some(Instant::now());
                 if pair.wire.send(*header, &pair.tx_frame).is_err() {
-                    pair.counters.tx_wire_errors += 1;
+                    pair.counters.tx_port_errors += 1;
                 }
             }
             Taken::Bad(_) => pair.counters.tx_malformed += 1,
-            Taken::HandOver => used_len = self.hand_over(ring),
-            Taken::BadHandOver(error) => self.refuse(&Refusal::Memory(*error)),
+            Taken::Registration => used_len = self.register(ring),
+            Taken::BadRegistration(error) => self.refuse(&Refusal::Memory(*error)),
         }
-        if let (Some(cells), Some(area)) = (&self.cells, &mut self.pair.area) {
-            cells.record_tx(area.tx_completed, left);
-            area.tx_completed = area.tx_completed.plus(1);
+        if let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page) {
+            cells.record_tx(page.tx_completed, left);
+            page.tx_completed = page.tx_completed.plus(1);
         }
         ring.put_used(self.chain.head, used_len);
     }
@@ -87,16 +87,15 @@ impl<'m> Session<'m, '_> {
         self.cells = None;
     }
 
-    /// Takes an area over. Returns the length the chain is given back with.
-    fn hand_over(&mut self, ring: &Ring<'m>) -> u32 {
-        let checked = check_hand_over(&self.chain, self.pair.number, self.pair.features, self.rx.is_some()).and_then(
-            |(header, address)| {
-                let cells = Area::open(&self.view, address)
+    /// Takes a page over. Returns the length the chain is given back with.
+    fn register(&mut self, ring: &Ring<'m>) -> u32 {
+        let checked = check_registration(&self.chain, self.pair.number, self.pair.features, self.rx.is_some())
+            .and_then(|(header, address)| {
+                let cells = QueuePage::open(&self.view, address)
                     .map_err(|source| Refusal::Memory(ChainError::Memory { writable: true, source }))?;
                 let rx_used = self.rx.as_ref().ok_or(Refusal::NoReceiveQueue)?.next_used();
                 Ok((header, address, cells, rx_used))
-            },
-        );
+            });
         let (header, address, cells, rx_used) = match checked {
             Ok(checked) => checked,
             Err(refusal) => {
@@ -104,14 +103,14 @@ impl<'m> Session<'m, '_> {
                 return 0;
             }
         };
-        self.pair.forget_area(&self.view, "the driver posted another one");
+        self.pair.forget_page(&self.view, "the driver posted another one");
         let (ci, arm) = (Counter(header.rx_ci.get()), Counter(header.arm.get()));
-        let irq = RxIrq::at_handover(ci, rx_used.0, arm, cells.progress().irq_seen, self.pair.limits);
+        let irq = RxIrq::at_registration(ci, rx_used.0, arm, cells.progress().irq_seen, self.pair.limits);
         let generation = header.generation.get();
         cells.accept(self.pair.number, generation, irq.interrupts().fired());
         let tx_completed = Counter(header.tx_ci.get()).widen(ring.next_used().0);
-        self.pair.use_area(AreaState { address, generation, tx_completed, want: 0, irq });
+        self.pair.use_page(PageState { address, generation, tx_completed, requested: 0, irq });
         self.cells = Some(cells);
-        tsnic_abi::AREA_SIZE
+        tsnic_abi::QUEUE_PAGE_SIZE
     }
 }

@@ -4,14 +4,14 @@
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use tsnic::control::channel::{Answer, Command, ControlEnd, control_channel};
 use tsnic::control::protocol::Status;
-use tsnic::control::seam::{Answer, Command, ControlEnd, seam};
 use tsnic::irq::moderation::Limits;
 use tsnic::net::pair::Pair;
 use tsnic::vhost::{Backend, Connection};
 
 use super::eventually;
-use super::wire::{Host, cable};
+use super::port::{Host, cable};
 
 pub struct Device {
     pub backend: Arc<Backend>,
@@ -26,7 +26,7 @@ impl Device {
 
     pub fn with_limits(limits: Limits) -> Self {
         let (wire, host) = cable();
-        let (control, worker) = seam().unwrap();
+        let (control, worker) = control_channel().unwrap();
         let backend = Arc::new(Backend::new(vec![Pair::new(0, Box::new(wire), worker, limits)]).unwrap());
         Self { backend, host, control }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tsnic::net::header::NetHeader;
 use tsnic::vhost::Connection;
-use tsnic_abi::{AREA_SIZE, Completion, Counter, Handover, RX_RECORDS, completion_offset, offset};
+use tsnic_abi::{Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, completion_offset, offset};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost::vhost_user::{Frontend, VhostUserFrontend as _};
 use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
@@ -24,7 +24,7 @@ const MEMORY_SIZE: usize = 8 << 20;
 const USER_BASE: u64 = 0x7000_0000_0000;
 const RINGS: [u64; 2] = [0x1_0000, 0x2_0000];
 
-/// Where the guest keeps its queue area.
+/// Where the guest keeps its shared queue page.
 pub const AREA: u64 = 0x10_0000;
 /// Where it keeps buffers.
 pub const BUFFERS: u64 = 0x20_0000;
@@ -272,27 +272,27 @@ impl Guest {
         assert_eq!(len, 0);
     }
 
-    /// A proper hand-over header.
-    pub fn handover_header(&mut self) -> Handover {
+    /// A proper registration header.
+    pub fn registration_header(&mut self) -> Registration {
         self.generation += 1;
         let tx_ci = Counter(u32::from(self.tx.next_used));
-        Handover::new(0, self.generation, self.ci, tx_ci, self.arm)
+        Registration::new(0, self.generation, self.ci, tx_ci, self.arm)
     }
 
-    /// Posts a hand-over with these buffers and returns the used length.
-    pub fn post_handover(&mut self, header: &[u8], area: &[(u64, u32)]) -> u32 {
+    /// Posts a registration with these buffers and returns the used length.
+    pub fn post_registration(&mut self, header: &[u8], page: &[(u64, u32)]) -> u32 {
         self.write(SCRATCH, header);
         let mut buffers = vec![(SCRATCH, header.len() as u32, false)];
-        buffers.extend(area.iter().map(|&(address, len)| (address, len, true)));
+        buffers.extend(page.iter().map(|&(address, len)| (address, len, true)));
         self.tx.add(&buffers);
         self.tx.kick();
-        eventually("the hand-over is answered", || self.tx.take()).1
+        eventually("the registration is answered", || self.tx.take()).1
     }
 
-    /// Hands the area over, which must succeed.
-    pub fn hand_over(&mut self) -> Handover {
-        let header = self.handover_header();
-        assert_eq!(self.post_handover(header.as_bytes(), &[(AREA, AREA_SIZE)]), AREA_SIZE);
+    /// Hands the page over, which must succeed.
+    pub fn register(&mut self) -> Registration {
+        let header = self.registration_header();
+        assert_eq!(self.post_registration(header.as_bytes(), &[(AREA, QUEUE_PAGE_SIZE)]), QUEUE_PAGE_SIZE);
         header
     }
 

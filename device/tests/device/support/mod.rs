@@ -3,13 +3,13 @@
 
 mod device;
 mod guest;
+mod port;
 mod queue;
-mod wire;
 
 pub use device::Device;
 pub use guest::{AREA, BUFFERS, Guest, Options};
+pub use port::frame;
 pub use queue::DriverQueue;
-pub use wire::frame;
 
 use std::time::{Duration, Instant};
 

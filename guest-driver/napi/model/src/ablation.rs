@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The fix with one clause taken away or done otherwise. Each is what it is called, and the rest is Linux 4.11.
 
-use napi_state::{Bits, Napi, Word, fixed, prefix};
+use napi_state::{Bits, Napi, Word, v4_10, v4_11};
 
 use crate::protocol::Protocol;
 
@@ -13,7 +13,7 @@ impl Protocol for PrepSetsNoMissed {
     const NAME: &'static str = "4.11, napi_schedule_prep() of 4.10";
 
     fn schedule_prep(word: &impl Word) -> bool {
-        prefix::schedule_prep(word, Self::BITS)
+        v4_10::schedule_prep(word, Self::BITS)
     }
 }
 
@@ -52,7 +52,7 @@ impl Protocol for CompleteInTwoSteps {
             napi.schedule_poll();
             return false;
         }
-        prefix::complete_done(napi, work_done)
+        v4_10::complete_done(napi, work_done)
     }
 }
 
@@ -84,7 +84,7 @@ impl Protocol for WatchdogSetsMissed {
     const NAME: &'static str = "4.11, napi_watchdog() by napi_schedule()";
 
     fn watchdog(napi: &impl Napi) {
-        fixed::schedule(napi);
+        v4_11::schedule(napi);
     }
 }
 
@@ -96,7 +96,7 @@ impl Protocol for StopKeepsMissed {
     const NAME: &'static str = "4.11, busy_poll_stop() keeps MISSED";
 
     fn busy_poll(napi: &impl Napi, _prefer: bool, done: impl FnMut() -> bool) {
-        prefix::busy_poll(napi, done);
+        v4_10::busy_poll(napi, done);
     }
 }
 
@@ -113,6 +113,6 @@ impl Protocol for DisableTestedAfterSched {
         !word.test_and_set(Self::BITS.sched_mask()) && !Self::BITS.disable_pending(word)
     }
     fn complete_done(napi: &impl Napi, work_done: u32) -> bool {
-        prefix::complete_done(napi, work_done)
+        v4_10::complete_done(napi, work_done)
     }
 }

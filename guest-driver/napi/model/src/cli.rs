@@ -9,7 +9,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::protocol::{Fixed, Modern, Modern73, Prefix};
+use crate::protocol::{Modern, Modern73, V4_10, V4_11};
 use crate::random::{Explored, explore};
 use crate::scenario::{Owner, Scenario, Settings};
 use crate::table;
@@ -117,8 +117,8 @@ impl Explore {
     fn run(&self) -> Result<Explored> {
         let scenario = Scenario::try_from(self)?;
         let explore = match self.kernel {
-            Kernel::V4_10 => explore::<Prefix>,
-            Kernel::V4_11 => explore::<Fixed>,
+            Kernel::V4_10 => explore::<V4_10>,
+            Kernel::V4_11 => explore::<V4_11>,
             Kernel::V6_1 => explore::<Modern>,
             Kernel::V7_3 => explore::<Modern73>,
         };

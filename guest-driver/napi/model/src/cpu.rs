@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 
 use napi_state::{Bits, Napi, Word};
 
-use crate::journal::{Event, Who};
 use crate::protocol::Protocol;
 use crate::runtime::{Atomic, Exclusive, Runtime};
 use crate::scenario::{Machine, Order, Owner};
+use crate::trace::{Event, Who};
 use crate::world::World;
 
 /// Budget of a poll in softirq, in packets times [`crate::scenario::Scenario::weight`].
@@ -196,7 +196,7 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
     }
 
     fn note(&self, event: Event) {
-        self.world.journal.add(self.who, event);
+        self.world.trace.add(self.who, event);
     }
 
     fn note_word(&self, before: usize, after: usize) {

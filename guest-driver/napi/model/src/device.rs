@@ -27,7 +27,7 @@ impl Device {
     /// With `waiting` packets published; if it is armed, moderation holds their interrupt back.
     #[must_use]
     pub fn new(kind: Kind, waiting: u32, armed: bool) -> Self {
-        let mut interrupts = Interrupts::at_handover(Counter(0), 0, Counter(0), Counter(0));
+        let mut interrupts = Interrupts::at_registration(Counter(0), 0, Counter(0), Counter(0));
         if armed {
             interrupts.arm(Counter(1), Counter(0));
         }
@@ -50,8 +50,9 @@ impl Device {
     pub fn arm(&mut self, ci: Option<u32>) {
         let now = &self.interrupts;
         let ci = ci.map_or(now.ci(), Counter);
-        let reset =
-            |signaled: Counter| Interrupts::at_handover(signaled, now.produced().0 as u16, now.last_arm(), now.fired());
+        let reset = |signaled: Counter| {
+            Interrupts::at_registration(signaled, now.produced().0 as u16, now.last_arm(), now.fired())
+        };
         let (mut armed, ci) = match self.kind {
             Kind::OneShot => (now.clone(), ci),
             Kind::IgnoresSignaled => (reset(ci), ci),

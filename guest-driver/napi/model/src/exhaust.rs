@@ -90,7 +90,7 @@ impl Outcome {
     /// If something did, or if not every execution was seen.
     pub fn assert_sound(&self) {
         self.assert_complete();
-        assert!(self.tally.breaches.is_empty(), "{}", self.report());
+        assert!(self.tally.violations.is_empty(), "{}", self.report());
     }
 
     /// Every execution was seen.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The protocols under check: those of `napi-state`, by one trait.
 
-use napi_state::{Bits, Napi, Word, fixed, modern, prefix};
+use napi_state::{Bits, Napi, Word, modern, v4_10, v4_11};
 
 /// One kernel's protocol. Unless overridden, the functions are those of Linux 4.11, so that a protocol with one clause changed is one
 /// function.
@@ -13,7 +13,7 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// `napi_schedule_prep()`.
     fn schedule_prep(word: &impl Word) -> bool {
-        fixed::schedule_prep(word, Self::BITS)
+        v4_11::schedule_prep(word, Self::BITS)
     }
 
     /// `napi_schedule()`.
@@ -25,71 +25,71 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// `napi_complete_done()`.
     fn complete_done(napi: &impl Napi, work: u32) -> bool {
-        fixed::complete_done(napi, work)
+        v4_11::complete_done(napi, work)
     }
 
     /// `napi_watchdog()`.
     fn watchdog(napi: &impl Napi) {
-        fixed::watchdog(napi);
+        v4_11::watchdog(napi);
     }
 
     /// `napi_busy_loop()`; `prefer` is `SO_PREFER_BUSY_POLL`, where the kernel has it.
     fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
         let _ = prefer;
-        fixed::busy_poll(napi, done);
+        v4_11::busy_poll(napi, done);
     }
 
     /// `napi_disable()`.
     fn disable(napi: &impl Napi) {
-        fixed::disable(napi);
+        v4_11::disable(napi);
     }
 
     /// `napi_enable()`.
     fn enable(napi: &impl Napi) {
-        fixed::enable(napi);
+        v4_11::enable(napi);
     }
 }
 
 /// Linux 4.10.
 #[derive(Debug)]
-pub struct Prefix;
+pub struct V4_10;
 
-impl Protocol for Prefix {
+impl Protocol for V4_10 {
     const NAME: &'static str = "pre-fix (4.10)";
     const BITS: Bits = Bits::LINUX_4_10;
 
     fn schedule_prep(word: &impl Word) -> bool {
-        prefix::schedule_prep(word, Self::BITS)
+        v4_10::schedule_prep(word, Self::BITS)
     }
     fn schedule(napi: &impl Napi) {
-        prefix::schedule(napi);
+        v4_10::schedule(napi);
     }
     fn complete_done(napi: &impl Napi, work: u32) -> bool {
-        prefix::complete_done(napi, work)
+        v4_10::complete_done(napi, work)
     }
     fn watchdog(napi: &impl Napi) {
-        prefix::watchdog(napi);
+        v4_10::watchdog(napi);
     }
     fn busy_poll(napi: &impl Napi, _prefer: bool, done: impl FnMut() -> bool) {
-        prefix::busy_poll(napi, done);
+        v4_10::busy_poll(napi, done);
     }
     fn disable(napi: &impl Napi) {
-        prefix::disable(napi);
+        v4_10::disable(napi);
     }
     fn enable(napi: &impl Napi) {
-        prefix::enable(napi);
+        v4_10::enable(napi);
     }
 }
 
 /// Linux 4.11.
 #[derive(Debug)]
-pub struct Fixed;
+pub struct V4_11;
 
-impl Protocol for Fixed {
+impl Protocol for V4_11 {
     const NAME: &'static str = "fixed (4.11)";
 
     fn schedule(napi: &impl Napi) {
-        fixed::schedule(napi);
+        v4_11::schedule(napi);
     }
 }
 
@@ -155,16 +155,16 @@ impl Protocol for Modern73 {
     }
 }
 
-/// What the experiments run: 6.1 with the `napi_schedule_prep()` of 4.10, by the driver's `prefix` mode or by the livepatch.
+/// What the experiments run: 6.1 with the `napi_schedule_prep()` of 4.10, by the driver's `v4_10` mode or by the livepatch.
 #[derive(Debug)]
-pub struct ModernPrefixPrep;
+pub struct ModernV4_10Prep;
 
-impl Protocol for ModernPrefixPrep {
+impl Protocol for ModernV4_10Prep {
     const NAME: &'static str = "6.1, napi_schedule_prep() of 4.10";
     const BITS: Bits = Bits::LINUX_6_1;
 
     fn schedule_prep(word: &impl Word) -> bool {
-        prefix::schedule_prep(word, Self::BITS)
+        v4_10::schedule_prep(word, Self::BITS)
     }
     fn complete_done(napi: &impl Napi, work: u32) -> bool {
         Modern::complete_done(napi, work)

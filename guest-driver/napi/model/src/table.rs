@@ -11,7 +11,7 @@ use crate::ablation::{
 };
 use crate::device::Kind;
 use crate::exhaust::{Outcome, exhaust};
-use crate::protocol::{Fixed, Modern, Modern73, ModernPrefixPrep, Prefix, Protocol};
+use crate::protocol::{Modern, Modern73, ModernV4_10Prep, Protocol, V4_10, V4_11};
 use crate::random::explore;
 use crate::scenario::{Machine, Order, Owner, Scenario, Settings};
 use crate::timeline;
@@ -107,28 +107,28 @@ fn large<P: Protocol>(scenario: &Scenario) -> Tally {
 
 fn kernels() -> Vec<Row> {
     vec![
-        row::<Prefix>("4.10, busy polling", "the changelog's interleaving", &Scenario::BUSY_POLL),
-        row::<Prefix>(
+        row::<V4_10>("4.10, busy polling", "the changelog's interleaving", &Scenario::BUSY_POLL),
+        row::<V4_10>(
             "4.10, `napi_watchdog()`",
             "the same interleaving; rescued within `gro_flush_timeout` unless the last poll found nothing, as here",
             &Scenario::WATCHDOG,
         ),
-        row::<Prefix>("4.10, the driver's own `napi_schedule()`", "the same interleaving", &Scenario::DRIVER),
-        row::<Prefix>(
+        row::<V4_10>("4.10, the driver's own `napi_schedule()`", "the same interleaving", &Scenario::DRIVER),
+        row::<V4_10>(
             "4.10, the interrupt alone",
             "immune: the device is not armed while a poll that it started runs",
             &INTERRUPTS,
         ),
-        row::<Fixed>("4.11, busy polling", "", &Scenario::BUSY_POLL),
-        row::<Fixed>("4.11, `napi_watchdog()`", "", &Scenario::WATCHDOG),
-        row::<Fixed>("4.11, the driver's own `napi_schedule()`", "", &Scenario::DRIVER),
-        row::<Fixed>("4.11, the interrupt alone", "", &INTERRUPTS),
+        row::<V4_11>("4.11, busy polling", "", &Scenario::BUSY_POLL),
+        row::<V4_11>("4.11, `napi_watchdog()`", "", &Scenario::WATCHDOG),
+        row::<V4_11>("4.11, the driver's own `napi_schedule()`", "", &Scenario::DRIVER),
+        row::<V4_11>("4.11, the interrupt alone", "", &INTERRUPTS),
         row::<Modern>("6.1 and 6.12, busy polling", "", &Scenario::BUSY_POLL),
         row::<Modern>("6.1 and 6.12, `napi_watchdog()`", "", &Scenario::WATCHDOG),
         row::<Modern73>("7.3, busy polling", "", &Scenario::BUSY_POLL),
-        row::<ModernPrefixPrep>(
+        row::<ModernV4_10Prep>(
             "6.1 with the `napi_schedule_prep()` of 4.10, busy polling",
-            "what the experiments run, by the driver's `prefix` mode or by the livepatch",
+            "what the experiments run, by the driver's `v4_10` mode or by the livepatch",
             &Scenario::BUSY_POLL,
         ),
     ]
@@ -153,13 +153,13 @@ fn clauses() -> Vec<Row> {
             "harmless, and polls for nothing; beside a busy poller checked at random only",
             &Scenario::WATCHDOG,
         )
-        .costs(|| [large::<WatchdogSetsMissed>(&LARGE), large::<Fixed>(&LARGE)]),
+        .costs(|| [large::<WatchdogSetsMissed>(&LARGE), large::<V4_11>(&LARGE)]),
         row::<StopKeepsMissed>(
             "`busy_poll_stop()` does not clear `MISSED`",
             "harmless, and polls for nothing",
             &Scenario::BUSY_POLL,
         )
-        .costs(|| [large::<StopKeepsMissed>(&LARGE), large::<Fixed>(&LARGE)]),
+        .costs(|| [large::<StopKeepsMissed>(&LARGE), large::<V4_11>(&LARGE)]),
         row::<DisableTestedAfterSched>(
             "4.10's order of the two tests, which the fix keeps: `DISABLE` tested after `SCHED` instead",
             "`SCHED` is set by somebody who then turns away",
@@ -172,61 +172,61 @@ fn drivers() -> Vec<Row> {
     let alone = |order| Scenario { order, ..INTERRUPTS };
     let owner = |order| Scenario { order, ..Scenario::DRIVER };
     vec![
-        row::<Prefix>(
+        row::<V4_10>(
             "4.10, arms before it completes, the interrupt alone",
             "`virtio_net`'s order without its re-check: another bug than the changelog's, and needs no other owner",
             &alone(ARM_FIRST),
         ),
-        row::<Prefix>(
+        row::<V4_10>(
             "4.10, arms before it completes and looks again, the interrupt alone",
             "the re-check finds it",
             &alone(ARM_FIRST_RECHECK),
         ),
-        row::<Prefix>(
+        row::<V4_10>(
             "4.10, arms before it completes and looks again, beside the driver's own `napi_schedule()`",
             "",
             &owner(ARM_FIRST_RECHECK),
         ),
-        row::<Fixed>(
+        row::<V4_11>(
             "4.11, arms before it completes, the interrupt alone",
             "`MISSED` covers it too",
             &alone(ARM_FIRST),
         ),
-        row::<Fixed>(
+        row::<V4_11>(
             "4.11, arms before it completes, beside the driver's own `napi_schedule()`",
             "",
             &owner(ARM_FIRST),
         ),
-        row::<Fixed>(
+        row::<V4_11>(
             "4.11, arms before it completes and looks again, the interrupt alone",
             "sound twice over, and pays for both",
             &alone(ARM_FIRST_RECHECK),
         )
-        .costs(|| [large::<Fixed>(&Scenario { order: ARM_FIRST_RECHECK, ..LARGE }), large::<Fixed>(&LARGE)]),
-        row::<Fixed>(
+        .costs(|| [large::<V4_11>(&Scenario { order: ARM_FIRST_RECHECK, ..LARGE }), large::<V4_11>(&LARGE)]),
+        row::<V4_11>(
             "4.11, busy polling, arms without `ci`",
             "the device cannot know what was consumed, and interrupts for it",
             &Scenario { arm_with_ci: false, ..Scenario::BUSY_POLL },
         )
-        .costs(|| [large::<Fixed>(&Scenario { arm_with_ci: false, ..LARGE }), large::<Fixed>(&LARGE)]),
+        .costs(|| [large::<V4_11>(&Scenario { arm_with_ci: false, ..LARGE }), large::<V4_11>(&LARGE)]),
     ]
 }
 
 fn devices() -> Vec<Row> {
     let made = |device, base| Scenario { device, ..base };
     vec![
-        row::<Prefix>(
+        row::<V4_10>(
             "4.10, on a device that ignores `signaled`",
             "it interrupts again for what is in the ring: no race",
             &made(Kind::IgnoresSignaled, Scenario::DRIVER),
         )
-        .costs(|| [large::<Prefix>(&Scenario { device: Kind::IgnoresSignaled, ..LARGE }), large::<Prefix>(&LARGE)]),
-        row::<Fixed>(
+        .costs(|| [large::<V4_10>(&Scenario { device: Kind::IgnoresSignaled, ..LARGE }), large::<V4_10>(&LARGE)]),
+        row::<V4_11>(
             "4.11, on an edge-only device",
             "what comes between the last look and the arm raises nothing: `MISSED` is no help without an interrupt",
             &made(Kind::EdgeOnly, INTERRUPTS),
         ),
-        row::<Fixed>(
+        row::<V4_11>(
             "4.11, on an edge-only device, arms visibly, completes and looks again",
             "what an edge-only device needs of its driver: the arm is with the device before the second look",
             &EDGE_RECHECK,
@@ -236,18 +236,18 @@ fn devices() -> Vec<Row> {
 
 fn beside() -> Vec<Row> {
     vec![
-        row::<Fixed>(
+        row::<V4_11>(
             "4.11, down and up again",
             "`napi_enable()` clears `SCHED` and then `NPSVC`; an interrupt in between",
             &Scenario::REOPEN,
         ),
         row::<Modern>("6.1, down and up again", "`napi_enable()` clears both at once", &Scenario::REOPEN),
-        row::<Fixed>(
+        row::<V4_11>(
             "4.11, busy polling, on a weakly ordered machine",
             "`busy_poll_stop()` clears `MISSED` by `clear_bit()`, which does not order the look at the ring after it",
             &Scenario { machine: Machine::Weak, waiting: 0, ..Scenario::BUSY_POLL },
         ),
-        row::<Fixed>(
+        row::<V4_11>(
             "4.11, busy polling, on a weakly ordered machine, fully ordered clears in `busy_poll_stop()`",
             "the control of the row above",
             &Scenario { machine: Machine::WeakOrderedClears, waiting: 0, ..Scenario::BUSY_POLL },
@@ -307,8 +307,8 @@ fn verdict(outcome: &Outcome, number: usize) -> String {
     if let Some(cause) = &outcome.cut_short {
         return format!("**not explored to the end: {cause}**");
     }
-    let breaches: Vec<_> = outcome.tally.breaches.iter().map(ToString::to_string).collect();
-    if breaches.is_empty() { "sound".to_owned() } else { format!("[**{}**](#how-{number})", breaches.join(", ")) }
+    let violations: Vec<_> = outcome.tally.violations.iter().map(ToString::to_string).collect();
+    if violations.is_empty() { "sound".to_owned() } else { format!("[**{}**](#how-{number})", violations.join(", ")) }
 }
 
 fn cost([with, without]: &[Tally; 2]) -> String {

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use napi_state::Bits;
 
 use crate::device::Kind;
-use crate::journal::{Event, Who};
 use crate::scenario::{Owner, Scenario};
-use crate::verdict::{Breach, Execution};
+use crate::trace::{Event, Who};
+use crate::verdict::{Execution, Violation};
 
 /// Characters of the left column.
 const LEFT: usize = 46;
@@ -37,8 +37,8 @@ pub fn render(execution: &Execution, scenario: &Scenario, layout: Bits) -> Strin
             &format!("{}{words}", if execution.column(*who) == 0 { String::new() } else { speaker(*who) }),
         );
     }
-    if let Some(breach) = execution.breach {
-        let _ = writeln!(text, "\n=> {}", ending(breach, execution, scenario));
+    if let Some(violation) = execution.violation {
+        let _ = writeln!(text, "\n=> {}", ending(violation, execution, scenario));
     }
     text
 }
@@ -120,16 +120,16 @@ fn names(mask: usize, layout: Bits) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-fn ending(breach: Breach, execution: &Execution, scenario: &Scenario) -> String {
-    let what = match breach {
-        Breach::Lost => {
+fn ending(violation: Violation, execution: &Execution, scenario: &Scenario) -> String {
+    let what = match violation {
+        Violation::Lost => {
             return format!("a packet is in the ring, SCHED is clear, and the device {}", silence(execution, scenario));
         }
-        Breach::OwnedByNobody => "SCHED is set, and no poll is scheduled",
-        Breach::DisableNeverReturns => "napi_disable() sleeps and looks, for ever",
-        Breach::NotDisabled => "napi_disable() has returned, and the context is free",
-        Breach::NotRescheduled => "packets may be left, and no poll is scheduled",
-        Breach::DeviceWrong => "the device's own verdict differs",
+        Violation::OwnedByNobody => "SCHED is set, and no poll is scheduled",
+        Violation::DisableNeverReturns => "napi_disable() sleeps and looks, for ever",
+        Violation::NotDisabled => "napi_disable() has returned, and the context is free",
+        Violation::NotRescheduled => "packets may be left, and no poll is scheduled",
+        Violation::DeviceWrong => "the device's own verdict differs",
     };
     what.to_owned()
 }

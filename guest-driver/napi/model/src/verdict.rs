@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use crate::journal::{Event, Who};
+use crate::trace::{Event, Who};
 
 /// What must never be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Breach {
+pub enum Violation {
     /// A packet is in the ring, `SCHED` is clear, and nothing is left that will fire.
     Lost,
     /// `SCHED` is set, and nobody is left to clear it.
@@ -22,7 +22,7 @@ pub enum Breach {
     DeviceWrong,
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Lost => "packet lost",
@@ -41,14 +41,14 @@ pub struct Execution {
     /// What happened.
     pub events: Vec<(Who, Event)>,
     /// What went wrong.
-    pub breach: Option<Breach>,
+    pub violation: Option<Violation>,
 }
 
 impl Execution {
     /// With its verdict.
     #[must_use]
-    pub const fn new(events: Vec<(Who, Event)>, breach: Option<Breach>) -> Self {
-        Self { events, breach }
+    pub const fn new(events: Vec<(Who, Event)>, violation: Option<Violation>) -> Self {
+        Self { events, violation }
     }
 
     /// Looks for events in this order, others in between. The number of the first that is not there.
@@ -121,7 +121,7 @@ impl Count {
 pub struct Tally {
     /// How many.
     pub executions: u64,
-    /// Of them with a breach.
+    /// Of them with a violation.
     pub broken: u64,
     /// Polls.
     pub polls: Count,
@@ -131,8 +131,8 @@ pub struct Tally {
     pub interrupts: Count,
     /// Interrupts for packets that had all been consumed.
     pub idle_interrupts: Count,
-    /// The breaches met.
-    pub breaches: Vec<Breach>,
+    /// The violations met.
+    pub violations: Vec<Violation>,
     /// The broken execution that is easiest to read.
     pub worst: Option<Execution>,
 }
@@ -145,11 +145,11 @@ impl Tally {
         self.idle_polls.add(execution.idle_polls());
         self.interrupts.add(execution.count(|event| matches!(event, Event::Raised { .. })));
         self.idle_interrupts.add(execution.count(|event| matches!(event, Event::Raised { for_nothing: true, .. })));
-        let Some(breach) = execution.breach else { return };
+        let Some(violation) = execution.violation else { return };
         self.broken += 1;
-        if !self.breaches.contains(&breach) {
-            self.breaches.push(breach);
-            self.breaches.sort_unstable();
+        if !self.violations.contains(&violation) {
+            self.violations.push(violation);
+            self.violations.sort_unstable();
         }
         if self.worst.as_ref().is_none_or(|worst| execution.length() < worst.length()) {
             self.worst = Some(execution);

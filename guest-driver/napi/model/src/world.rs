@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 
 use crate::cpu::Cpu;
 use crate::device::Device;
-use crate::journal::{Event, Journal, Who};
 use crate::protocol::Protocol;
 use crate::runtime::{Atomic, Runtime};
 use crate::scenario::{Owner, Scenario};
-use crate::verdict::{Breach, Execution};
+use crate::trace::{Event, Trace, Who};
+use crate::verdict::{Execution, Violation};
 
 /// The world. What the checker must interleave is of the checker's types; what belongs to the owner of `SCHED`, or only to the
 /// bookkeeping, is not.
@@ -32,7 +32,7 @@ pub struct World<R: Runtime, P: Protocol> {
     /// `defer_hard_irqs_count`, the owner's.
     pub deferrals: AtomicU32,
     /// What happened.
-    pub journal: Journal,
+    pub trace: Trace,
     /// Threads that have not ended.
     pub running: AtomicUsize,
     /// 1: the watchdog's timer is started.
@@ -58,7 +58,7 @@ impl<R: Runtime, P: Protocol> World<R, P> {
             ring: R::Exclusive::default(),
             consumed: AtomicU32::new(0),
             deferrals: AtomicU32::new(0),
-            journal: Journal::default(),
+            trace: Trace::default(),
             running: AtomicUsize::new(0),
             timer: R::Atomic::new(0),
             threads: Mutex::default(),
@@ -111,7 +111,7 @@ impl<R: Runtime, P: Protocol> World<R, P> {
         for left in (0..self.scenario.packets).rev() {
             self.device(1, |device| {
                 let number = device.publish();
-                self.journal.add(Who::Device, Event::Published(number));
+                self.trace.add(Who::Device, Event::Published(number));
             });
             let fired = self.device(0, |device| self.note_fire(device));
             match (fired, left) {
@@ -135,7 +135,7 @@ impl<R: Runtime, P: Protocol> World<R, P> {
     pub fn note_fire(&self, device: &mut Device) -> bool {
         let Some(signaled) = device.fire() else { return false };
         let for_nothing = self.consumed.load(Ordering::Relaxed) == signaled;
-        self.journal.add(Who::Device, Event::Raised { signaled, for_nothing });
+        self.trace.add(Who::Device, Event::Raised { signaled, for_nothing });
         true
     }
 
@@ -163,28 +163,28 @@ impl<R: Runtime, P: Protocol> World<R, P> {
     /// Nothing runs any more and nothing is going to. What is wrong?
     fn judge(&self) -> Execution {
         let state = self.state.load(Ordering::SeqCst);
-        let events = self.journal.events();
+        let events = self.trace.events();
         let owned = state & P::BITS.sched_mask() != 0;
         let down = self.scenario.owners.iter().any(|owner| matches!(owner, Owner::Disable { reopen: false }));
         let left = self.used.load(Ordering::SeqCst) as u32 - self.consumed.load(Ordering::Relaxed);
         let (armed, due, says_lost) = self.device(0, |device| (device.armed(), device.due(), device.says_lost()));
-        let breach = if events.iter().any(|(_, event)| *event == Event::Stuck) {
-            Some(Breach::DisableNeverReturns)
+        let violation = if events.iter().any(|(_, event)| *event == Event::Stuck) {
+            Some(Violation::DisableNeverReturns)
         } else if owned && !down {
-            Some(Breach::OwnedByNobody)
+            Some(Violation::OwnedByNobody)
         } else if down && !owned {
-            Some(Breach::NotDisabled)
+            Some(Violation::NotDisabled)
         } else if !down && left > 0 && !due {
-            Some(Breach::Lost)
+            Some(Violation::Lost)
         } else if exhausted_and_forgotten(&events) {
-            Some(Breach::NotRescheduled)
+            Some(Violation::NotRescheduled)
         } else {
             None
         };
         // The device's own verdict, with which the experiments judge a guest, is about an idle context whose driver has armed.
         let wrong_verdict =
             self.scenario.arm_with_ci && !owned && armed && says_lost.is_some_and(|says| says != (left > 0 && !due));
-        Execution::new(events, if wrong_verdict { Some(Breach::DeviceWrong) } else { breach })
+        Execution::new(events, if wrong_verdict { Some(Violation::DeviceWrong) } else { violation })
     }
 }
 

@@ -2,10 +2,10 @@
 //! `docs/napi-ablation.md` is what the models say today.
 
 use napi_model::exhaust::{Outcome, exhaust};
-use napi_model::protocol::Prefix;
+use napi_model::protocol::V4_10;
 use napi_model::scenario::Order;
 use napi_model::table::{markdown, parts, replace};
-use napi_model::verdict::Breach;
+use napi_model::verdict::Violation;
 
 #[test]
 fn the_page_is_what_the_models_say() {
@@ -14,7 +14,7 @@ fn the_page_is_what_the_models_say() {
     for row in parts.iter().flat_map(|part| &part.rows) {
         row.outcome.assert_complete();
         // A device that does not judge itself rightly would make every experiment's verdict worthless.
-        assert!(!row.outcome.tally.breaches.contains(&Breach::DeviceWrong), "{}", row.outcome.report());
+        assert!(!row.outcome.tally.violations.contains(&Violation::DeviceWrong), "{}", row.outcome.report());
     }
     parts[..3].iter().flat_map(|part| &part.rows).for_each(|row| the_fix_makes_it_sound(&row.outcome));
     let now = replace(page, &markdown(&parts)).expect("the page has its marker");
@@ -35,9 +35,9 @@ fn the_fix_makes_it_sound(outcome: &Outcome) {
         Order::CompleteThenArm => scenario.owners.is_empty(),
         Order::ArmThenComplete { recheck } => recheck,
     };
-    if outcome.tally.breaches.is_empty() {
-        let without = exhaust::<Prefix>(scenario);
+    if outcome.tally.violations.is_empty() {
+        let without = exhaust::<V4_10>(scenario);
         without.assert_complete();
-        assert_eq!(without.tally.breaches.contains(&Breach::Lost), !immune, "{}", without.report());
+        assert_eq!(without.tally.violations.contains(&Violation::Lost), !immune, "{}", without.report());
     }
 }

@@ -7,16 +7,18 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use napi_state::Bits;
-use tsnic_abi::{Counter, Handover, MAGIC, RX_RECORDS, TX_RECORDS, VERSION, completion_offset, offset, record_flags};
+use tsnic_abi::{
+    Counter, MAGIC, RX_RECORDS, Registration, TX_RECORDS, VERSION, completion_offset, offset, record_flags,
+};
 mod rx;
 mod tx;
 
 pub use self::rx::RxSide;
 pub use self::tx::{Chain, TxSide};
-use crate::area::{Area, CELLS};
 use crate::header;
 use crate::irq::{self, Napi};
 use crate::mode::IrqMode;
+use crate::queue_page::{CELLS, QueuePage};
 use crate::rx as rx_driver;
 use crate::shared::{Features, Shared};
 use crate::tx::{Tx, Wish};
@@ -105,7 +107,7 @@ impl World {
         let cells: Box<[AtomicU32; CELLS]> = cells.try_into().expect("as many as there are");
         let cells: &'static _ = Box::leak(cells);
         Self {
-            shared: Shared::new(features, Some(Area::new(cells))),
+            shared: Shared::new(features, Some(QueuePage::new(cells))),
             cells,
             mode,
             entries: RX_RING,
@@ -123,8 +125,8 @@ impl World {
         }
     }
 
-    /// With the ring filled and an area in use.
-    pub fn with_area(mode: IrqMode) -> Self {
+    /// With the ring filled and a page in use.
+    pub fn with_page(mode: IrqMode) -> Self {
         Self::with_ring(mode, RX_RING)
     }
 
@@ -134,7 +136,7 @@ impl World {
         world.entries = entries;
         world.open();
         world.link(true);
-        world.answer_handover();
+        world.answer_registration();
         world.forget();
         world
     }
@@ -272,10 +274,10 @@ impl World {
         tx.used.push_back((chain, length));
     }
 
-    /// The header of the hand-over chain that is next in the transmit ring.
-    pub fn posted_handover(&self) -> Option<Handover> {
+    /// The header of the registration chain that is next in the transmit ring.
+    pub fn posted_registration(&self) -> Option<Registration> {
         match self.tx.borrow().ring.front() {
-            Some(Chain::Handover(header)) => Some(*header),
+            Some(Chain::Registration(header)) => Some(*header),
             _ => None,
         }
     }
@@ -288,9 +290,9 @@ impl World {
         self.set_cell(offset::CAPABILITIES, capabilities);
     }
 
-    /// Accepts the hand-over as the device does, and lets the driver see it.
-    pub fn answer_handover(&self) {
-        let header = self.posted_handover().expect("a hand-over is next in the transmit ring");
+    /// Accepts the registration as the device does, and lets the driver see it.
+    pub fn answer_registration(&self) {
+        let header = self.posted_registration().expect("a registration is next in the transmit ring");
         {
             let mut rx = self.rx.borrow_mut();
             rx.device.armed = false;

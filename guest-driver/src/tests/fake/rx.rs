@@ -33,7 +33,7 @@ pub struct RxSide {
     pub device: Device,
 }
 
-/// The device's view of the receive queue (docs/interface.md, "Interrupts on a queue with an area").
+/// The device's view of the receive queue (docs/interface.md, "Interrupts on a queue with a page").
 #[derive(Default)]
 pub struct Device {
     pub produced: Counter,

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tsnic_abi::{Counter, Handover};
+use tsnic_abi::{Counter, Registration};
 
 use super::{Packet, TX_RING, World};
 use crate::header;
@@ -12,7 +12,7 @@ use crate::tx::{Sent, TxPort, Wish};
 /// A chain in the transmit ring.
 pub enum Chain {
     Frame(Packet, [u8; header::LEN]),
-    Handover(Handover),
+    Registration(Registration),
 }
 
 /// The transmit side.
@@ -46,7 +46,7 @@ impl TxPort for &World {
         let (chain, length) = self.tx.borrow_mut().used.pop_front()?;
         Some(match chain {
             Chain::Frame(packet, _) => Sent::Frame(packet),
-            Chain::Handover(_) => Sent::Handover(length),
+            Chain::Registration(_) => Sent::Registration(length),
         })
     }
 
@@ -89,13 +89,13 @@ impl TxPort for &World {
         true
     }
 
-    fn push_handover(&mut self, header: &Handover) -> bool {
+    fn push_registration(&mut self, header: &Registration) -> bool {
         let room = TxPort::room(self) > 0;
         let mut tx = self.tx.borrow_mut();
-        let holds_one = |chain: &Chain| matches!(chain, Chain::Handover(_));
-        assert!(!tx.ring.iter().any(holds_one), "one hand-over chain at a time: its header is one piece of memory");
+        let holds_one = |chain: &Chain| matches!(chain, Chain::Registration(_));
+        assert!(!tx.ring.iter().any(holds_one), "one registration chain at a time: its header is one piece of memory");
         if room && !tx.broken {
-            tx.ring.push_back(Chain::Handover(*header));
+            tx.ring.push_back(Chain::Registration(*header));
         }
         room && !tx.broken
     }

@@ -45,7 +45,7 @@ pub fn draw(random: &mut impl Rng, now: &Situation) -> Step {
 fn any(random: &mut impl Rng) -> Step {
     match random.random_range(0..100) {
         0..8 => Step::Prep,
-        8..14 => Step::Prefix,
+        8..14 => Step::V4_10,
         14..24 => Step::Schedule,
         24..28 => Step::Queue,
         28..36 => Step::Missed,

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use napi_state::{BUSY_POLL_BUDGET, Bits, Napi, modern, prefix};
+use napi_state::{BUSY_POLL_BUDGET, Bits, Napi, modern, v4_10};
 
 use super::step::{HELD, POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETURNED, Seen, Settings, Step, WATCHDOG};
 
@@ -70,7 +70,7 @@ impl Model {
         match step {
             Step::Look => {}
             Step::Prep => returned = modern::schedule_prep(word, bits),
-            Step::Prefix => returned = prefix::schedule_prep(word, bits),
+            Step::V4_10 => returned = v4_10::schedule_prep(word, bits),
             Step::Schedule => modern::schedule(self),
             Step::Queue => self.schedule_poll(),
             Step::Missed => returned = modern::if_scheduled_mark_missed(word, bits),

@@ -22,9 +22,9 @@ rows! {
         PrepOwned: "SCHED: MISSED set, false",
     }
     "napi_schedule_prep of 4.10" {
-        PrefixDisable: "DISABLE: unchanged, false",
-        PrefixFree: "free: SCHED set, true",
-        PrefixOwned: "SCHED: unchanged, false",
+        V4_10Disable: "DISABLE: unchanged, false",
+        V4_10Free: "free: SCHED set, true",
+        V4_10Owned: "SCHED: unchanged, false",
     }
     "napi_schedule" {
         ScheduleDisable: "DISABLE: unchanged",
@@ -65,7 +65,7 @@ rows! {
     }
     "busy_poll_stop" {
         StopMissed: "MISSED from the loop: cleared",
-        StopWatchdog: "prefers, deferred: watchdog before the last poll",
+        StopMonitordog: "prefers, deferred: watchdog before the last poll",
         StopCompleted: "last poll completes: SCHED cleared",
         StopDeferred: "last poll is deferred: SCHED cleared, the device silent",
         StopInterrupted: "last poll was interrupted: a poll scheduled",
@@ -103,7 +103,7 @@ pub fn rows(step: Step, before: &Situation, seen: &Seen, mut met: impl FnMut(Row
     match step {
         Step::Look | Step::Set(_) | Step::Clear(_) | Step::Settings(_) => {}
         Step::Prep => met(owner(Row::PrepDisable, Row::PrepOwned, Row::PrepFree)),
-        Step::Prefix => met(owner(Row::PrefixDisable, Row::PrefixOwned, Row::PrefixFree)),
+        Step::V4_10 => met(owner(Row::V4_10Disable, Row::V4_10Owned, Row::V4_10Free)),
         Step::Schedule => met(owner(Row::ScheduleDisable, Row::ScheduleOwned, Row::ScheduleFree)),
         Step::Missed => met(owner(Row::MissedDisable, Row::MissedOwned, Row::MissedFree)),
         Step::Queue => met(if flag(QUEUED) { Row::QueueSoftirq } else { Row::QueueThread }),
@@ -167,7 +167,7 @@ fn busy_rows(prefer: bool, [first, last]: [Poll; POLLS], before: &Situation, see
     }
     let watchdog = prefer && before.settings.timeout && before.settings.defer_hard_irqs > 0;
     if watchdog && !before.watchdog && last_flag(POLL_WATCHDOG) {
-        met(Row::StopWatchdog);
+        met(Row::StopMonitordog);
     }
     met(match last.work {
         8 if watchdog => Row::StopBudgetWatchdog,

@@ -17,7 +17,7 @@ pub enum Step {
     /// `napi_schedule_prep()`; if it takes the context, a later [`Step::Queue`] or anything else may follow.
     Prep,
     /// The expression that `napi_schedule_prep()` was before Linux 4.11.
-    Prefix,
+    V4_10,
     /// `napi_schedule()`.
     Schedule,
     /// `__napi_schedule()`.
@@ -96,7 +96,7 @@ impl From<Step> for Record {
         match step {
             Step::Look => op(0),
             Step::Prep => op(1),
-            Step::Prefix => op(2),
+            Step::V4_10 => op(2),
             Step::Schedule => op(3),
             Step::Queue => op(4),
             Step::Missed => op(5),
@@ -161,7 +161,7 @@ impl Display for Step {
         match *self {
             Self::Look => f.write_str("nothing"),
             Self::Prep => f.write_str("napi_schedule_prep()"),
-            Self::Prefix => f.write_str("napi_schedule_prep() of 4.10"),
+            Self::V4_10 => f.write_str("napi_schedule_prep() of 4.10"),
             Self::Schedule => f.write_str("napi_schedule()"),
             Self::Queue => f.write_str("__napi_schedule()"),
             Self::Missed => f.write_str("napi_if_scheduled_mark_missed()"),

@@ -24,18 +24,18 @@ fn everything_as_expected_is_a_pass() {
 }
 
 #[test]
-fn a_single_loss_in_a_fixed_cell_is_a_failure() {
+fn a_single_loss_in_a_v4_11_cell_is_a_failure() {
     let mut run = fixture::pass();
-    cell(&mut run.results, Owner::Watchdog, Mode::Fixed).lost = 1;
+    cell(&mut run.results, Owner::Watchdog, Mode::V4_11).lost = 1;
     let judgement = verdict_of(&run);
     assert_eq!(judgement.verdict, Verdict::Fail);
-    assert_eq!(judgement.failures, ["watchdog, 1 vCPU, fixed: 1 of 100 packets were lost, none should be"]);
+    assert_eq!(judgement.failures, ["watchdog, 1 vCPU, v4_11: 1 of 100 packets were lost, none should be"]);
 }
 
 #[test]
-fn a_rescue_in_a_fixed_cell_was_a_loss() {
+fn a_rescue_in_a_v4_11_cell_was_a_loss() {
     let mut run = fixture::pass();
-    cell(&mut run.results, Owner::Driver, Mode::Fixed).rescued = 2;
+    cell(&mut run.results, Owner::Driver, Mode::V4_11).rescued = 2;
     assert_eq!(verdict_of(&run).verdict, Verdict::Fail);
 }
 
@@ -49,7 +49,7 @@ fn losing_cells_lose_95_percent_of_their_conclusive_rounds() {
         (90, 5, Verdict::Fail),
         (94, 6, Verdict::Undecided),
     ] {
-        for mode in [Mode::Prefix, Mode::Livepatch] {
+        for mode in [Mode::V4_10, Mode::Livepatch] {
             let mut run = fixture::pass();
             let cell = cell(&mut run.results, Owner::BusyPoll, mode);
             (cell.lost, cell.inconclusive) = (lost, inconclusive);
@@ -62,32 +62,32 @@ fn losing_cells_lose_95_percent_of_their_conclusive_rounds() {
 #[test]
 fn too_many_inconclusive_rounds_are_no_verdict_and_say_why() {
     let mut run = fixture::pass();
-    let cell = cell(&mut run.results, Owner::BusyPoll, Mode::Fixed);
+    let cell = cell(&mut run.results, Owner::BusyPoll, Mode::V4_11);
     cell.inconclusive = 6;
     cell.inconclusive_reasons.insert("no rendezvous in 200 ms".to_owned(), 6);
     let judgement = verdict_of(&run);
     assert_eq!(judgement.verdict, Verdict::Undecided);
-    let text = "busy-poll, 1 vCPU, fixed: 6 of 100 rounds were inconclusive (6 x no rendezvous in 200 ms)";
+    let text = "busy-poll, 1 vCPU, v4_11: 6 of 100 rounds were inconclusive (6 x no rendezvous in 200 ms)";
     assert_eq!(judgement.gaps, [text]);
 }
 
 #[test]
-fn a_fixed_packet_whose_end_was_not_seen_is_no_verdict() {
+fn a_v4_11_packet_whose_end_was_not_seen_is_no_verdict() {
     let mut run = fixture::pass();
-    let fixed = cell(&mut run.results, Owner::BusyPoll, Mode::Fixed);
-    (fixed.inconclusive, fixed.inconclusive_landed) = (1, 0);
-    assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "the blow did not land: a mishap of the set-up");
-    cell(&mut run.results, Owner::BusyPoll, Mode::Fixed).inconclusive_landed = 1;
+    let v4_11 = cell(&mut run.results, Owner::BusyPoll, Mode::V4_11);
+    (v4_11.inconclusive, v4_11.inconclusive_injected) = (1, 0);
+    assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "the injection did not land: a mishap of the set-up");
+    cell(&mut run.results, Owner::BusyPoll, Mode::V4_11).inconclusive_injected = 1;
     assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
 
     let mut run = fixture::pass();
     for unassisted in &mut run.results.unassisted {
-        unassisted.inconclusive = u32::from(unassisted.mode == Mode::Fixed);
+        unassisted.inconclusive = u32::from(unassisted.mode == Mode::V4_11);
     }
-    assert_eq!(verdict_of(&run).gaps, ["unassisted, fixed: the end of 1 of 20000 packets was not seen"]);
+    assert_eq!(verdict_of(&run).gaps, ["unassisted, v4_11: the end of 1 of 20000 packets was not seen"]);
 
     let mut run = fixture::pass();
-    rpc(&mut run.results, Mode::Fixed).struck.inconclusive = 1;
+    rpc(&mut run.results, Mode::V4_11).injected.inconclusive = 1;
     assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
 }
 
@@ -95,11 +95,11 @@ fn a_fixed_packet_whose_end_was_not_seen_is_no_verdict() {
 fn whatever_is_missing_is_no_verdict() {
     type Remove = fn(&mut Results);
     let removals: [(Remove, &str); 5] = [
-        (|r| r.cells.truncate(17), "not run: watchdog, 2 vCPUs, fixed"),
-        (|r| r.unassisted.truncate(1), "not run: unassisted, fixed"),
-        (|r| r.rpc.truncate(2), "not run: RPC, fixed"),
-        (|r| r.rpc.retain(|run| !run.unassisted()), "not run: RPC, unassisted, prefix"),
-        (|r| *r = Results::default(), "not run: driver, 1 vCPU, prefix; driver, 1 vCPU, livepatch; "),
+        (|r| r.cells.truncate(17), "not run: watchdog, 2 vCPUs, v4_11"),
+        (|r| r.unassisted.truncate(1), "not run: unassisted, v4_11"),
+        (|r| r.rpc.truncate(2), "not run: RPC, v4_11"),
+        (|r| r.rpc.retain(|run| !run.unassisted()), "not run: RPC, unassisted, v4_10"),
+        (|r| *r = Results::default(), "not run: driver, 1 vCPU, v4_10; driver, 1 vCPU, livepatch; "),
     ];
     for (remove, text) in removals {
         let mut run = fixture::pass();
@@ -115,11 +115,11 @@ fn less_than_was_asked_for_is_no_verdict() {
     type Reduce = fn(&mut Results);
     let reductions: [Reduce; 3] = [
         |r| {
-            let cell = cell(r, Owner::Driver, Mode::Prefix);
+            let cell = cell(r, Owner::Driver, Mode::V4_10);
             (cell.rounds, cell.lost) = (57, 57);
         },
         |r| r.unassisted[1].packets -= 1,
-        |r| rpc(r, Mode::Fixed).requests -= 1,
+        |r| rpc(r, Mode::V4_11).requests -= 1,
     ];
     for reduce in reductions {
         let mut run = fixture::pass();
@@ -139,7 +139,7 @@ fn a_problem_on_the_way_is_no_verdict() {
 fn a_failure_stands_whatever_is_missing() {
     let mut run = fixture::pass();
     run.results.rpc.clear();
-    cell(&mut run.results, Owner::Driver, Mode::Fixed).lost = 1;
+    cell(&mut run.results, Owner::Driver, Mode::V4_11).lost = 1;
     let judgement = verdict_of(&run);
     assert_eq!(judgement.verdict, Verdict::Fail);
     assert!(!judgement.gaps.is_empty(), "and what is missing is said as well");
@@ -152,51 +152,51 @@ fn unassisted_losses_are_a_count_before_the_fix_and_a_failure_after_it() {
     assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "nature owes nobody a loss");
     run.results.unassisted[1].lost = 1;
     let judgement = verdict_of(&run);
-    assert_eq!(judgement.failures, ["unassisted, fixed: 1 of 20000 packets were lost, none should be"]);
+    assert_eq!(judgement.failures, ["unassisted, v4_11: 1 of 20000 packets were lost, none should be"]);
 }
 
 #[test]
 fn rpc_is_judged_by_the_device_not_by_the_clock() {
     let mut run = fixture::pass();
     // A loaded machine: slow requests, none lost.
-    let fixed = rpc(&mut run.results, Mode::Fixed);
-    (fixed.over_100ms, fixed.struck.over_100ms) = (4, 2);
+    let v4_11 = rpc(&mut run.results, Mode::V4_11);
+    (v4_11.over_100ms, v4_11.injected.over_100ms) = (4, 2);
     assert_eq!(verdict_of(&run).verdict, Verdict::Pass);
-    rpc(&mut run.results, Mode::Fixed).lost = 1;
-    assert_eq!(verdict_of(&run).failures, ["RPC, fixed: 1 of 1000 requests were lost, none should be"]);
+    rpc(&mut run.results, Mode::V4_11).lost = 1;
+    assert_eq!(verdict_of(&run).failures, ["RPC, v4_11: 1 of 1000 requests were lost, none should be"]);
 }
 
 #[test]
-fn struck_requests_are_lost_before_the_fix() {
+fn injected_requests_are_lost_before_the_fix() {
     let mut run = fixture::pass();
-    rpc(&mut run.results, Mode::Prefix).struck.lost = 20;
-    assert_eq!(verdict_of(&run).failures, ["RPC, prefix: 20 of 32 struck requests lost their packet, 95 % should"]);
+    rpc(&mut run.results, Mode::V4_10).injected.lost = 20;
+    assert_eq!(verdict_of(&run).failures, ["RPC, v4_10: 20 of 32 injected requests lost their packet, 95 % should"]);
 }
 
 #[test]
-fn no_strikes_no_verdict() {
-    for mode in [Mode::Prefix, Mode::Fixed] {
+fn no_injections_no_verdict() {
+    for mode in [Mode::V4_10, Mode::V4_11] {
         let mut run = fixture::pass();
         let rpc = rpc(&mut run.results, mode);
-        (rpc.struck.total, rpc.struck.lost, rpc.not_met) = (0, 0, 30);
+        (rpc.injected.total, rpc.injected.lost, rpc.not_met) = (0, 0, 30);
         assert_eq!(verdict_of(&run).verdict, Verdict::Undecided, "{mode}");
     }
 }
 
 #[test]
-fn too_few_strikes_no_verdict() {
+fn too_few_injections_no_verdict() {
     let mut run = fixture::pass();
-    let fixed = rpc(&mut run.results, Mode::Fixed);
-    (fixed.struck.total, fixed.struck.matched) = (6, 6);
+    let v4_11 = rpc(&mut run.results, Mode::V4_11);
+    (v4_11.injected.total, v4_11.injected.matched) = (6, 6);
     let judgement = verdict_of(&run);
-    let text = "RPC, fixed: only 6 of 6 chosen requests were struck with a result, 30 were aimed at";
+    let text = "RPC, v4_11: only 6 of 6 chosen requests were injected with a result, 30 were aimed at";
     assert_eq!((judgement.verdict, judgement.gaps), (Verdict::Undecided, vec![text.to_owned()]));
 }
 
 #[test]
 fn timestamps_that_never_match_are_no_verdict() {
     let mut run = fixture::pass();
-    rpc(&mut run.results, Mode::Prefix).struck.matched = 0;
+    rpc(&mut run.results, Mode::V4_10).injected.matched = 0;
     assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
 }
 

@@ -3,7 +3,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use tsnic::control::protocol::{Outcome, RandomReport, Round, StrikeReport, Struck, WatchReport};
+use tsnic::control::protocol::{Injected, InjectionReport, MonitorReport, Outcome, RandomReport, Round};
 
 use super::super::*;
 use crate::rpc::{HostNs, Latency};
@@ -32,9 +32,9 @@ pub(in crate::report) fn pass() -> Fixture {
 pub(in crate::report) fn fail() -> Fixture {
     let mut fixture = pass();
     let cell = &mut fixture.results.cells[5];
-    *cell = Cell::new(cell.owner, cell.vcpus, cell.mode, &strike(&mut Pcg64Mcg::seed_from_u64(2), 3, 0));
+    *cell = Cell::new(cell.owner, cell.vcpus, cell.mode, &injection(&mut Pcg64Mcg::seed_from_u64(2), 3, 0));
     let cell = &mut fixture.results.cells[13];
-    *cell = Cell::new(cell.owner, cell.vcpus, cell.mode, &strike(&mut Pcg64Mcg::seed_from_u64(3), 0, 9));
+    *cell = Cell::new(cell.owner, cell.vcpus, cell.mode, &injection(&mut Pcg64Mcg::seed_from_u64(3), 0, 9));
     fixture
 }
 
@@ -67,9 +67,9 @@ pub(in crate::report) fn provenance() -> Provenance {
 fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Results) {
     let ModePlan { mode, ref owners, unassisted, ref rpc } = *plan;
     for &owner in owners {
-        let inconclusive = u32::from(owner == Owner::Watchdog && boot.vcpus == 1 && mode == Mode::Prefix);
+        let inconclusive = u32::from(owner == Owner::Watchdog && boot.vcpus == 1 && mode == Mode::V4_10);
         let lost = if mode.loses() { 100 - inconclusive } else { 0 };
-        results.cells.push(Cell::new(owner, boot.vcpus, mode, &strike(random, lost, inconclusive)));
+        results.cells.push(Cell::new(owner, boot.vcpus, mode, &injection(random, lost, inconclusive)));
     }
     if unassisted > 0 {
         let lost = if mode.loses() { 21 } else { 0 };
@@ -83,8 +83,8 @@ fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Re
     }
 }
 
-fn strike(random: &mut Pcg64Mcg, lost: u32, inconclusive: u32) -> StrikeReport {
-    let round = |outcome| Round { outcome, reason: None, landed: false, delivered_ns: None, stuck_ns: None };
+fn injection(random: &mut Pcg64Mcg, lost: u32, inconclusive: u32) -> InjectionReport {
+    let round = |outcome| Round { outcome, reason: None, took_effect: false, delivered_ns: None, stuck_ns: None };
     let rounds = (0..100)
         .map(|n| match n {
             n if n < lost => {
@@ -98,7 +98,7 @@ fn strike(random: &mut Pcg64Mcg, lost: u32, inconclusive: u32) -> StrikeReport {
             _ => Round { delivered_ns: Some(delivered(random)), ..round(Outcome::Delivered) },
         })
         .collect();
-    StrikeReport { rounds, starters: 104 }
+    InjectionReport { rounds, stimuli: 104 }
 }
 
 /// A skewed time around 100 us, ns.
@@ -107,15 +107,15 @@ fn delivered(random: &mut Pcg64Mcg) -> u64 {
 }
 
 fn rpc_run(random: &mut Pcg64Mcg, mode: Mode, vcpus: usize, plan: RpcPlan) -> RpcRun {
-    let struck = if plan.strike_per_mille > 0 { 30 } else { 0 };
-    let mut watch = WatchReport { requests: plan.requests, ..WatchReport::default() };
+    let injected = if plan.inject_per_mille > 0 { 30 } else { 0 };
+    let mut watch = MonitorReport { requests: plan.requests, ..MonitorReport::default() };
     let mut latencies = Vec::new();
     for seq in 0..plan.requests {
         let arrived = 1_000_000_000 + u64::from(seq) * 4_000_000;
         let mut latency_ns = delivered(random) * 3 / 2;
-        if struck > 0 && seq % (plan.requests / struck) == 7 {
+        if injected > 0 && seq % (plan.requests / injected) == 7 {
             let outcome = if mode.loses() { Outcome::Lost } else { Outcome::Delivered };
-            watch.struck.push(Struck { timestamp_ns: arrived, outcome });
+            watch.injected.push(Injected { timestamp_ns: arrived, outcome });
             if mode.loses() {
                 watch.lost += 1;
                 latency_ns = random.random_range(201_000_000..212_000_000);
@@ -135,9 +135,9 @@ fn rpc_run(random: &mut Pcg64Mcg, mode: Mode, vcpus: usize, plan: RpcPlan) -> Rp
             uncertainty_ns,
         });
     }
-    if struck > 0 && mode.loses() {
-        // A retransmission, struck in its turn; and a loss by itself.
-        watch.struck.push(Struck { timestamp_ns: 3, outcome: Outcome::Lost });
+    if injected > 0 && mode.loses() {
+        // A retransmission, injected in its turn; and a loss by itself.
+        watch.injected.push(Injected { timestamp_ns: 3, outcome: Outcome::Lost });
         watch.lost += 2;
         watch.not_met = 1;
     }

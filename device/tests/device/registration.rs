@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! docs/interface.md, "Hand-over".
+//! docs/interface.md, "Registration".
 
-use tsnic_abi::{AREA_SIZE, MAGIC, RX_RECORDS, VERSION, caps, offset, record_flags};
+use tsnic_abi::{MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, VERSION, caps, offset, record_flags};
 use zerocopy::IntoBytes as _;
 
 use crate::support::{AREA, BUFFERS, Device, Guest, Options, frame};
 
 #[test]
-fn a_good_area_is_identified_then_returned_with_its_length() {
+fn a_good_page_is_identified_then_returned_with_its_length() {
     for options in Options::ring_variants() {
         let device = Device::new();
         let mut guest = Guest::start(&device, options);
-        let header = guest.hand_over();
+        let header = guest.register();
         assert_eq!(guest.cell(offset::MAGIC), MAGIC);
         assert_eq!(guest.cell(offset::VERSION), u32::from(VERSION));
         assert_eq!(guest.cell(offset::GENERATION), header.generation.get());
         let all = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS;
         assert_eq!(guest.cell(offset::CAPABILITIES), all);
         let status = device.status();
-        assert_eq!(status.area, Some(header.generation.get()));
+        assert_eq!(status.page, Some(header.generation.get()));
         assert!(status.running && !status.armed);
         guest.leave();
     }
@@ -28,43 +28,47 @@ fn a_good_area_is_identified_then_returned_with_its_length() {
 fn anything_wrong_is_returned_with_length_0_and_leaves_plain_virtio_net() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    let good = guest.handover_header();
-    let whole = [(AREA, AREA_SIZE)];
+    let good = guest.registration_header();
+    let whole = [(AREA, QUEUE_PAGE_SIZE)];
     let damaged = |byte: usize| {
         let mut header = good.as_bytes().to_vec();
         header[byte] ^= 0x40;
         header
     };
-    let zero_generation = tsnic_abi::Handover { generation: 0.into(), ..good };
+    let zero_generation = tsnic_abi::Registration { generation: 0.into(), ..good };
     let cases = [
         ("magic", damaged(0), whole.to_vec()),
         ("version", damaged(4), whole.to_vec()),
         ("pair", damaged(6), whole.to_vec()),
         ("generation", zero_generation.as_bytes().to_vec(), whole.to_vec()),
-        ("area size", damaged(12), whole.to_vec()),
+        ("page size", damaged(12), whole.to_vec()),
         ("rx records", damaged(16), whole.to_vec()),
         ("tx records", damaged(18), whole.to_vec()),
         ("reserved", damaged(39), whole.to_vec()),
         ("short header", good.as_bytes()[..39].to_vec(), whole.to_vec()),
         ("long header", [good.as_bytes(), &[0]].concat(), whole.to_vec()),
-        ("short area", good.as_bytes().to_vec(), vec![(AREA, AREA_SIZE - 1)]),
-        ("long area", good.as_bytes().to_vec(), vec![(AREA, AREA_SIZE + 1)]),
-        ("area in two", good.as_bytes().to_vec(), vec![(AREA, AREA_SIZE / 2), (AREA + 0x4000, AREA_SIZE / 2)]),
-        ("misaligned area", good.as_bytes().to_vec(), vec![(AREA + 64, AREA_SIZE)]),
-        ("area beyond memory", good.as_bytes().to_vec(), vec![(1 << 40, AREA_SIZE)]),
-        ("area across the end of memory", good.as_bytes().to_vec(), vec![((8 << 20) - 0x1000, AREA_SIZE)]),
+        ("short page", good.as_bytes().to_vec(), vec![(AREA, QUEUE_PAGE_SIZE - 1)]),
+        ("long page", good.as_bytes().to_vec(), vec![(AREA, QUEUE_PAGE_SIZE + 1)]),
+        (
+            "page in two",
+            good.as_bytes().to_vec(),
+            vec![(AREA, QUEUE_PAGE_SIZE / 2), (AREA + 0x4000, QUEUE_PAGE_SIZE / 2)],
+        ),
+        ("misaligned page", good.as_bytes().to_vec(), vec![(AREA + 64, QUEUE_PAGE_SIZE)]),
+        ("page beyond memory", good.as_bytes().to_vec(), vec![(1 << 40, QUEUE_PAGE_SIZE)]),
+        ("page across the end of memory", good.as_bytes().to_vec(), vec![((8 << 20) - 0x1000, QUEUE_PAGE_SIZE)]),
     ];
-    for (number, (what, header, area)) in cases.iter().enumerate() {
-        assert_eq!(guest.post_handover(header, area), 0, "{what}");
+    for (number, (what, header, page)) in cases.iter().enumerate() {
+        assert_eq!(guest.post_registration(header, page), 0, "{what}");
         assert_eq!(guest.cell(offset::GENERATION), 0, "{what}");
         let status = device.status();
-        assert_eq!((status.area, status.counters["handovers_refused"]), (None, number as u64 + 1), "{what}");
+        assert_eq!((status.page, status.counters["registrations_refused"]), (None, number as u64 + 1), "{what}");
     }
     assert_eq!(device.counter("queues_broken"), 0);
     device.host.send(&frame(1, 64));
     assert_eq!(guest.receive().frame, frame(1, 64));
     assert!(guest.rx.interrupts() > 0);
-    guest.hand_over();
+    guest.register();
     guest.leave();
 }
 
@@ -72,8 +76,8 @@ fn anything_wrong_is_returned_with_length_0_and_leaves_plain_virtio_net() {
 fn a_ring_may_be_longer_than_the_record_array() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options { size: 1024, ..Options::default() });
-    let header = guest.handover_header();
-    assert_eq!(guest.post_handover(header.as_bytes(), &[(AREA, AREA_SIZE)]), AREA_SIZE);
+    let header = guest.registration_header();
+    assert_eq!(guest.post_registration(header.as_bytes(), &[(AREA, QUEUE_PAGE_SIZE)]), QUEUE_PAGE_SIZE);
     guest.leave();
 }
 
@@ -81,7 +85,7 @@ fn a_ring_may_be_longer_than_the_record_array() {
 fn records_of_a_longer_ring_are_right_while_no_more_than_they_are_out() {
     let device = Device::new();
     let mut guest = Guest::start_with(&device, Options { size: 1024, ..Options::default() }, RX_RECORDS.into(), 2048);
-    guest.hand_over();
+    guest.register();
     // All of them at a time, once more often than the ring is long: it wraps in between, and the records at each round's end.
     for round in 1..=3 {
         for tag in 0..RX_RECORDS {
@@ -101,15 +105,15 @@ fn records_of_a_longer_ring_are_right_while_no_more_than_they_are_out() {
 }
 
 #[test]
-fn a_refused_area_is_not_written() {
+fn a_refused_page_is_not_written() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.write(AREA, &vec![0xaa; AREA_SIZE as usize]);
-    let header = guest.handover_header();
-    assert_eq!(guest.post_handover(&header.as_bytes()[..39], &[(AREA, AREA_SIZE)]), 0);
+    guest.write(AREA, &vec![0xaa; QUEUE_PAGE_SIZE as usize]);
+    let header = guest.registration_header();
+    assert_eq!(guest.post_registration(&header.as_bytes()[..39], &[(AREA, QUEUE_PAGE_SIZE)]), 0);
     device.host.send(&frame(1, 64));
     guest.receive();
-    assert!(guest.read(AREA, AREA_SIZE as usize).iter().all(|&byte| byte == 0xaa));
+    assert!(guest.read(AREA, QUEUE_PAGE_SIZE as usize).iter().all(|&byte| byte == 0xaa));
     guest.leave();
 }
 
@@ -119,7 +123,7 @@ fn each_completion_of_a_frame_has_its_record_with_the_frames_timestamp() {
     let mut guest = Guest::start_with(&device, Options { start: 0xfffe, ..Options::default() }, 20, 256);
     // The driver's counters go on where its rings are.
     guest.ci = tsnic_abi::Counter(0x1_fffe);
-    guest.hand_over();
+    guest.register();
     let mut latest = 0;
     for tag in 0..4 {
         device.host.send(&frame(tag, 600));
@@ -139,11 +143,11 @@ fn each_completion_of_a_frame_has_its_record_with_the_frames_timestamp() {
 }
 
 #[test]
-fn transmit_completions_have_records_and_the_hand_over_is_one_without_a_timestamp() {
+fn transmit_completions_have_records_and_the_registration_is_one_without_a_timestamp() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
     guest.send(tsnic::net::header::NetHeader::default(), &frame(0, 64));
-    guest.hand_over();
+    guest.register();
     guest.send(tsnic::net::header::NetHeader::default(), &frame(1, 64));
     let record = |number| {
         let at = AREA + tsnic_abi::completion_offset(offset::TX, tsnic_abi::TX_RECORDS, number) as u64;
@@ -157,13 +161,13 @@ fn transmit_completions_have_records_and_the_hand_over_is_one_without_a_timestam
 }
 
 #[test]
-fn whoever_waits_at_a_rendezvous_is_let_go_at_a_hand_over() {
+fn whoever_waits_at_a_rendezvous_is_let_go_at_a_register() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.set_cell(offset::HERE, 77);
-    guest.set_cell(offset::WANT, 1);
-    guest.hand_over();
-    assert_eq!((guest.cell(offset::ACK), guest.cell(offset::WANT)), (77, 0));
+    guest.set_cell(offset::ARRIVED, 77);
+    guest.set_cell(offset::REQUESTED, 1);
+    guest.register();
+    assert_eq!((guest.cell(offset::RELEASED), guest.cell(offset::REQUESTED)), (77, 0));
     guest.leave();
 }
 
@@ -174,6 +178,6 @@ fn a_plain_frame_in_a_writable_descriptor_is_no_way_in() {
     guest.tx.add(&[(BUFFERS, 100, true)]);
     guest.tx.kick();
     let (_, len) = crate::support::eventually("the chain comes back", || guest.tx.take());
-    assert_eq!((len, device.counter("handovers_refused")), (0, 1));
+    assert_eq!((len, device.counter("registrations_refused")), (0, 1));
     guest.leave();
 }

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use tsnic::clock::Instant;
 use tsnic::net::header::{HEADER_LEN, NetHeader};
-use tsnic::wire::{Frame, Wire};
+use tsnic::port::{Frame, Wire};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::eventually;
 
 /// The device's end.
-pub struct SocketWire {
+pub struct SocketPort {
     socket: UnixDatagram,
     readable: bool,
     meanwhile: Arc<Meanwhile>,
@@ -29,12 +29,12 @@ pub struct Host {
     meanwhile: Arc<Meanwhile>,
 }
 
-pub fn cable() -> (SocketWire, Host) {
+pub fn cable() -> (SocketPort, Host) {
     let (device, host) = UnixDatagram::pair().unwrap();
     device.set_nonblocking(true).unwrap();
     host.set_nonblocking(true).unwrap();
     let meanwhile = Arc::default();
-    (SocketWire { socket: device, readable: true, meanwhile: Arc::clone(&meanwhile) }, Host { socket: host, meanwhile })
+    (SocketPort { socket: device, readable: true, meanwhile: Arc::clone(&meanwhile) }, Host { socket: host, meanwhile })
 }
 
 /// An Ethernet frame of `len` bytes that can be told from others by `tag`.
@@ -71,7 +71,7 @@ impl Host {
     }
 }
 
-impl Wire for SocketWire {
+impl Wire for SocketPort {
     fn event(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
     }

@@ -26,11 +26,11 @@ fn schedule_prep_is_its_table() {
 fn the_bit_numbers_are_the_callers() {
     // 4.11's MISSED is where 4.10 had DISABLE: a hardcoded number would refuse here.
     let word = AtomicUsize::new(0b10);
-    assert!(schedule_prep(&word, Bits::for_prefix_prep(0, 2)));
+    assert!(schedule_prep(&word, Bits::for_v4_10_prep(0, 2)));
     let word = AtomicUsize::new(0b10);
-    assert!(!schedule_prep(&word, Bits::for_prefix_prep(0, 1)));
+    assert!(!schedule_prep(&word, Bits::for_v4_10_prep(0, 1)));
     let word = AtomicUsize::new(0);
-    assert!(schedule_prep(&word, Bits::for_prefix_prep(5, 7)));
+    assert!(schedule_prep(&word, Bits::for_v4_10_prep(5, 7)));
     assert_eq!(word.into_inner(), 1 << 5);
 }
 

@@ -18,7 +18,7 @@ pub use crate::disable::{disable, enable};
 /// `SCHED` is clear.
 ///
 /// Models `napi_schedule_prep()` of 4.10 (`include/linux/netdevice.h`). Any context, hard interrupts included. The driver's
-/// `prefix` mode is this function on the running kernel's word.
+/// `v4_10` mode is this function on the running kernel's word.
 #[inline]
 pub fn schedule_prep(word: &impl Word, bits: Bits) -> bool {
     !bits.disable_pending(word) && !word.test_and_set(bits.sched_mask())

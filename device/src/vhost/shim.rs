@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A relay between the front end's socket and the daemon's, which makes up for two things.
+//! A shim between the front end's socket and the daemon's, which makes up for two things.
 //!
 //! QEMU sends `SET_VRING_ENABLE` when the device is realized, before the guest has negotiated anything and so before any
 //! `SET_FEATURES`. The specification allows the message as soon as `VHOST_USER_F_PROTOCOL_FEATURES` has been *offered* by
 //! the back end and used by the front end; vhost 0.18 and vhost-user-backend 0.24 want it *acknowledged* by `SET_FEATURES`, answer
-//! `InactiveFeature` and end the connection. So the relay puts one `SET_FEATURES` with just that bit in front of such a
+//! `InactiveFeature` and end the connection. So the shim puts one `SET_FEATURES` with just that bit in front of such a
 //! message. The real one comes later and replaces it.
 //!
 //! And it passes messages on that have impossible addresses of rings: see [`super::cut`].
 //!
-//! The relay can go, and the daemon be given the front end's socket, when a version of the two crates accepts
+//! The shim can go, and the daemon be given the front end's socket, when a version of the two crates accepts
 //! `SET_VRING_ENABLE` before `SET_FEATURES`, and does not end a connection for a ring in an impossible place. The tests
-//! `an_early_enable_needs_the_relay` and `a_ring_in_an_impossible_place_needs_the_relay` fail then.
+//! `an_early_enable_needs_the_shim` and `a_ring_in_an_impossible_place_needs_the_shim` fail then.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
@@ -36,27 +36,27 @@ const RIGHTS_MAX: usize = 253;
 /// Version 1 of the protocol; neither a reply nor asking for one.
 const PLAIN_REQUEST: u32 = 1;
 
-/// A running relay.
-pub struct Relay {
+/// A running shim.
+pub struct Shim {
     front: UnixStream,
     back: UnixStream,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Relay {
+impl Shim {
     /// Starts to pass messages between the front end and the daemon. `ended` is written when either side is gone.
     ///
     /// # Errors
     /// When there are no threads or descriptors left.
     pub fn start(front: UnixStream, back: UnixStream, ended: &Arc<EventFd>, cut: Arc<CutBits>) -> io::Result<Self> {
-        let mut relay = Self { front, back, threads: Vec::new() };
-        let (front, back) = (relay.front.try_clone()?, relay.back.try_clone()?);
-        relay.spawn("relay-requests", ended, move || {
+        let mut shim = Self { front, back, threads: Vec::new() };
+        let (front, back) = (shim.front.try_clone()?, shim.back.try_clone()?);
+        shim.spawn("shim-requests", ended, move || {
             Requests { front, back, negotiated: false, regions: Regions::default(), cut }.run()
         })?;
-        let (front, back) = (relay.front.try_clone()?, relay.back.try_clone()?);
-        relay.spawn("relay-replies", ended, move || pass_replies(&back, &front))?;
-        Ok(relay)
+        let (front, back) = (shim.front.try_clone()?, shim.back.try_clone()?);
+        shim.spawn("shim-replies", ended, move || pass_replies(&back, &front))?;
+        Ok(shim)
     }
 
     fn spawn(
@@ -69,7 +69,7 @@ impl Relay {
         let (front, back) = (self.front.try_clone()?, self.back.try_clone()?);
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
             if let Err(error) = run() {
-                debug!(%error, "Relay ended");
+                debug!(%error, "Shim ended");
             }
             hang_up(&front, &back);
             // The counter of an eventfd is full only after 2^64 - 2 writes that nobody read.
@@ -80,7 +80,7 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for Shim {
     fn drop(&mut self) {
         hang_up(&self.front, &self.back);
         for thread in self.threads.drain(..) {
@@ -229,12 +229,12 @@ mod tests {
         bytes
     }
 
-    fn relay() -> (UnixStream, UnixStream, Relay, Arc<EventFd>) {
+    fn shim() -> (UnixStream, UnixStream, Shim, Arc<EventFd>) {
         let (vmm, front) = UnixStream::pair().unwrap();
         let (back, daemon) = UnixStream::pair().unwrap();
         let ended = Arc::new(EventFd::new(0).unwrap());
-        let relay = Relay::start(front, back, &ended, Arc::new(CutBits::new(2))).unwrap();
-        (vmm, daemon, relay, ended)
+        let shim = Shim::start(front, back, &ended, Arc::new(CutBits::new(2))).unwrap();
+        (vmm, daemon, shim, ended)
     }
 
     fn expect(from: &mut UnixStream, bytes: &[u8]) {
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_enable_before_any_features_is_preceded_by_the_protocol_bit_once() {
-        let (mut vmm, mut daemon, _relay, _) = relay();
+        let (mut vmm, mut daemon, _shim, _) = shim();
         let enable = message(FrontendReq::SET_VRING_ENABLE, &[0; 8]);
         vmm.write_all(&enable).unwrap();
         vmm.write_all(&enable).unwrap();
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_enable_after_features_is_left_alone() {
-        let (mut vmm, mut daemon, _relay, _) = relay();
+        let (mut vmm, mut daemon, _shim, _) = shim();
         let features = message(FrontendReq::SET_FEATURES, &7u64.to_le_bytes());
         let enable = message(FrontendReq::SET_VRING_ENABLE, &[0; 8]);
         vmm.write_all(&[features.clone(), enable.clone()].concat()).unwrap();
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn descriptors_go_with_their_message_in_both_directions() {
-        let (vmm, daemon, _relay, _) = relay();
+        let (vmm, daemon, _shim, _) = shim();
         for (from, to) in [(&vmm, &daemon), (&daemon, &vmm)] {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(b"content").unwrap();
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn as_many_descriptors_as_a_socket_can_carry_go_through() {
-        let (vmm, daemon, _relay, _) = relay();
+        let (vmm, daemon, _shim, _) = shim();
         let file = tempfile::tempfile().unwrap();
         let files: Vec<OwnedFd> = (0..253).map(|_| file.try_clone().unwrap().into()).collect();
         let bytes = message(FrontendReq::SET_MEM_TABLE, &[5; 40]);
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn when_one_side_hangs_up_so_does_the_other() {
-        let (vmm, mut daemon, _relay, ended) = relay();
+        let (vmm, mut daemon, _shim, ended) = shim();
         drop(vmm);
         assert_eq!(daemon.read(&mut [0; 1]).unwrap(), 0);
         assert!(ended.read().unwrap() >= 1);
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_too_long_ends_the_connection() {
-        let (mut vmm, mut daemon, _relay, _) = relay();
+        let (mut vmm, mut daemon, _shim, _) = shim();
         let mut header = message(FrontendReq::SET_FEATURES, &[]);
         header[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
         vmm.write_all(&header).unwrap();

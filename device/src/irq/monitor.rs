@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The watch: requests of a real TCP client pass by, and now and then one of them is held on the wire until the guest is at
-//! the rendezvous, and struck there.
+//! the rendezvous, and injected there.
 //!
-//! To strike request k+1 the watch waits until request k has been delivered, then asks for a rendezvous and holds what
+//! To injection request k+1 the watch waits until request k has been delivered, then asks for a rendezvous and holds what
 //! comes in on the wire. A request that has been held for a while with no guest at the rendezvous is let go.
 
 use std::time::Duration;
@@ -11,13 +11,14 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tsnic_abi::{Counter, point};
 
-use super::blow::{Blow, Drain, Landed};
+use super::injection::{Drain, Injection, InjectionResult};
 use super::loss::Tally;
 use super::run::{
-    Actions, AreaView, Finished, HELD_FRAMES_MAX, HeldFrames, Here, Observation, Publish, Published, StartError, Wire,
+    Actions, Arrival, Finished, HELD_FRAMES_MAX, HeldFrames, Observation, PageView, PortPolicy, Publish, Published,
+    StartError,
 };
 use crate::clock::Instant;
-use crate::control::protocol::{Outcome, Struck, WatchReport, WatchRun};
+use crate::control::protocol::{Injected, MonitorReport, MonitorSpec, Outcome};
 
 #[cfg(test)]
 mod tests;
@@ -28,18 +29,18 @@ const HELD_MAX: Duration = Duration::from_millis(20);
 const AT_POINT_MAX: Duration = Duration::from_millis(100);
 /// From the ack to the guest's arm: the wire is shut for so long.
 const ARM_WITHIN: Duration = Duration::from_millis(200);
-/// How long the fate of a struck request may stay open, and how long when the watch is to end.
+/// How long the fate of a injected request may stay open, and how long when the watch is to end.
 const FATE_WITHIN: Duration = Duration::from_secs(10);
 const FATE_WITHIN_AT_END: Duration = Duration::from_secs(1);
 
 /// A watch under way.
 #[derive(Debug)]
-pub(super) struct Watch {
-    request: WatchRun,
+pub(super) struct Monitor {
+    request: MonitorSpec,
     rng: Pcg64Mcg,
-    report: WatchReport,
+    report: MonitorReport,
     generation: u32,
-    /// The ledger's losses and rescues that were there before.
+    /// The detector's losses and rescues that were there before.
     baseline: Tally,
     /// The request after the one that ends here has been chosen.
     after: Option<Counter>,
@@ -55,9 +56,9 @@ enum State {
     Flow,
     /// A rendezvous is wanted and frames are held.
     Hold { held_since: Option<Instant>, point_since: Option<Instant>, drain: Drain },
-    /// A blow is under way.
-    Blow(Blow),
-    /// The struck request is missing; frames pass. The ledger's tally was `before` then.
+    /// A injection is under way.
+    Injection(Injection),
+    /// The injected request is missing; frames pass. The detector's tally was `before` then.
     Missing { packet: Published, before: Tally, deadline: Instant },
 }
 
@@ -72,22 +73,22 @@ enum Then {
     Wait,
 }
 
-impl Watch {
-    pub(super) fn new(request: WatchRun, area: &AreaView) -> Result<Self, StartError> {
+impl Monitor {
+    pub(super) fn new(request: MonitorSpec, page: &PageView) -> Result<Self, StartError> {
         let field = |field, value: u32, expected| Err(StartError::Field { field, value: value.to_string(), expected });
         if request.port == 0 {
             return field("port", 0, "a TCP port");
         }
-        if request.strike_per_mille > 1000 {
-            return field("strike_per_mille", request.strike_per_mille, "between 0 and 1000");
+        if request.inject_per_mille > 1000 {
+            return field("inject_per_mille", request.inject_per_mille, "between 0 and 1000");
         }
         let rng = Pcg64Mcg::seed_from_u64(request.seed);
         Ok(Self {
             request,
             rng,
-            report: WatchReport::default(),
-            generation: area.generation,
-            baseline: area.irq.ledger().tally(),
+            report: MonitorReport::default(),
+            generation: page.generation,
+            baseline: page.irq.detector().tally(),
             after: None,
             stopping: None,
             stop: false,
@@ -105,29 +106,29 @@ impl Watch {
         self.stop = true;
     }
 
-    /// One step. `meeting` is a rendezvous that has not been acknowledged.
-    pub(super) fn step(&mut self, now: Instant, seen: &Observation, meeting: Option<Here>) -> Actions {
+    /// One step. `rendezvous` is a rendezvous that has not been acknowledged.
+    pub(super) fn step(&mut self, now: Instant, seen: &Observation, rendezvous: Option<Arrival>) -> Actions {
         let mut actions = Actions::default();
         if self.stop && self.stopping.is_none() {
             self.stopping = Some(now);
         }
-        if let Some(area) = &seen.area {
-            if area.generation != self.generation {
-                self.generation = area.generation;
+        if let Some(page) = &seen.page {
+            if page.generation != self.generation {
+                self.generation = page.generation;
                 self.baseline = Tally::default();
                 self.abandon();
             }
-            while matches!(self.state(now, area, seen.held, meeting, &mut actions), Then::Again) {}
+            while matches!(self.state(now, page, seen.held, rendezvous, &mut actions), Then::Again) {}
             // No state but these two has a use for a guest that spins.
-            if !matches!(self.state, State::Hold { .. } | State::Blow(_)) {
-                actions.ack = actions.ack.or(meeting.map(|meeting| meeting.here));
+            if !matches!(self.state, State::Hold { .. } | State::Injection(_)) {
+                actions.release = actions.release.or(rendezvous.map(|rendezvous| rendezvous.number));
             }
-            self.count_losses(area);
+            self.count_losses(page);
         } else {
             self.abandon();
         }
         if self.stopping.is_some() && matches!(self.state, State::Flow) {
-            actions.finished = Some(Box::new(Finished::Watch(std::mem::take(&mut self.report))));
+            actions.finished = Some(Box::new(Finished::Monitor(std::mem::take(&mut self.report))));
         }
         actions
     }
@@ -135,14 +136,14 @@ impl Watch {
     fn state(
         &mut self,
         now: Instant,
-        area: &AreaView,
+        page: &PageView,
         held: HeldFrames,
-        meeting: Option<Here>,
+        rendezvous: Option<Arrival>,
         actions: &mut Actions,
     ) -> Then {
         match &mut self.state {
             State::Flow => {
-                let delivered = self.after.is_some_and(|end| area.irq.interrupts().covered(end));
+                let delivered = self.after.is_some_and(|end| page.irq.interrupts().covered(end));
                 if delivered && self.stopping.is_none() {
                     self.after = None;
                     self.state = State::Hold { held_since: None, point_since: None, drain: Drain::default() };
@@ -150,15 +151,15 @@ impl Watch {
                 }
                 Then::Wait
             }
-            State::Hold { .. } => self.hold(now, area, held, meeting, actions),
-            State::Blow(blow) => {
-                // Nothing must come between the blow and the guest's arm: it would rescue what was lost.
-                actions.wire = Wire::Shut;
-                match blow.step(now, area, meeting, actions) {
+            State::Hold { .. } => self.hold(now, page, held, rendezvous, actions),
+            State::Injection(injection) => {
+                // Nothing must come between the injection and the guest's arm: it would rescue what was lost.
+                actions.port = PortPolicy::Shut;
+                match injection.step(now, page, rendezvous, actions) {
                     None => Then::Wait,
-                    Some(landed) => {
-                        let packet = blow.packet();
-                        self.landed(&landed, packet, now, area);
+                    Some(took_effect) => {
+                        let packet = injection.packet();
+                        self.took_effect(&took_effect, packet, now, page);
                         Then::Again
                     }
                 }
@@ -166,10 +167,10 @@ impl Watch {
             State::Missing { packet, before, deadline } => {
                 let (packet, before) = (*packet, *before);
                 let deadline = self.stopping.map_or(*deadline, |since| since.plus(FATE_WITHIN_AT_END).min(*deadline));
-                actions.wire = Wire::Open;
-                let irq = area.irq.interrupts();
+                actions.port = PortPolicy::Open;
+                let irq = page.irq.interrupts();
                 if irq.covered(packet.end) {
-                    let tally = area.irq.ledger().tally();
+                    let tally = page.irq.detector().tally();
                     let outcome = if tally.lost != before.lost {
                         Outcome::Lost
                     } else if tally.rescued != before.rescued || irq.produced() == packet.end {
@@ -192,9 +193,9 @@ impl Watch {
     fn hold(
         &mut self,
         now: Instant,
-        area: &AreaView,
+        page: &PageView,
         held: HeldFrames,
-        meeting: Option<Here>,
+        rendezvous: Option<Arrival>,
         actions: &mut Actions,
     ) -> Then {
         let State::Hold { held_since, point_since, drain } = &mut self.state else { return Then::Again };
@@ -202,22 +203,22 @@ impl Watch {
             self.state = State::Flow;
             return Then::Again;
         }
-        actions.want = point::BEFORE_COMPLETE;
-        actions.wire = Wire::Hold;
+        actions.requested = point::BEFORE_COMPLETE;
+        actions.port = PortPolicy::Hold;
         if held.count != 0 {
             held_since.get_or_insert(now);
         }
-        let armed = area.irq.interrupts().armed();
-        let at_point = meeting.filter(|here| here.point == point::BEFORE_COMPLETE && armed);
-        if let Some(here) = at_point {
+        let armed = page.irq.interrupts().armed();
+        let at_point = rendezvous.filter(|arrival| arrival.point == point::BEFORE_COMPLETE && armed);
+        if let Some(arrival) = at_point {
             let since = *point_since.get_or_insert(now);
             if held.request {
-                if !drain.is_done(now, area, actions) {
+                if !drain.is_done(now, page, actions) {
                     return Then::Wait;
                 }
-                self.state = State::Blow(Blow::aim(here, area, ARM_WITHIN));
-                actions.want = 0;
-                actions.wire = Wire::Shut;
+                self.state = State::Injection(Injection::aim(arrival, page, ARM_WITHIN));
+                actions.requested = 0;
+                actions.port = PortPolicy::Shut;
                 actions.publish = Some(Publish::Held);
                 actions.fire = true;
                 self.pending = Some(Pending { request: true });
@@ -229,15 +230,15 @@ impl Watch {
                 return Then::Wait;
             }
             // No request comes: the client is idle. Let the guest go and wait for another choice.
-            actions.want = 0;
-            actions.ack = Some(here.here);
+            actions.requested = 0;
+            actions.release = Some(arrival.number);
             actions.look_again(now, Duration::from_millis(1));
             self.state = State::Flow;
             return Then::Wait;
         }
-        if let Some(here) = meeting {
+        if let Some(arrival) = rendezvous {
             // Not armed: the interrupt itself started this poll.
-            actions.ack = Some(here.here);
+            actions.release = Some(arrival.number);
         }
         (*point_since, *drain) = (None, Drain::default());
         let full = held.count >= HELD_FRAMES_MAX;
@@ -252,43 +253,43 @@ impl Watch {
             self.pending = Some(Pending { request: held.request });
             if held.request {
                 self.report.not_met += 1;
-                actions.want = 0;
+                actions.requested = 0;
                 self.state = State::Flow;
             }
         }
         Then::Wait
     }
 
-    fn landed(&mut self, landed: &Landed, packet: Option<Published>, now: Instant, area: &AreaView) {
+    fn took_effect(&mut self, took_effect: &InjectionResult, packet: Option<Published>, now: Instant, page: &PageView) {
         let Some(packet) = packet else {
             self.state = State::Flow;
             return;
         };
-        match landed {
-            Landed::Delivered => {
+        match took_effect {
+            InjectionResult::Delivered => {
                 self.fate(packet, Outcome::Delivered);
             }
-            Landed::Inconclusive(_) => {
+            InjectionResult::Inconclusive(_) => {
                 self.fate(packet, Outcome::Inconclusive);
             }
-            Landed::Missing => {
-                let before = area.irq.ledger().tally();
+            InjectionResult::Missing => {
+                let before = page.irq.detector().tally();
                 self.state = State::Missing { packet, before, deadline: now.plus(FATE_WITHIN) };
             }
         }
     }
 
     fn fate(&mut self, packet: Published, outcome: Outcome) -> Then {
-        self.report.struck.push(Struck { timestamp_ns: packet.timestamp.as_ns(), outcome });
+        self.report.injected.push(Injected { timestamp_ns: packet.timestamp.as_ns(), outcome });
         self.state = State::Flow;
         Then::Again
     }
 
-    /// The queue area is gone, or another one has come.
+    /// The shared queue page is gone, or another one has come.
     fn abandon(&mut self) {
         self.after = None;
         let packet = match &self.state {
-            State::Blow(blow) => blow.packet(),
+            State::Injection(injection) => injection.packet(),
             State::Missing { packet, .. } => Some(*packet),
             State::Flow | State::Hold { .. } => None,
         };
@@ -298,25 +299,25 @@ impl Watch {
         self.state = State::Flow;
     }
 
-    fn count_losses(&mut self, area: &AreaView) {
-        let tally = area.irq.ledger().tally();
+    fn count_losses(&mut self, page: &PageView) {
+        let tally = page.irq.detector().tally();
         self.report.lost += tally.lost.saturating_sub(self.baseline.lost) as u32;
         self.report.rescued += tally.rescued.saturating_sub(self.baseline.rescued) as u32;
         self.baseline = tally;
     }
 
-    /// A request has been published: counts it, and chooses whether the next one is to be struck. One draw a request:
+    /// A request has been published: counts it, and chooses whether the next one is to be injected. One draw a request:
     /// the same seed gives the same plan.
     pub(super) fn request_published(&mut self, published: Published) {
         self.report.requests += 1;
-        if self.rng.random_ratio(self.request.strike_per_mille, 1000) {
+        if self.rng.random_ratio(self.request.inject_per_mille, 1000) {
             self.after = Some(published.end);
         }
     }
 
     pub(super) fn published(&mut self, published: Published) {
-        if let State::Blow(blow) = &mut self.state {
-            blow.published(published);
+        if let State::Injection(injection) = &mut self.state {
+            injection.published(published);
         }
         if self.pending.take().is_some_and(|pending| pending.request) {
             self.request_published(published);
@@ -328,7 +329,7 @@ impl Watch {
     /// be to ask for the same publish at once, for as long as it fails.
     pub(super) fn publish_failed(&mut self) {
         self.pending = None;
-        if matches!(self.state, State::Hold { .. } | State::Blow(_)) {
+        if matches!(self.state, State::Hold { .. } | State::Injection(_)) {
             self.state = State::Flow;
         }
     }

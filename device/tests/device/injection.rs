@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tsnic::control::protocol::{Flow, Outcome, RandomRun, Starter, StrikeReport, StrikeRun, WatchRun};
-use tsnic::control::seam::{Answer, Command};
+use tsnic::control::channel::{Answer, Command};
+use tsnic::control::protocol::{Flow, InjectionReport, InjectionSpec, MonitorSpec, Outcome, RandomSpec, Stimulus};
 use tsnic::irq::run::{Finished, RunRequest};
 use tsnic_abi::{offset, phase, point};
 
@@ -17,9 +17,9 @@ use crate::support::{Device, Guest, Options, eventually};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// Test-and-set `SCHED`; when it is owned, nothing.
-    Prefix,
+    V4_10,
     /// The same, and `MISSED` when it is owned.
-    Fixed,
+    V4_11,
 }
 
 /// A driver with one NAPI and a receiver that polls busily.
@@ -40,7 +40,7 @@ const BUSY_POLL: Duration = Duration::from_micros(500);
 impl Driver {
     fn start(device: &Device, mode: Mode) -> Self {
         let mut guest = Guest::start(device, Options::default());
-        guest.hand_over();
+        guest.register();
         guest.rx.interrupts();
         guest.arm();
         Self { guest, mode, sched: false, missed: false, here: 0, busy_until: None, received: Vec::new() }
@@ -70,7 +70,7 @@ impl Driver {
         let owned = std::mem::replace(&mut self.sched, true);
         if owned {
             self.guest.set_cell(offset::IRQ_OWNED, fired);
-            self.missed |= self.mode == Mode::Fixed;
+            self.missed |= self.mode == Mode::V4_11;
         }
         self.guest.set_cell(offset::IRQ_SEEN, fired);
         !owned
@@ -97,16 +97,16 @@ impl Driver {
 
     /// The entry of `napi_complete_done`, where the test module waits if it is asked to. Interrupts nest.
     fn rendezvous(&mut self) {
-        if self.guest.cell(offset::WANT) != point::BEFORE_COMPLETE {
+        if self.guest.cell(offset::REQUESTED) != point::BEFORE_COMPLETE {
             return;
         }
         self.here += 1;
-        self.guest.set_cell(offset::HERE_POINT, point::BEFORE_COMPLETE);
-        self.guest.set_cell(offset::HERE, self.here);
+        self.guest.set_cell(offset::ARRIVED_POINT, point::BEFORE_COMPLETE);
+        self.guest.set_cell(offset::ARRIVED, self.here);
         self.guest.rx.kick();
         for _ in 0..50_000 {
             self.interrupted();
-            if self.guest.cell(offset::ACK) == self.here {
+            if self.guest.cell(offset::RELEASED) == self.here {
                 return;
             }
             std::thread::sleep(Duration::from_micros(10));
@@ -152,14 +152,14 @@ fn finish(device: &Device) -> Finished {
     }
 }
 
-fn strike(mode: Mode, rounds: u32, starter: Starter) -> (StrikeReport, Vec<Vec<u8>>) {
+fn injection(mode: Mode, rounds: u32, stimulus: Stimulus) -> (InjectionReport, Vec<Vec<u8>>) {
     let device = Device::new();
     let mut report = None;
     let received = beside_driver(&device, mode, || {
-        let run = StrikeRun { seed: 7, rounds, flow: flow(), starter, stuck_us: (1000, 3000) };
-        assert_eq!(device.ask(Command::Start(RunRequest::Strike(run))), Answer::Started);
+        let run = InjectionSpec { seed: 7, rounds, flow: flow(), stimulus, stuck_us: (1000, 3000) };
+        assert_eq!(device.ask(Command::Start(RunRequest::Injection(run))), Answer::Started);
         match finish(&device) {
-            Finished::Strike(strike) => report = Some(strike),
+            Finished::Injection(injection) => report = Some(injection),
             other => panic!("{other:?}"),
         }
     });
@@ -167,15 +167,15 @@ fn strike(mode: Mode, rounds: u32, starter: Starter) -> (StrikeReport, Vec<Vec<u
 }
 
 #[test]
-fn every_struck_packet_is_lost_before_the_fix() {
-    for starter in [Starter::Udp, Starter::GroHeld] {
-        let (report, received) = strike(Mode::Prefix, 20, starter);
+fn every_injected_packet_is_lost_before_the_fix() {
+    for stimulus in [Stimulus::Udp, Stimulus::GroHeld] {
+        let (report, received) = injection(Mode::V4_10, 20, stimulus);
         for round in &report.rounds {
             assert_eq!(round.outcome, Outcome::Lost, "{round:?}");
             assert!(round.stuck_ns.unwrap() >= 1_000_000, "{round:?}");
         }
         assert_eq!(report.rounds.len(), 20);
-        // A starter, a struck packet and the one after it a round, at least; each of them once.
+        // A stimulus, a injected packet and the one after it a round, at least; each of them once.
         assert!(received.len() >= 60);
         let mut distinct = received.clone();
         distinct.sort();
@@ -185,8 +185,8 @@ fn every_struck_packet_is_lost_before_the_fix() {
 }
 
 #[test]
-fn no_struck_packet_is_lost_after_the_fix() {
-    let (report, _) = strike(Mode::Fixed, 20, Starter::Udp);
+fn no_injected_packet_is_lost_after_the_fix() {
+    let (report, _) = injection(Mode::V4_11, 20, Stimulus::Udp);
     for round in &report.rounds {
         assert_eq!(round.outcome, Outcome::Delivered, "{round:?}");
         assert!(round.delivered_ns.unwrap() > 0);
@@ -197,8 +197,8 @@ fn no_struck_packet_is_lost_after_the_fix() {
 #[test]
 fn a_random_run_delivers_every_packet_after_the_fix() {
     let device = Device::new();
-    let received = beside_driver(&device, Mode::Fixed, || {
-        let run = RandomRun { seed: 1, packets: 200, gap_us: (10, 500), flow: flow() };
+    let received = beside_driver(&device, Mode::V4_11, || {
+        let run = RandomSpec { seed: 1, packets: 200, gap_us: (10, 500), flow: flow() };
         assert_eq!(device.ask(Command::Start(RunRequest::Random(run))), Answer::Started);
         let Finished::Random(report) = finish(&device) else { panic!("not a random report") };
         assert_eq!((report.sent, report.lost, report.rescued), (200, 0, 0));
@@ -219,12 +219,12 @@ fn request(serial: u32, port: u16) -> Vec<u8> {
 }
 
 #[test]
-fn watched_requests_are_struck_and_nothing_on_the_wire_is_lost_or_reordered() {
-    for (mode, outcome) in [(Mode::Prefix, Outcome::Lost), (Mode::Fixed, Outcome::Delivered)] {
+fn watched_requests_are_injected_and_nothing_on_the_wire_is_lost_or_reordered() {
+    for (mode, outcome) in [(Mode::V4_10, Outcome::Lost), (Mode::V4_11, Outcome::Delivered)] {
         let device = Device::new();
         let received = beside_driver(&device, mode, || {
-            let run = WatchRun { seed: 3, port: 5000, strike_per_mille: 500 };
-            assert_eq!(device.ask(Command::Start(RunRequest::Watch(run))), Answer::Started);
+            let run = MonitorSpec { seed: 3, port: 5000, inject_per_mille: 500 };
+            assert_eq!(device.ask(Command::Start(RunRequest::Monitor(run))), Answer::Started);
             for serial in 0..30 {
                 device.host.send(&request(serial, 6000));
                 device.host.send(&request(serial, 5000));
@@ -234,12 +234,12 @@ fn watched_requests_are_struck_and_nothing_on_the_wire_is_lost_or_reordered() {
             device.host.send(&request(30, 6000));
             eventually("everything has come", || (device.status().produced == 61).then_some(()));
             eventually("everything is consumed", || (device.status().ci == 61).then_some(()));
-            assert!(device.control.send(Command::StopWatch));
-            let Finished::Watch(report) = finish(&device) else { panic!("not a watch report") };
+            assert!(device.control.send(Command::StopMonitor));
+            let Finished::Monitor(report) = finish(&device) else { panic!("not a watch report") };
             assert_eq!(report.requests, 30, "{report:?}");
-            assert!(report.struck.len() >= 5, "{report:?}");
-            for struck in &report.struck {
-                assert_eq!(struck.outcome, outcome, "{report:?}");
+            assert!(report.injected.len() >= 5, "{report:?}");
+            for injected in &report.injected {
+                assert_eq!(injected.outcome, outcome, "{report:?}");
             }
         });
         let mut expected: Vec<_> = (0..30).flat_map(|serial| [request(serial, 6000), request(serial, 5000)]).collect();
@@ -249,20 +249,20 @@ fn watched_requests_are_struck_and_nothing_on_the_wire_is_lost_or_reordered() {
     }
 }
 
-/// Starts a watch that strikes as often as this, beside a guest that has this many receive buffers of 256 bytes.
-fn watched(device: &Device, buffers: u64, strike_per_mille: u32) -> Guest {
+/// Starts a watch that injections as often as this, beside a guest that has this many receive buffers of 256 bytes.
+fn watched(device: &Device, buffers: u64, inject_per_mille: u32) -> Guest {
     let mut guest = Guest::start_with(device, Options::default(), buffers, 256);
-    guest.hand_over();
+    guest.register();
     guest.arm();
-    let run = WatchRun { seed: 3, port: 5000, strike_per_mille };
-    assert_eq!(device.ask(Command::Start(RunRequest::Watch(run))), Answer::Started);
+    let run = MonitorSpec { seed: 3, port: 5000, inject_per_mille };
+    assert_eq!(device.ask(Command::Start(RunRequest::Monitor(run))), Answer::Started);
     guest
 }
 
 /// Ends the watch: the requests it has counted.
 fn requests(device: &Device, guest: Guest) -> u32 {
-    assert!(device.control.send(Command::StopWatch));
-    let Finished::Watch(report) = finish(device) else { panic!("not a watch report") };
+    assert!(device.control.send(Command::StopMonitor));
+    let Finished::Monitor(report) = finish(device) else { panic!("not a watch report") };
     guest.leave();
     report.requests
 }
@@ -290,22 +290,22 @@ fn a_request_that_waited_for_buffers_is_counted() {
 }
 
 #[test]
-fn a_request_that_was_held_for_a_strike_and_then_waited_for_buffers_is_counted() {
+fn a_request_that_was_held_for_a_injection_and_then_waited_for_buffers_is_counted() {
     let device = Device::new();
     let mut guest = watched(&device, 1, 1000);
     device.host.send(&request(1, 5000));
     guest.receive();
     guest.arm();
-    eventually("the next request is to be struck", || (guest.cell(offset::WANT) != 0).then_some(()));
+    eventually("the next request is to be injected", || (guest.cell(offset::REQUESTED) != 0).then_some(()));
     device.host.send(&request(2, 5000));
-    eventually("it is given up", || (guest.cell(offset::WANT) == 0).then_some(()));
+    eventually("it is given up", || (guest.cell(offset::REQUESTED) == 0).then_some(()));
     guest.post(1, 256);
     assert_eq!(guest.receive().frame, request(2, 5000));
     assert_eq!(requests(&device, guest), 2);
 }
 
 #[test]
-fn a_request_that_waited_for_buffers_when_the_next_one_was_to_be_struck_is_counted() {
+fn a_request_that_waited_for_buffers_when_the_next_one_was_to_be_injected_is_counted() {
     let device = Device::new();
     let mut guest = watched(&device, 3, 1000);
     device.host.send(&request(1, 5000));
@@ -314,17 +314,17 @@ fn a_request_that_waited_for_buffers_when_the_next_one_was_to_be_struck_is_count
     eventually("it has been looked at and waits", || guest.rx.wants_kick().then_some(()));
     guest.arm();
     // It is the next one: held, and let go when no guest is at the rendezvous.
-    eventually("it is to be struck", || (guest.cell(offset::WANT) != 0).then_some(()));
+    eventually("it is to be injected", || (guest.cell(offset::REQUESTED) != 0).then_some(()));
     guest.post(3, 256);
     assert_eq!(guest.receive().frame, large_request(2));
     assert_eq!(requests(&device, guest), 2);
 }
 
 #[test]
-fn a_run_without_an_area_is_refused_with_advice() {
+fn a_run_without_a_page_is_refused_with_advice() {
     let device = Device::new();
     let guest = Guest::start(&device, Options::default());
-    let run = RandomRun { seed: 1, packets: 10, gap_us: (10, 500), flow: flow() };
+    let run = RandomSpec { seed: 1, packets: 10, gap_us: (10, 500), flow: flow() };
     let Answer::Refused(why) = device.ask(Command::Start(RunRequest::Random(run))) else { panic!("it was started") };
     assert!(why.contains("tsnic driver"), "{why}");
     guest.leave();
@@ -334,9 +334,10 @@ fn a_run_without_an_area_is_refused_with_advice() {
 fn a_front_end_that_leaves_ends_the_run() {
     let device = Device::new();
     let mut started = false;
-    beside_driver(&device, Mode::Fixed, || {
-        let run = StrikeRun { seed: 7, rounds: 100_000, flow: flow(), starter: Starter::Udp, stuck_us: (1000, 3000) };
-        started = device.ask(Command::Start(RunRequest::Strike(run))) == Answer::Started;
+    beside_driver(&device, Mode::V4_11, || {
+        let run =
+            InjectionSpec { seed: 7, rounds: 100_000, flow: flow(), stimulus: Stimulus::Udp, stuck_us: (1000, 3000) };
+        started = device.ask(Command::Start(RunRequest::Injection(run))) == Answer::Started;
     });
     assert!(started);
     // Nobody says anything: what the run itself waits for must do.
@@ -356,10 +357,10 @@ fn a_front_end_that_leaves_ends_the_run() {
 fn a_receive_queue_that_breaks_ends_the_run() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.hand_over();
+    guest.register();
     guest.arm();
-    let run = StrikeRun { seed: 7, rounds: 100_000, flow: flow(), starter: Starter::Udp, stuck_us: (1000, 3000) };
-    assert_eq!(device.ask(Command::Start(RunRequest::Strike(run))), Answer::Started);
+    let run = InjectionSpec { seed: 7, rounds: 100_000, flow: flow(), stimulus: Stimulus::Udp, stuck_us: (1000, 3000) };
+    assert_eq!(device.ask(Command::Start(RunRequest::Injection(run))), Answer::Started);
     guest.rx.store(guest.rx.available + 2, guest.rx.next_avail.wrapping_add(100));
     eventually("the run has ended", || match device.control.try_recv() {
         Some(Answer::Finished(_)) => Some(()),

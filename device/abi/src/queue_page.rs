@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The layout of the queue area.
+//! The layout of the shared queue page.
 
 use core::mem::offset_of;
 
-use crate::{AREA_SIZE, Counter};
+use crate::{Counter, QUEUE_PAGE_SIZE};
 
-/// Receive completion records, and so the most descriptors of the receive ring that a driver with an area has out at a time, however
+/// Receive completion records, and so the most descriptors of the receive ring that a driver with a page has out at a time, however
 /// many entries the ring has. A power of two.
 pub const RX_RECORDS: u16 = 512;
 
@@ -30,7 +30,7 @@ pub mod phase {
     pub const POLL: u32 = 1;
 }
 
-/// Values of [`RendezvousHere::point`].
+/// Values of [`RendezvousArrival::point`].
 pub mod point {
     /// The poll has seen its ring empty and is about to call `napi_complete_done`; `NAPI_STATE_SCHED` is still owned.
     pub const BEFORE_COMPLETE: u32 = 1;
@@ -42,7 +42,7 @@ pub mod record_flags {
     pub const TIMESTAMP: u32 = 1 << 0;
 }
 
-/// Who the device is. Written by the device before it returns the hand-over chain, then constant until it forgets the area.
+/// Who the device is. Written by the device before it returns the registration chain, then constant until it forgets the page.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Identity {
@@ -52,19 +52,25 @@ pub struct Identity {
     pub version: u16,
     /// The queue pair.
     pub pair: u16,
-    /// The generation of the hand-over that was accepted; 0 when the device has forgotten the area.
+    /// The generation of the registration that was accepted; 0 when the device has forgotten the page.
     pub generation: u32,
     /// [`caps`].
     pub capabilities: u32,
 }
 
-/// The doorbell record. Written by the driver. An arm is: `ci`, then (release) `arm`, then a kick of the receive
-/// queue. Several arms may share one kick, so the device compares `arm` with `!=`.
+/// The doorbell record. Written by the driver. An arm is: `ci`, `irq_seen`, then (release) `arm`,
+/// then a kick of the receive queue. Several arms may share one kick, so the device compares `arm` with `!=`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Doorbell {
     /// Consumer index: receive used-ring entries consumed since the queue was started.
     pub ci: u32,
+    /// [`Progress::irq_seen`] as it was when the arm was written, after `napi_complete_done` had returned true.
+    ///
+    /// It tells the device whether a handler that found `NAPI_STATE_SCHED` owned ran before this arm (the owner that it
+    /// found is the one that has armed) or after it (the owner is a later one, whose poll is still to come). mlx4\'s arm
+    /// doorbell carries its `sn` for the same purpose (include/linux/mlx4/cq.h).
+    pub irq_seen: u32,
     /// Arm sequence number: a new value asks for one interrupt.
     pub arm: u32,
 }
@@ -102,27 +108,27 @@ pub struct Interrupts {
 /// The device asks for a rendezvous. Written by the device.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct RendezvousWant {
-    /// 0: none wanted. Else the [`point`] at which the guest is to stop.
+pub struct RendezvousRequest {
+    /// 0: none requested. Else the [`point`] at which the guest is to stop.
     pub point: u32,
 }
 
 /// The guest has come to a rendezvous. Written by the guest's test module, followed by a kick of the receive queue.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct RendezvousHere {
-    /// Sequence number of the meeting: a new value says "I am here, and spin".
-    pub here: u32,
-    /// Where: [`point`]. Written before `here` (release).
+pub struct RendezvousArrival {
+    /// Sequence number of the rendezvous: a new value says "arrived, and spinning".
+    pub arrived: u32,
+    /// Where: [`point`]. Written before `arrived` (release).
     pub point: u32,
 }
 
 /// The device lets the guest go on. Written by the device.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct RendezvousAck {
-    /// Equal to [`RendezvousHere::here`]: go on.
-    pub ack: u32,
+pub struct RendezvousRelease {
+    /// Equal to [`RendezvousArrival::arrived`]: go on.
+    pub released: u32,
 }
 
 /// One completion. Written by the device before the used index that publishes it.
@@ -137,10 +143,10 @@ pub struct Completion {
     pub flags: u32,
 }
 
-/// The queue area.
+/// The shared queue page.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(4096))]
-pub struct Area {
+pub struct QueuePage {
     /// Device-written.
     pub identity: Identity,
     /// Driver-written.
@@ -150,11 +156,11 @@ pub struct Area {
     /// Device-written.
     pub interrupts: Interrupts,
     /// Device-written.
-    pub want: RendezvousWant,
+    pub requested: RendezvousRequest,
     /// Written by the guest's test module.
-    pub here: RendezvousHere,
+    pub arrived: RendezvousArrival,
     /// Device-written.
-    pub ack: RendezvousAck,
+    pub released: RendezvousRelease,
     /// Keeps the records page-aligned; room for the mailbox of a later version. Not touched.
     pub reserved: [u8; 4096 - 7 * 64],
     /// Receive records, device-written, indexed by completion number modulo [`RX_RECORDS`].
@@ -162,57 +168,59 @@ pub struct Area {
     /// Transmit records, device-written, indexed by completion number modulo [`TX_RECORDS`].
     pub tx: [Completion; TX_RECORDS as usize],
     /// Room for the event ring of a later version. Not touched.
-    pub tail: [u8; AREA_SIZE as usize - 4096 - 16 * (RX_RECORDS as usize + TX_RECORDS as usize)],
+    pub tail: [u8; QUEUE_PAGE_SIZE as usize - 4096 - 16 * (RX_RECORDS as usize + TX_RECORDS as usize)],
 }
 
-const _: () = assert!(size_of::<Area>() == AREA_SIZE as usize);
+const _: () = assert!(size_of::<QueuePage>() == QUEUE_PAGE_SIZE as usize);
 const _: () = assert!(size_of::<Completion>() == 16);
 const _: () = assert!(RX_RECORDS.is_power_of_two() && TX_RECORDS.is_power_of_two());
 
-/// Byte offsets of the cells from the start of the area.
+/// Byte offsets of the cells from the start of the page.
 pub mod offset {
-    use super::{Area, offset_of};
+    use super::{QueuePage, offset_of};
 
     /// [`super::Identity::magic`]
-    pub const MAGIC: usize = offset_of!(Area, identity.magic);
+    pub const MAGIC: usize = offset_of!(QueuePage, identity.magic);
     /// [`super::Identity::version`]
-    pub const VERSION: usize = offset_of!(Area, identity.version);
+    pub const VERSION: usize = offset_of!(QueuePage, identity.version);
     /// [`super::Identity::pair`]
-    pub const PAIR: usize = offset_of!(Area, identity.pair);
+    pub const PAIR: usize = offset_of!(QueuePage, identity.pair);
     /// [`super::Identity::generation`]
-    pub const GENERATION: usize = offset_of!(Area, identity.generation);
+    pub const GENERATION: usize = offset_of!(QueuePage, identity.generation);
     /// [`super::Identity::capabilities`]
-    pub const CAPABILITIES: usize = offset_of!(Area, identity.capabilities);
+    pub const CAPABILITIES: usize = offset_of!(QueuePage, identity.capabilities);
     /// [`super::Doorbell::ci`]
-    pub const CI: usize = offset_of!(Area, doorbell.ci);
+    pub const CI: usize = offset_of!(QueuePage, doorbell.ci);
+    /// [`super::Doorbell::irq_seen`]
+    pub const ARM_IRQ_SEEN: usize = offset_of!(QueuePage, doorbell.irq_seen);
     /// [`super::Doorbell::arm`]
-    pub const ARM: usize = offset_of!(Area, doorbell.arm);
+    pub const ARM: usize = offset_of!(QueuePage, doorbell.arm);
     /// [`super::Progress::polls`]
-    pub const POLLS: usize = offset_of!(Area, progress.polls);
+    pub const POLLS: usize = offset_of!(QueuePage, progress.polls);
     /// [`super::Progress::irqs`]
-    pub const IRQS: usize = offset_of!(Area, progress.irqs);
+    pub const IRQS: usize = offset_of!(QueuePage, progress.irqs);
     /// [`super::Progress::irqs_owned`]
-    pub const IRQS_OWNED: usize = offset_of!(Area, progress.irqs_owned);
+    pub const IRQS_OWNED: usize = offset_of!(QueuePage, progress.irqs_owned);
     /// [`super::Progress::irq_seen`]
-    pub const IRQ_SEEN: usize = offset_of!(Area, progress.irq_seen);
+    pub const IRQ_SEEN: usize = offset_of!(QueuePage, progress.irq_seen);
     /// [`super::Progress::irq_owned`]
-    pub const IRQ_OWNED: usize = offset_of!(Area, progress.irq_owned);
+    pub const IRQ_OWNED: usize = offset_of!(QueuePage, progress.irq_owned);
     /// [`super::Progress::phase`]
-    pub const PHASE: usize = offset_of!(Area, progress.phase);
+    pub const PHASE: usize = offset_of!(QueuePage, progress.phase);
     /// [`super::Interrupts::fired`]
-    pub const FIRED: usize = offset_of!(Area, interrupts.fired);
-    /// [`super::RendezvousWant::point`]
-    pub const WANT: usize = offset_of!(Area, want.point);
-    /// [`super::RendezvousHere::here`]
-    pub const HERE: usize = offset_of!(Area, here.here);
-    /// [`super::RendezvousHere::point`]
-    pub const HERE_POINT: usize = offset_of!(Area, here.point);
-    /// [`super::RendezvousAck::ack`]
-    pub const ACK: usize = offset_of!(Area, ack.ack);
+    pub const FIRED: usize = offset_of!(QueuePage, interrupts.fired);
+    /// [`super::RendezvousRequest::point`]
+    pub const REQUESTED: usize = offset_of!(QueuePage, requested.point);
+    /// [`super::RendezvousArrival::arrived`]
+    pub const ARRIVED: usize = offset_of!(QueuePage, arrived.arrived);
+    /// [`super::RendezvousArrival::point`]
+    pub const ARRIVED_POINT: usize = offset_of!(QueuePage, arrived.point);
+    /// [`super::RendezvousRelease::released`]
+    pub const RELEASED: usize = offset_of!(QueuePage, released.released);
     /// First receive record.
-    pub const RX: usize = offset_of!(Area, rx);
+    pub const RX: usize = offset_of!(QueuePage, rx);
     /// First transmit record.
-    pub const TX: usize = offset_of!(Area, tx);
+    pub const TX: usize = offset_of!(QueuePage, tx);
 }
 
 /// Byte offset of the record of completion `number` in the record array that starts at `base` ([`offset::RX`] or
@@ -229,8 +237,8 @@ mod tests {
 
     #[test]
     fn cells_of_different_writers_are_on_different_cache_lines() {
-        let device = [offset::MAGIC, offset::FIRED, offset::WANT, offset::ACK, offset::RX, offset::TX];
-        let driver = [offset::CI, offset::PHASE, offset::HERE];
+        let device = [offset::MAGIC, offset::FIRED, offset::REQUESTED, offset::RELEASED, offset::RX, offset::TX];
+        let driver = [offset::CI, offset::PHASE, offset::ARRIVED];
         for d in device {
             for g in driver {
                 assert_ne!(d / 64, g / 64);
@@ -239,9 +247,9 @@ mod tests {
     }
 
     #[test]
-    fn records_stay_inside_the_area_and_wrap() {
+    fn records_stay_inside_the_page_and_wrap() {
         let last = completion_offset(offset::TX, TX_RECORDS, Counter(u32::MAX));
-        assert!(last + size_of::<Completion>() <= AREA_SIZE as usize);
+        assert!(last + size_of::<Completion>() <= QUEUE_PAGE_SIZE as usize);
         assert_eq!(completion_offset(offset::RX, RX_RECORDS, Counter(512)), offset::RX);
         assert_eq!(
             completion_offset(offset::RX, RX_RECORDS, Counter(u32::MAX).plus(1)),

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The queue area: how it is handed over, and its cells.
+//! The shared queue page: how it is handed over, and its cells.
 
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use thiserror::Error;
 use tsnic_abi::{
-    AREA_SIZE, Completion, Counter, Handover, HandoverError, MAGIC, RX_RECORDS, TX_RECORDS, VERSION, caps,
-    completion_offset, offset, record_flags,
+    Completion, Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, RegistrationError, TX_RECORDS, VERSION,
+    caps, completion_offset, offset, record_flags,
 };
 use vm_memory::{VolatileMemory as _, VolatileSlice};
 use zerocopy::{FromZeros as _, IntoBytes as _};
@@ -16,15 +16,15 @@ use super::chain::{Chain, ChainError};
 use super::features::Features;
 use super::memory::{GuestView, MemoryError};
 use crate::clock::Instant;
-use crate::irq::run::{Here, Progress};
+use crate::irq::run::{Arrival, Progress};
 
-/// Why a hand-over was refused.
+/// Why a registration was refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
     /// `VIRTIO_F_ACCESS_PLATFORM`: the device and the driver do not mean the same by an address.
     #[error("A platform IOMMU was negotiated")]
     Platform,
-    /// The receive queue of the pair does not run, so there is nothing the area could serve.
+    /// The receive queue of the pair does not run, so there is nothing the page could serve.
     #[error("The receive queue is not running")]
     NoReceiveQueue,
     /// The readable part has another length than the header.
@@ -32,56 +32,56 @@ pub enum Refusal {
     HeaderLength(usize),
     /// The header is wrong.
     #[error("Header is wrong")]
-    Header(#[source] HandoverError),
-    /// The area is not one descriptor of the right length.
-    #[error("Writable part is {buffers} descriptor(s) of {len} bytes in all, not one of {AREA_SIZE}")]
-    AreaLength {
+    Header(#[source] RegistrationError),
+    /// The page is not one descriptor of the right length.
+    #[error("Writable part is {buffers} descriptor(s) of {len} bytes in all, not one of {QUEUE_PAGE_SIZE}")]
+    PageLength {
         /// Descriptors.
         buffers: usize,
         /// Bytes in all.
         len: usize,
     },
-    /// The area does not start at a page.
-    #[error("Area at {0:#x} is not aligned to a page")]
+    /// The page does not start at a page.
+    #[error("QueuePage at {0:#x} is not aligned to a page")]
     Alignment(u64),
-    /// The area is not guest memory in one piece.
-    #[error("Area is not guest memory in one piece")]
+    /// The page is not guest memory in one piece.
+    #[error("QueuePage is not guest memory in one piece")]
     Memory(#[source] ChainError),
 }
 
-/// Checks a chain of the transmit queue that is meant to hand over an area. Returns its header and the area's guest
+/// Checks a chain of the transmit queue that is meant to hand over a page. Returns its header and the page's guest
 /// physical address.
 ///
 /// # Errors
 /// Names the first thing that is wrong.
-pub fn check_hand_over(
+pub fn check_registration(
     chain: &Chain<'_>,
     pair: u16,
     features: Features,
     receive_queue: bool,
-) -> Result<(Handover, u64), Refusal> {
+) -> Result<(Registration, u64), Refusal> {
     if features.access_platform() {
         return Err(Refusal::Platform);
     }
-    let mut header = Handover::new_zeroed();
-    if chain.readable_len() != size_of::<Handover>() {
+    let mut header = Registration::new_zeroed();
+    if chain.readable_len() != size_of::<Registration>() {
         return Err(Refusal::HeaderLength(chain.readable_len()));
     }
     chain.read(0, header.as_mut_bytes());
     header.check(pair).map_err(Refusal::Header)?;
-    let [area] = chain.writable.as_slice() else {
-        return Err(Refusal::AreaLength { buffers: chain.writable.len(), len: chain.writable_len() });
+    let [page] = chain.writable.as_slice() else {
+        return Err(Refusal::PageLength { buffers: chain.writable.len(), len: chain.writable_len() });
     };
-    if area.slice.len() != AREA_SIZE as usize {
-        return Err(Refusal::AreaLength { buffers: 1, len: area.slice.len() });
+    if page.slice.len() != QUEUE_PAGE_SIZE as usize {
+        return Err(Refusal::PageLength { buffers: 1, len: page.slice.len() });
     }
-    if !area.address.is_multiple_of(4096) {
-        return Err(Refusal::Alignment(area.address));
+    if !page.address.is_multiple_of(4096) {
+        return Err(Refusal::Alignment(page.address));
     }
     if !receive_queue {
         return Err(Refusal::NoReceiveQueue);
     }
-    Ok((header, area.address))
+    Ok((header, page.address))
 }
 
 /// The driver's doorbell record, copied.
@@ -93,28 +93,28 @@ pub struct Doorbell {
     pub ci: Counter,
 }
 
-/// A queue area in a session.
-pub struct Area<'m> {
+/// A shared queue page in a session.
+pub struct QueuePage<'m> {
     cells: VolatileSlice<'m>,
 }
 
-impl<'m> Area<'m> {
-    /// The area at this guest physical address.
+impl<'m> QueuePage<'m> {
+    /// The page at this guest physical address.
     ///
     /// # Errors
     /// When it is not guest memory, or not aligned in this process: a front end may give a region an address that is not the
     /// page's own.
     pub fn open(view: &GuestView<'m>, address: u64) -> Result<Self, MemoryError> {
-        let cells = view.slice(address, AREA_SIZE as usize)?;
+        let cells = view.slice(address, QUEUE_PAGE_SIZE as usize)?;
         // The largest cell, at the start: if it is aligned, so is every other.
         if cells.get_atomic_ref::<AtomicU64>(0).is_err() {
-            return Err(MemoryError { address, len: AREA_SIZE as usize });
+            return Err(MemoryError { address, len: QUEUE_PAGE_SIZE as usize });
         }
         Ok(Self { cells })
     }
 
     fn cell(&self, offset: usize) -> &AtomicU32 {
-        self.cells.get_atomic_ref(offset).expect("every cell is aligned and inside of the area")
+        self.cells.get_atomic_ref(offset).expect("every cell is aligned and inside of the page")
     }
 
     fn load(&self, offset: usize, order: Ordering) -> u32 {
@@ -125,11 +125,11 @@ impl<'m> Area<'m> {
         self.cell(offset).store(value.to_le(), order);
     }
 
-    /// Takes the area into use: the state of docs/interface.md, "Hand-over". The caller returns the chain afterwards.
+    /// Takes the page into use: the state of docs/interface.md, "Registration". The caller returns the chain afterwards.
     pub fn accept(&self, pair: u16, generation: u32, fired: Counter) {
-        self.store(offset::WANT, 0, Ordering::Relaxed);
+        self.store(offset::REQUESTED, 0, Ordering::Relaxed);
         // Whoever still spins for an earlier device goes on.
-        self.store(offset::ACK, self.load(offset::HERE, Ordering::Acquire), Ordering::Relaxed);
+        self.store(offset::RELEASED, self.load(offset::ARRIVED, Ordering::Acquire), Ordering::Relaxed);
         self.store(offset::FIRED, fired.0, Ordering::Relaxed);
         self.store(offset::MAGIC, MAGIC, Ordering::Relaxed);
         // Version and pair share a word, in this order.
@@ -139,8 +139,8 @@ impl<'m> Area<'m> {
         self.store(offset::GENERATION, generation, Ordering::Release);
     }
 
-    /// The device uses the area no longer. A driver that has not caused it itself finds that out by the generation, which is 0 in no
-    /// area that is in use. Does nothing when this is not the area with this generation any more: its driver may be gone without the
+    /// The device uses the page no longer. A driver that has not caused it itself finds that out by the generation, which is 0 in no
+    /// page that is in use. Does nothing when this is not the page with this generation any more: its driver may be gone without the
     /// device having been told, and the memory somebody else's.
     pub fn forget(&self, generation: u32) {
         if self.load(offset::MAGIC, Ordering::Relaxed) == MAGIC {
@@ -172,9 +172,9 @@ impl<'m> Area<'m> {
 
     /// The rendezvous cells: `here` first (acquire), since the guest writes `point` before it (release).
     #[must_use]
-    pub fn here(&self) -> Here {
-        let here = self.load(offset::HERE, Ordering::Acquire);
-        Here { here, point: self.load(offset::HERE_POINT, Ordering::Relaxed) }
+    pub fn arrival(&self) -> Arrival {
+        let number = self.load(offset::ARRIVED, Ordering::Acquire);
+        Arrival { number, point: self.load(offset::ARRIVED_POINT, Ordering::Relaxed) }
     }
 
     /// Publishes the number of the interrupt that is about to be raised.
@@ -183,13 +183,13 @@ impl<'m> Area<'m> {
     }
 
     /// Asks for a rendezvous at `point`, or for none (0).
-    pub fn set_want(&self, point: u32) {
-        self.store(offset::WANT, point, Ordering::Release);
+    pub fn set_requested(&self, point: u32) {
+        self.store(offset::REQUESTED, point, Ordering::Release);
     }
 
     /// Lets the guest go on. Everything written before is seen by it then.
-    pub fn set_ack(&self, ack: u32) {
-        self.store(offset::ACK, ack, Ordering::Release);
+    pub fn release(&self, number: u32) {
+        self.store(offset::RELEASED, number, Ordering::Release);
     }
 
     /// Writes the record of receive completion `number`. The used index that is published later orders it.
@@ -206,7 +206,7 @@ impl<'m> Area<'m> {
         let (timestamp_ns, flags) = time.map_or((0, 0), |time| (time.as_ns(), record_flags::TIMESTAMP));
         self.cells
             .get_atomic_ref::<AtomicU64>(base + offset_of!(Completion, timestamp_ns))
-            .expect("every record is aligned and inside of the area")
+            .expect("every record is aligned and inside of the page")
             .store(timestamp_ns.to_le(), Ordering::Relaxed);
         self.store(base + offset_of!(Completion, number), number.0, Ordering::Relaxed);
         self.store(base + offset_of!(Completion, flags), flags, Ordering::Relaxed);
@@ -224,11 +224,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_area_is_refused_when_this_process_has_it_at_an_odd_address() {
+    fn a_page_is_refused_when_this_process_has_it_at_an_odd_address() {
         // The mapping starts at a page, so a guest address that starts at none makes every page of the guest odd here.
         for (start, good) in [(0x1000, true), (0x1008, true), (0x1001, false), (0x1004, false)] {
             let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(start), 0x2_0000)]).unwrap();
-            assert_eq!(Area::open(&GuestView::new(&memory), 0x2000).is_ok(), good, "{start:#x}");
+            assert_eq!(QueuePage::open(&GuestView::new(&memory), 0x2000).is_ok(), good, "{start:#x}");
         }
     }
 }

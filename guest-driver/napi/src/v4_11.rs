@@ -3,7 +3,7 @@
 //!
 //! An interrupt that finds the context owned leaves `MISSED` behind, and whoever completes next polls once more for it.
 
-use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, prefix};
+use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, v4_10};
 
 pub use crate::disable::{disable, enable};
 
@@ -66,7 +66,7 @@ pub fn complete_done<N: Napi>(napi: &N, work_done: u32) -> bool {
     if word.read() & (bits.npsvc_mask() | bits.in_busy_poll_mask()) != 0 {
         return false;
     }
-    prefix::flush_or_start_watchdog(napi, work_done);
+    v4_10::flush_or_start_watchdog(napi, work_done);
     if !release(word, bits, 0) {
         napi.schedule_poll();
         return false;
@@ -87,10 +87,10 @@ pub(crate) fn release(word: &impl Word, bits: Bits, also: usize) -> bool {
 
 /// `napi_watchdog()`: `gro_flush_timeout` has passed, and a poll is to flush what GRO still holds. Hard interrupt.
 ///
-/// Takes the context by the old [`prefix::schedule_prep`]: when there is an owner its completion flushes, and `MISSED` would only cost
+/// Takes the context by the old [`v4_10::schedule_prep`]: when there is an owner its completion flushes, and `MISSED` would only cost
 /// a poll.
 pub fn watchdog<N: Napi>(napi: &N) {
-    if napi.gro_held() && prefix::schedule_prep(napi.word(), napi.bits()) {
+    if napi.gro_held() && v4_10::schedule_prep(napi.word(), napi.bits()) {
         napi.schedule_poll();
     }
 }

@@ -76,9 +76,9 @@ pub enum Event {
 
 /// Events in order. No checker sees it: it takes no part in what is checked.
 #[derive(Debug, Default)]
-pub struct Journal(Mutex<Vec<(Who, Event)>>);
+pub struct Trace(Mutex<Vec<(Who, Event)>>);
 
-impl Journal {
+impl Trace {
     /// Appends.
     pub fn add(&self, who: Who, event: Event) {
         self.0.lock().push((who, event));

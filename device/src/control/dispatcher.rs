@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
+use super::channel::{Answer, Command};
 use super::protocol::{Reply, Request};
-use super::seam::{Answer, Command};
 use crate::irq::run::{Finished, RunRequest};
 
 #[cfg(test)]
@@ -15,9 +15,9 @@ mod tests;
 /// Number of a client, never used again.
 pub type ClientId = u64;
 
-/// The desk.
+/// The dispatcher.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct Dispatcher {
     run: Option<Run>,
     /// Commands that have not been answered, in their order.
     pending: VecDeque<Pending>,
@@ -31,17 +31,17 @@ struct Run {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Strike,
+    Injection,
     Random,
-    Watch,
+    Monitor,
 }
 
 impl Kind {
     const fn name(self) -> &'static str {
         match self {
-            Self::Strike => "strike run",
+            Self::Injection => "injection run",
             Self::Random => "random run",
-            Self::Watch => "watch",
+            Self::Monitor => "watch",
         }
     }
 }
@@ -50,14 +50,14 @@ impl Kind {
 enum Pending {
     Status(ClientId),
     Start(Run),
-    StopWatch(ClientId),
+    StopMonitor(ClientId),
     Cancel,
 }
 
 /// A reply, and to whom.
 pub type Addressed = (ClientId, Reply);
 
-impl Desk {
+impl Dispatcher {
     /// A client asks for something: the command to send.
     ///
     /// # Errors
@@ -68,10 +68,10 @@ impl Desk {
                 self.pending.push_back(Pending::Status(client));
                 return Ok(Command::Status);
             }
-            Request::WatchStop => return self.stop_watch(client),
-            Request::Strike(run) => (Kind::Strike, RunRequest::Strike(run)),
+            Request::MonitorStop => return self.stop_monitor(client),
+            Request::Injection(run) => (Kind::Injection, RunRequest::Injection(run)),
             Request::Random(run) => (Kind::Random, RunRequest::Random(run)),
-            Request::WatchStart(run) => (Kind::Watch, RunRequest::Watch(run)),
+            Request::MonitorStart(run) => (Kind::Monitor, RunRequest::Monitor(run)),
         };
         if let Some(on) = self.run {
             let whose = if on.client == client { "this connection" } else { "another connection" };
@@ -83,13 +83,13 @@ impl Desk {
         Ok(Command::Start(run))
     }
 
-    fn stop_watch(&mut self, client: ClientId) -> Result<Command, Reply> {
+    fn stop_monitor(&mut self, client: ClientId) -> Result<Command, Reply> {
         match self.run {
-            Some(Run { client: owner, kind: Kind::Watch }) if owner == client => {
-                self.pending.push_back(Pending::StopWatch(client));
-                Ok(Command::StopWatch)
+            Some(Run { client: owner, kind: Kind::Monitor }) if owner == client => {
+                self.pending.push_back(Pending::StopMonitor(client));
+                Ok(Command::StopMonitor)
             }
-            Some(Run { kind: Kind::Watch, .. }) => Err(error("The watch was started by another connection".into())),
+            Some(Run { kind: Kind::Monitor, .. }) => Err(error("The watch was started by another connection".into())),
             _ => Err(error("No watch is on".into())),
         }
     }
@@ -122,7 +122,7 @@ impl Desk {
                 _ => None,
             },
             Answer::Started => match self.pending.pop_front()? {
-                Pending::Start(Run { client, kind: Kind::Watch }) => Some((client, Reply::WatchStarted)),
+                Pending::Start(Run { client, kind: Kind::Monitor }) => Some((client, Reply::MonitorStarted)),
                 _ => None,
             },
             Answer::Refused(why) => match self.pending.pop_front()? {
@@ -133,7 +133,7 @@ impl Desk {
                     Some((run.client, error(why)))
                 }
                 // The watch ended by itself while the command was under way, and its result has been told.
-                Pending::StopWatch(_) | Pending::Status(_) | Pending::Cancel => None,
+                Pending::StopMonitor(_) | Pending::Status(_) | Pending::Cancel => None,
             },
         }
     }
@@ -149,7 +149,7 @@ impl Desk {
     pub fn owes(&self, client: ClientId) -> bool {
         self.run.is_some_and(|run| run.client == client)
             || self.pending.iter().any(|it| match it {
-                Pending::Status(other) | Pending::StopWatch(other) => *other == client,
+                Pending::Status(other) | Pending::StopMonitor(other) => *other == client,
                 Pending::Start(run) => run.client == client,
                 Pending::Cancel => false,
             })
@@ -164,9 +164,9 @@ pub const fn error(message: String) -> Reply {
 
 fn finished_reply(finished: Finished) -> Reply {
     match finished {
-        Finished::Strike(report) => Reply::Strike(report),
+        Finished::Injection(report) => Reply::Injection(report),
         Finished::Random(report) => Reply::Random(report),
-        Finished::Watch(report) => Reply::Watch(report),
+        Finished::Monitor(report) => Reply::Monitor(report),
         Finished::Failed(why) => error(why),
     }
 }

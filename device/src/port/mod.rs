@@ -60,7 +60,7 @@ pub trait Wire: Send {
 
 /// A wire, as the command line names it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum WireConfig {
+pub enum PortConfig {
     /// A TAP interface of the host.
     Tap(tap::TapName),
     /// Frames made up by the device.
@@ -69,7 +69,7 @@ pub enum WireConfig {
 
 /// A wire that cannot be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum WireParseError {
+pub enum PortParseError {
     /// No such kind.
     #[error("Wire {0:?} is neither tap:NAME nor generator:KEY=VALUE,...")]
     Kind(String),
@@ -81,19 +81,19 @@ pub enum WireParseError {
     Generator(#[from] generator::SettingError),
 }
 
-impl FromStr for WireConfig {
-    type Err = WireParseError;
+impl FromStr for PortConfig {
+    type Err = PortParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             Some(("tap", name)) => Ok(Self::Tap(name.parse()?)),
             Some(("generator", settings)) => Ok(Self::Generator(Box::new(settings.parse()?))),
-            _ => Err(WireParseError::Kind(text.into())),
+            _ => Err(PortParseError::Kind(text.into())),
         }
     }
 }
 
-impl fmt::Display for WireConfig {
+impl fmt::Display for PortConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tap(name) => write!(f, "tap:{name}"),
@@ -102,7 +102,7 @@ impl fmt::Display for WireConfig {
     }
 }
 
-impl WireConfig {
+impl PortConfig {
     /// Opens the wire. `seed` decides every random choice it makes.
     ///
     /// # Errors

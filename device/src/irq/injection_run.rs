@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The strike run: starter, rendezvous, blow, verdict, and, when lost, the next packet. Round after round.
+//! The injection run: stimulus, rendezvous, injection, verdict, and, when lost, the next packet. Round after round.
 //!
 //! Every wait has a bound; a round whose bound is reached is inconclusive and says why. No time decides between delivered
 //! and lost.
@@ -10,41 +10,41 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tsnic_abi::{Counter, point};
 
-use super::blow::{Blow, Drain, LOOK, Landed};
-use super::loss::{Standing, Tally};
+use super::injection::{Drain, Injection, InjectionResult, LOOK};
+use super::loss::{LossState, Tally};
 use super::run::{
-    Actions, AreaView, Finished, Generated, Here, Observation, Publish, Published, StartError, Ticker, Wire,
+    Actions, Arrival, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published, StartError, Ticker,
 };
 use crate::clock::Instant;
-use crate::control::protocol::{Flow, Outcome, Round, StrikeReport, StrikeRun};
+use crate::control::protocol::{Flow, InjectionReport, InjectionSpec, Outcome, Round};
 
 #[cfg(test)]
 mod tests;
 
 /// Most rounds of a run.
 const ROUNDS_MAX: u32 = 100_000;
-/// A starter that has led to no blow is repeated after this. Too soon, and a receiver whose CPU was busy elsewhere finds two of them:
-/// it comes back for the second and rescues the packet that was struck meanwhile.
+/// A stimulus that has led to no injection is repeated after this. Too soon, and a receiver whose CPU was busy elsewhere finds two of them:
+/// it comes back for the second and rescues the packet that was injected meanwhile.
 const STARTER_AGAIN: Duration = Duration::from_millis(50);
-/// Starters of a round.
+/// Stimuli of a round.
 const STARTERS_MAX: u32 = 40;
 /// Bound of every wait for the guest that has no tighter one.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A queue that does not become idle because of a packet nobody finds is sent another one this often.
 const NUDGE: Duration = Duration::from_millis(100);
 /// A round begins when no poll has begun for this long: a receiver that still busy-polls from the round before would find the
-/// starter on its way out, come back at once, and rescue the packet that was struck meanwhile. Longer than a busy host keeps a
+/// stimulus on its way out, come back at once, and rescue the packet that was injected meanwhile. Longer than a busy host keeps a
 /// virtual CPU waiting, as a rule.
 const QUIET: Duration = Duration::from_millis(5);
 /// So many inconclusive rounds in a row end the run.
 const IN_A_ROW_MAX: u32 = 10;
 
-/// A strike run under way.
+/// A injection run under way.
 #[derive(Debug)]
-pub(super) struct Strike {
-    request: StrikeRun,
+pub(super) struct InjectionRun {
+    request: InjectionSpec,
     rng: Pcg64Mcg,
-    report: StrikeReport,
+    report: InjectionReport,
     ticker: Ticker,
     generation: u32,
     serial: u32,
@@ -60,12 +60,12 @@ enum State {
     /// Waiting for the queue to be idle and the guest quiet: `polls` polls had begun at `since`.
     Settle { deadline: Instant, nudge_at: Instant, polls: Counter, since: Instant },
     /// Waiting for the guest to come to the rendezvous, armed.
-    Meet { starters: u32, starter_at: Instant, drain: Drain },
-    /// A blow is under way.
-    Blow(Blow),
+    Meet { stimuli: u32, stimulus_at: Instant, drain: Drain },
+    /// A injection is under way.
+    Injection(Injection),
     /// Missing: left alone until `due`.
     Stuck { packet: Published, due: Instant, deadline: Instant },
-    /// The next packet is on its way. Until it was published the ledger's tally was `before`.
+    /// The next packet is on its way. Until it was published the detector's tally was `before`.
     Free { packet: Published, before: Tally, deadline: Instant },
 }
 
@@ -77,8 +77,8 @@ enum Then {
     Wait,
 }
 
-impl Strike {
-    pub(super) fn new(request: StrikeRun, now: Instant, generation: u32) -> Result<Self, StartError> {
+impl InjectionRun {
+    pub(super) fn new(request: InjectionSpec, now: Instant, generation: u32) -> Result<Self, StartError> {
         let field = |field, value: String, expected| Err(StartError::Field { field, value, expected });
         if request.rounds == 0 || request.rounds > ROUNDS_MAX {
             return field("rounds", request.rounds.to_string(), "between 1 and 100000");
@@ -88,10 +88,10 @@ impl Strike {
             return field("stuck_us", format!("({from}, {to})"), "in ascending order");
         }
         let rng = Pcg64Mcg::seed_from_u64(request.seed);
-        let mut strike = Self {
+        let mut injection = Self {
             request,
             rng,
-            report: StrikeReport::default(),
+            report: InjectionReport::default(),
             ticker: Ticker::new(now),
             generation,
             serial: 0,
@@ -100,8 +100,8 @@ impl Strike {
             stuck: Duration::ZERO,
             state: Self::settle(now),
         };
-        strike.draw();
-        Ok(strike)
+        injection.draw();
+        Ok(injection)
     }
 
     pub(super) const fn flow(&self) -> Flow {
@@ -122,25 +122,25 @@ impl Strike {
         self.report.rounds.len() == self.request.rounds as usize
     }
 
-    /// One step. `meeting` is a rendezvous that has not been acknowledged.
-    pub(super) fn step(&mut self, now: Instant, seen: &Observation, meeting: Option<Here>) -> Actions {
-        let mut actions = Actions { wire: Wire::Shut, ..Actions::default() };
-        match &seen.area {
-            None => self.without_area(now, &mut actions),
-            Some(area) => {
-                if area.generation != self.generation {
-                    self.generation = area.generation;
-                    self.abandon("The guest posted its queue area again", now);
+    /// One step. `rendezvous` is a rendezvous that has not been acknowledged.
+    pub(super) fn step(&mut self, now: Instant, seen: &Observation, rendezvous: Option<Arrival>) -> Actions {
+        let mut actions = Actions { port: PortPolicy::Shut, ..Actions::default() };
+        match &seen.page {
+            None => self.without_page(now, &mut actions),
+            Some(page) => {
+                if page.generation != self.generation {
+                    self.generation = page.generation;
+                    self.abandon("The guest posted its shared queue page again", now);
                 }
-                while !self.is_over() && matches!(self.state(now, area, meeting, &mut actions), Then::Again) {}
-                // No state but the meeting and the blow has a use for a guest that spins.
-                if !matches!(self.state, State::Meet { .. } | State::Blow(_)) {
-                    actions.ack = actions.ack.or(meeting.map(|meeting| meeting.here));
+                while !self.is_over() && matches!(self.state(now, page, rendezvous, &mut actions), Then::Again) {}
+                // No state but the rendezvous and the injection has a use for a guest that spins.
+                if !matches!(self.state, State::Meet { .. } | State::Injection(_)) {
+                    actions.release = actions.release.or(rendezvous.map(|rendezvous| rendezvous.number));
                 }
             }
         }
         if self.is_over() {
-            actions.finished = Some(Box::new(Finished::Strike(std::mem::take(&mut self.report))));
+            actions.finished = Some(Box::new(Finished::Injection(std::mem::take(&mut self.report))));
             return actions;
         }
         if actions.wake.is_none() && actions.publish.is_none() {
@@ -152,37 +152,37 @@ impl Strike {
         actions
     }
 
-    fn without_area(&mut self, now: Instant, actions: &mut Actions) {
+    fn without_page(&mut self, now: Instant, actions: &mut Actions) {
         if !matches!(self.state, State::Settle { .. }) {
-            self.abandon("The queue area was withdrawn", now);
+            self.abandon("The shared queue page was withdrawn", now);
         }
         if let State::Settle { deadline, .. } = self.state
             && !self.is_over()
         {
             if now >= deadline {
-                self.give_up(&format!("No queue area for {} ms", PATIENCE.as_millis()));
+                self.give_up(&format!("No shared queue page for {} ms", PATIENCE.as_millis()));
             } else {
                 actions.wake_at(deadline);
             }
         }
     }
 
-    fn state(&mut self, now: Instant, area: &AreaView, meeting: Option<Here>, actions: &mut Actions) -> Then {
+    fn state(&mut self, now: Instant, page: &PageView, rendezvous: Option<Arrival>, actions: &mut Actions) -> Then {
         match &mut self.state {
-            State::Settle { .. } => self.settling(now, area, actions),
-            State::Meet { .. } => self.meet(now, area, meeting, actions),
-            State::Blow(blow) => match blow.step(now, area, meeting, actions) {
+            State::Settle { .. } => self.settling(now, page, actions),
+            State::Meet { .. } => self.meet(now, page, rendezvous, actions),
+            State::Injection(injection) => match injection.step(now, page, rendezvous, actions) {
                 None => Then::Wait,
-                Some(landed) => {
-                    let packet = blow.packet();
-                    self.landed(landed, packet, now, area)
+                Some(took_effect) => {
+                    let packet = injection.packet();
+                    self.took_effect(took_effect, packet, now, page)
                 }
             },
-            State::Stuck { .. } => self.stuck(now, area, actions),
+            State::Stuck { .. } => self.stuck(now, page, actions),
             State::Free { packet, before, deadline } => {
                 let (packet, before, deadline) = (*packet, *before, *deadline);
-                if area.irq.interrupts().covered(packet.end) {
-                    let tally = area.irq.ledger().tally();
+                if page.irq.interrupts().covered(packet.end) {
+                    let tally = page.irq.detector().tally();
                     let outcome = if tally.lost != before.lost {
                         Outcome::Lost
                     } else if tally.rescued != before.rescued {
@@ -192,11 +192,11 @@ impl Strike {
                         let reason = "A poll had begun again when the next packet was published";
                         return self.inconclusive(reason.into(), now);
                     };
-                    let stuck_ns = Some(age_ns(packet, now, area));
+                    let stuck_ns = Some(age_ns(packet, now, page));
                     return self.conclude(outcome, None, stuck_ns, now);
                 }
                 if now >= deadline {
-                    let state = format!("{}; {}", area.irq, area.progress);
+                    let state = format!("{}; {}", page.irq, page.progress);
                     return self
                         .inconclusive(format!("Not delivered {PATIENCE:?} after the next packet: {state}"), now);
                 }
@@ -206,20 +206,20 @@ impl Strike {
         }
     }
 
-    fn settling(&mut self, now: Instant, area: &AreaView, actions: &mut Actions) -> Then {
+    fn settling(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Then {
         let State::Settle { deadline, nudge_at, polls, since } = &mut self.state else { return Then::Again };
-        if area.progress.polls != *polls || !area.irq.is_idle(&area.progress) {
-            (*polls, *since) = (area.progress.polls, now);
+        if page.progress.polls != *polls || !page.irq.is_idle(&page.progress) {
+            (*polls, *since) = (page.progress.polls, now);
         } else if now.since(*since) >= QUIET {
-            self.state = State::Meet { starters: 0, starter_at: now, drain: Drain::default() };
+            self.state = State::Meet { stimuli: 0, stimulus_at: now, drain: Drain::default() };
             return Then::Again;
         }
         if now >= *deadline {
-            let state = format!("{}; {}", area.irq, area.progress);
+            let state = format!("{}; {}", page.irq, page.progress);
             return self.inconclusive(format!("The queue was not idle within {PATIENCE:?}: {state}"), now);
         }
         // Lost, or signaled by an interrupt that never comes: either way only another packet's interrupt helps.
-        if now >= *nudge_at && area.irq.standing(&area.progress) != Standing::Clear {
+        if now >= *nudge_at && page.irq.loss_state(&page.progress) != LossState::Clear {
             *nudge_at = now.plus(NUDGE);
             self.publish(Generated::Next, actions);
         }
@@ -227,86 +227,94 @@ impl Strike {
         Then::Wait
     }
 
-    fn meet(&mut self, now: Instant, area: &AreaView, meeting: Option<Here>, actions: &mut Actions) -> Then {
-        let State::Meet { starters, starter_at, drain } = &mut self.state else { return Then::Again };
-        let irq = area.irq.interrupts();
-        if let Some(here) = meeting {
-            // A poll that the interrupt itself started comes unarmed: nothing can be struck then. One that has packets to
+    fn meet(&mut self, now: Instant, page: &PageView, rendezvous: Option<Arrival>, actions: &mut Actions) -> Then {
+        let State::Meet { stimuli, stimulus_at, drain } = &mut self.state else { return Then::Again };
+        let irq = page.irq.interrupts();
+        if let Some(arrival) = rendezvous {
+            // A poll that the interrupt itself started comes unarmed: nothing can be injected then. One that has packets to
             // report has an owner who will come back for more.
-            let unsuited = here.point != point::BEFORE_COMPLETE || !irq.armed() || !irq.covered(irq.produced());
+            let unsuited = arrival.point != point::BEFORE_COMPLETE || !irq.armed() || !irq.covered(irq.produced());
             if unsuited {
-                actions.want = point::BEFORE_COMPLETE;
-                actions.ack = Some(here.here);
+                actions.requested = point::BEFORE_COMPLETE;
+                actions.release = Some(arrival.number);
                 actions.look_again(now, LOOK);
                 return Then::Wait;
             }
-            if !drain.is_done(now, area, actions) {
-                actions.want = point::BEFORE_COMPLETE;
+            if !drain.is_done(now, page, actions) {
+                actions.requested = point::BEFORE_COMPLETE;
                 return Then::Wait;
             }
-            self.state = State::Blow(Blow::aim(here, area, PATIENCE));
-            self.publish(Generated::Struck, actions);
+            self.state = State::Injection(Injection::aim(arrival, page, PATIENCE));
+            self.publish(Generated::Injected, actions);
             return Then::Wait;
         }
         *drain = Drain::default();
-        if now >= *starter_at {
-            if *starters == STARTERS_MAX {
+        if now >= *stimulus_at {
+            if *stimuli == STARTERS_MAX {
                 let waited = STARTER_AGAIN * STARTERS_MAX;
                 let unpublished = self.unpublished;
                 let reason = format!(
-                    "The guest did not come to the rendezvous: {starters} starters in {waited:?}, {unpublished} of them \
+                    "The guest did not come to the rendezvous: {stimuli} stimuli in {waited:?}, {unpublished} of them \
                      not sent, for want of receive buffers as a rule"
                 );
                 return self.inconclusive(reason, now);
             }
-            *starters += 1;
-            *starter_at = now.plus(STARTER_AGAIN);
-            self.report.starters += 1;
-            let starter = self.request.starter;
+            *stimuli += 1;
+            *stimulus_at = now.plus(STARTER_AGAIN);
+            self.report.stimuli += 1;
+            let stimulus = self.request.stimulus;
             actions.wake_at(now.plus(STARTER_AGAIN));
-            self.publish(Generated::Starter(starter), actions);
+            self.publish(Generated::Stimulus(stimulus), actions);
         } else {
-            actions.wake_at(*starter_at);
+            actions.wake_at(*stimulus_at);
         }
-        actions.want = point::BEFORE_COMPLETE;
+        actions.requested = point::BEFORE_COMPLETE;
         actions.look_again(now, Duration::from_millis(1));
         Then::Wait
     }
 
-    fn landed(&mut self, landed: Landed, packet: Option<Published>, now: Instant, area: &AreaView) -> Then {
-        match (landed, packet) {
-            (Landed::Delivered, Some(packet)) => {
-                self.conclude(Outcome::Delivered, Some(age_ns(packet, now, area)), None, now)
+    fn took_effect(
+        &mut self,
+        took_effect: InjectionResult,
+        packet: Option<Published>,
+        now: Instant,
+        page: &PageView,
+    ) -> Then {
+        match (took_effect, packet) {
+            (InjectionResult::Delivered, Some(packet)) => {
+                self.conclude(Outcome::Delivered, Some(age_ns(packet, now, page)), None, now)
             }
-            (Landed::Missing, Some(packet)) => {
+            (InjectionResult::Missing, Some(packet)) => {
                 let due = now.plus(self.stuck);
                 self.state = State::Stuck { packet, due, deadline: due.plus(PATIENCE) };
                 Then::Again
             }
-            (Landed::Inconclusive(reason), _) => self.inconclusive(reason, now),
-            (Landed::Delivered | Landed::Missing, None) => self.inconclusive("No packet was struck".into(), now),
+            (InjectionResult::Inconclusive(reason), _) => self.inconclusive(reason, now),
+            (InjectionResult::Delivered | InjectionResult::Missing, None) => {
+                self.inconclusive("No packet was injected".into(), now)
+            }
         }
     }
 
-    fn stuck(&mut self, now: Instant, area: &AreaView, actions: &mut Actions) -> Then {
+    fn stuck(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Then {
         let State::Stuck { packet, due, deadline } = self.state else { return Then::Again };
-        if area.irq.interrupts().covered(packet.end) {
-            let stuck_ns = Some(age_ns(packet, now, area));
+        if page.irq.interrupts().covered(packet.end) {
+            let stuck_ns = Some(age_ns(packet, now, page));
             return self.conclude(Outcome::Rescued, None, stuck_ns, now);
         }
         if now < due {
             actions.wake_at(due);
             return Then::Wait;
         }
-        let standing = area.irq.standing(&area.progress);
-        if standing == Standing::Lost {
-            let before = area.irq.ledger().tally();
+        let loss_state = page.irq.loss_state(&page.progress);
+        if loss_state == LossState::Lost {
+            let before = page.irq.detector().tally();
             self.state = State::Free { packet, before, deadline: now.plus(PATIENCE) };
             self.publish(Generated::Next, actions);
             return Then::Wait;
         }
         if now >= deadline {
-            let state = format!("{standing:?}; {}; {}", area.irq, area.progress);
+            let state = format!("{loss_state:?}; {}; {}", page.irq, page.progress);
             return self.inconclusive(format!("Neither found nor lost after {PATIENCE:?}: {state}"), now);
         }
         actions.look_again(now, LOOK);
@@ -320,19 +328,19 @@ impl Strike {
     }
 
     pub(super) const fn published(&mut self, published: Published) {
-        if let State::Blow(blow) = &mut self.state {
-            blow.published(published);
+        if let State::Injection(injection) = &mut self.state {
+            injection.published(published);
         }
     }
 
     /// The packet could not be published. As a rule the guest had no buffers; they may also have been too small for it, or the
-    /// session's share of descriptors used up. A starter is repeated later anyway; a blow is called off, the next packet tried again.
+    /// session's share of descriptors used up. A stimulus is repeated later anyway; a injection is called off, the next packet tried again.
     pub(super) fn publish_failed(&mut self, now: Instant) {
         self.unpublished += 1;
         match self.state {
-            State::Blow(_) => {
+            State::Injection(_) => {
                 self.inconclusive(
-                    "The struck packet could not be published, for want of receive buffers as a rule".into(),
+                    "The injected packet could not be published, for want of receive buffers as a rule".into(),
                     now,
                 );
             }
@@ -340,7 +348,7 @@ impl Strike {
                 let due = now.plus(Duration::from_millis(1));
                 self.state = State::Stuck { packet, due, deadline };
             }
-            State::Meet { .. } => self.report.starters -= 1,
+            State::Meet { .. } => self.report.stimuli -= 1,
             State::Settle { .. } | State::Stuck { .. } => {}
         }
     }
@@ -356,13 +364,13 @@ impl Strike {
 
     fn inconclusive(&mut self, reason: String, now: Instant) -> Then {
         self.in_a_row += 1;
-        let landed = match &self.state {
+        let took_effect = match &self.state {
             State::Settle { .. } | State::Meet { .. } => false,
-            State::Blow(blow) => blow.is_acked(),
+            State::Injection(injection) => injection.is_released(),
             State::Stuck { .. } | State::Free { .. } => true,
         };
         let (outcome, reason) = (Outcome::Inconclusive, Some(reason));
-        self.end_round(Round { outcome, reason, landed, delivered_ns: None, stuck_ns: None }, now);
+        self.end_round(Round { outcome, reason, took_effect, delivered_ns: None, stuck_ns: None }, now);
         if self.in_a_row == IN_A_ROW_MAX {
             self.give_up(&format!("{IN_A_ROW_MAX} rounds in a row were inconclusive"));
         }
@@ -372,7 +380,7 @@ impl Strike {
 
     fn conclude(&mut self, outcome: Outcome, delivered_ns: Option<u64>, stuck_ns: Option<u64>, now: Instant) -> Then {
         self.in_a_row = 0;
-        self.end_round(Round { outcome, reason: None, landed: true, delivered_ns, stuck_ns }, now);
+        self.end_round(Round { outcome, reason: None, took_effect: true, delivered_ns, stuck_ns }, now);
         Then::Again
     }
 
@@ -388,7 +396,7 @@ impl Strike {
         let round = Round {
             outcome: Outcome::Inconclusive,
             reason: Some(format!("Not tried: {why}")),
-            landed: false,
+            took_effect: false,
             delivered_ns: None,
             stuck_ns: None,
         };
@@ -397,7 +405,7 @@ impl Strike {
 }
 
 /// From the packet's timestamp to the arm that covered it.
-fn age_ns(packet: Published, now: Instant, area: &AreaView) -> u64 {
-    let covered = area.irq.armed_at().unwrap_or(now);
+fn age_ns(packet: Published, now: Instant, page: &PageView) -> u64 {
+    let covered = page.irq.armed_at().unwrap_or(now);
     u64::try_from(covered.since(packet.timestamp).as_nanos()).unwrap_or(u64::MAX)
 }

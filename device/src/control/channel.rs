@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The seam between the control thread and the data path: two queues and two eventfds. Neither side ever waits for the
+//! The channel between the control thread and the data path: two queues and two eventfds. Neither side ever waits for the
 //! other.
 
 use std::io;
@@ -21,7 +21,7 @@ pub enum Command {
     Start(RunRequest),
     /// End the watch: [`Answer::Stopping`] comes at once and its [`Answer::Finished`] later, or [`Answer::Refused`] when no
     /// watch is on.
-    StopWatch,
+    StopMonitor,
     /// End the run without a result: [`Answer::Cancelled`] comes.
     Cancel,
 }
@@ -72,7 +72,7 @@ pub struct WorkerEnd {
 ///
 /// # Errors
 /// When the process has no file descriptor left.
-pub fn seam() -> io::Result<(ControlEnd, WorkerEnd)> {
+pub fn control_channel() -> io::Result<(ControlEnd, WorkerEnd)> {
     let (ask, answered) = (EventFd::new(EFD_NONBLOCK)?, EventFd::new(EFD_NONBLOCK)?);
     let (command_sender, command_receiver) = channel();
     let (answer_sender, answer_receiver) = channel();
@@ -136,7 +136,7 @@ impl WorkerEnd {
                     Ok(()) => Answer::Started,
                     Err(error) => Answer::Refused(error.to_string()),
                 }),
-                Command::StopWatch => self.send(if adversary.stop_watch() {
+                Command::StopMonitor => self.send(if adversary.stop_monitor() {
                     Answer::Stopping
                 } else {
                     Answer::Refused("No watch is on".into())

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The queue area as the driver sees it: cells to read and to write, nothing else.
+//! The shared queue page as the driver sees it: cells to read and to write, nothing else.
 //!
 //! What the device can write is read once, into a value; what the driver writes is never read back.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use tsnic_abi::{AREA_SIZE, Counter, MAGIC, RX_RECORDS, TX_RECORDS, VERSION, completion_offset, offset, record_flags};
+use tsnic_abi::{
+    Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, TX_RECORDS, VERSION, completion_offset, offset, record_flags,
+};
 
-/// Number of 32-bit cells in an area.
-pub const CELLS: usize = AREA_SIZE as usize / 4;
+/// Number of 32-bit cells in a page.
+pub const CELLS: usize = QUEUE_PAGE_SIZE as usize / 4;
 
 /// Descriptors that the driver may still use of a ring with `entries` of which `free` are free: all chains in it must have a record of
 /// their own, or one would be overwritten before the driver has read it. What a ring has beyond `records` is left alone.
@@ -17,16 +19,16 @@ pub fn room(free: u32, entries: u32, records: u16) -> u32 {
     free.saturating_sub(entries.saturating_sub(records.into()))
 }
 
-/// The memory of one queue area. Atomic, because the device writes it whenever it likes.
+/// The memory of one shared queue page. Atomic, because the device writes it whenever it likes.
 #[derive(Clone, Copy, Debug)]
-pub struct Area<'a> {
+pub struct QueuePage<'a> {
     cells: &'a [AtomicU32; CELLS],
 }
 
-/// What the device says of itself when it takes an area.
+/// What the device says of itself when it takes a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Generation of the hand-over that was accepted.
+    /// Generation of the registration that was accepted.
     pub generation: u32,
     /// [`tsnic_abi::caps`].
     pub capabilities: u32,
@@ -45,8 +47,8 @@ pub struct HandlerRun {
     pub fired: u32,
 }
 
-impl<'a> Area<'a> {
-    /// The area in this memory.
+impl<'a> QueuePage<'a> {
+    /// The page in this memory.
     #[must_use]
     pub const fn new(cells: &'a [AtomicU32; CELLS]) -> Self {
         Self { cells }
@@ -66,7 +68,7 @@ impl<'a> Area<'a> {
         self.cell(offset).store(value.to_le(), order);
     }
 
-    /// The device's identity, if it is one and of this version. Call it when the hand-over chain is back.
+    /// The device's identity, if it is one and of this version. Call it when the registration chain is back.
     #[must_use]
     pub fn identity(self) -> Option<Identity> {
         let magic = self.get(offset::MAGIC, Ordering::Acquire);
@@ -78,7 +80,7 @@ impl<'a> Area<'a> {
         })
     }
 
-    /// The device still uses the area that it was handed with this generation: it zeroes the cell when it forgets an area.
+    /// The device still uses the page that it was handed with this generation: it zeroes the cell when it forgets a page.
     #[must_use]
     pub fn in_use(self, generation: u32) -> bool {
         self.get(offset::GENERATION, Ordering::Relaxed) == generation
@@ -95,7 +97,7 @@ impl<'a> Area<'a> {
         self.set(offset::CI, ci.0, Ordering::Relaxed);
     }
 
-    /// Arms. The device that sees `number` sees every [`Area::set_ci`] before it. The receive queue must be kicked next.
+    /// Arms. The device that sees `number` sees every [`QueuePage::set_ci`] before it. The receive queue must be kicked next.
     pub fn arm(self, number: Counter) {
         self.set(offset::ARM, number.0, Ordering::Release);
     }
