@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use thiserror::Error;
+use tsnic_core::moderation::Limits;
 
-use crate::irq::moderation::Limits;
 use crate::port::{PortConfig, PortParseError};
 
 /// A virtual NIC that timestamps every packet and places its interrupts: the vhost-user backend.

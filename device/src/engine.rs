@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use crate::clock::Instant;
+use crate::clock::{HostClock, monotonic};
 use crate::config::{Args, Config};
 use crate::control::channel::control_channel;
 use crate::control::server::{ControlError, ControlServer};
@@ -40,9 +40,9 @@ pub enum EngineError {
     /// A socket path.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The wire.
-    #[error("Cannot open the wire")]
-    Wire(#[from] tap::OpenError),
+    /// The port.
+    #[error("Cannot open the port")]
+    Port(#[from] tap::OpenError),
     /// A front end.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
@@ -123,11 +123,12 @@ fn start_log(verbose: u8) {
 pub fn run(config: &Config) -> Result<(), EngineError> {
     // Before any thread is started, so that every one of them leaves the signals to this one.
     let signals = block_signals().map_err(host("watch for signals"))?;
-    let wire = config.port.open(config.seed)?;
+    let port = config.port.open(config.seed)?;
     let (control_end, worker_end) = control_channel().map_err(host("make the control channel"))?;
     // A clone that stays readable here while no worker is there to serve it.
     let commands = worker_end.event().try_clone().map_err(host("make the control channel"))?;
-    let backend = Backend::new(vec![Pair::new(0, wire, worker_end, config.limits)]).map_err(host("make a timer"))?;
+    let backend =
+        Backend::new(vec![Pair::new(0, port, HostClock, worker_end, config.limits)]).map_err(host("make a timer"))?;
     let backend = Arc::new(backend);
     let _control = match &config.control {
         Some(path) => Some(ControlServer::start(path, control_end)?),
@@ -167,7 +168,7 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
         match result {
             Err(error) if config.once => return Err(error.into()),
             Err(error) => {
-                if let Some(line) = failed.line(Instant::now()) {
+                if let Some(line) = failed.line(monotonic()) {
                     warn!(left_out = line.left_out, "{error}");
                 }
             }

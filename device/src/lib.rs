@@ -5,7 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
-pub mod irq;
+pub mod frame;
 pub mod log_limit;
 pub mod net;
 pub mod port;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Instant;
+use tsnic_core::time::Instant;
 
 /// Lines that may follow one another.
 pub const BURST: u32 = 8;

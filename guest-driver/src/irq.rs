@@ -6,11 +6,11 @@ use core::sync::atomic::AtomicUsize;
 use napi_state::{Bits, v4_10};
 
 use crate::mode::IrqMode;
-use crate::queue_page::{HandlerRun, QueuePage};
+use crate::queue_page::QueuePage;
 use crate::shared::Shared;
 use crate::stats::Stat;
 
-/// A NAPI context, as an interrupt handler may use it. Every function may be called in hard interrupt context.
+/// A NAPI instance, as an interrupt handler may use it. Every function may be called in hard interrupt context.
 pub trait Napi {
     /// The kernel's `napi_schedule_prep()`: true when the caller now owns `SCHED`.
     fn schedule_prep(&self) -> bool;
@@ -34,17 +34,16 @@ pub fn receive_interrupt(shared: &Shared<'_>, mode: IrqMode, napi: &impl Napi) {
             v4_10::schedule_prep(state, bits)
         }
     };
+    // At once: a poll on another CPU may be about to arm, and its arm carries what has been seen by then.
+    if let (Some(page), Some(fired)) = (page, fired) {
+        page.interrupt_seen(fired, shared.note_interrupt(fired, taken));
+    }
     if taken {
         napi.schedule();
     }
     let runs = shared.stats.add(Stat::RxIrqs, 1) as u32;
     let runs_owned = shared.stats.add(Stat::RxIrqsOwned, u64::from(!taken)) as u32;
-    if let (Some(page), Some(fired)) = (page, fired) {
-        page.interrupt_handled(HandlerRun {
-            runs,
-            runs_owned,
-            latest_owned: shared.note_interrupt(fired, taken),
-            fired,
-        });
+    if let Some(page) = page {
+        page.interrupts_counted(runs, runs_owned);
     }
 }

@@ -34,19 +34,6 @@ pub struct Identity {
     pub capabilities: u32,
 }
 
-/// What an interrupt handler run tells the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandlerRun {
-    /// Number of the run: `irqs`.
-    pub runs: u32,
-    /// Runs so far that found `NAPI_STATE_SCHED` owned: `irqs_owned`.
-    pub runs_owned: u32,
-    /// What the latest of these read as `fired`: `irq_owned`.
-    pub latest_owned: u32,
-    /// What this run read as `fired`: `irq_seen`.
-    pub fired: u32,
-}
-
 impl<'a> QueuePage<'a> {
     /// The page in this memory.
     #[must_use]
@@ -97,8 +84,10 @@ impl<'a> QueuePage<'a> {
         self.set(offset::CI, ci.0, Ordering::Relaxed);
     }
 
-    /// Arms. The device that sees `number` sees every [`QueuePage::set_ci`] before it. The receive queue must be kicked next.
-    pub fn arm(self, number: Counter) {
+    /// Arms, having seen interrupts up to `irq_seen`. The device that sees `number` sees that, and every [`QueuePage::set_ci`]
+    /// before it. The receive queue must be kicked next.
+    pub fn arm(self, number: Counter, irq_seen: u32) {
+        self.set(offset::ARM_IRQ_SEEN, irq_seen, Ordering::Release);
         self.set(offset::ARM, number.0, Ordering::Release);
     }
 
@@ -113,12 +102,17 @@ impl<'a> QueuePage<'a> {
         self.set(offset::PHASE, tsnic_abi::phase::IDLE, Ordering::Release);
     }
 
-    /// An interrupt handler run is over. `irq_owned` is written before `irq_seen`.
-    pub fn interrupt_handled(self, run: HandlerRun) {
-        self.set(offset::IRQS, run.runs, Ordering::Relaxed);
-        self.set(offset::IRQS_OWNED, run.runs_owned, Ordering::Relaxed);
-        self.set(offset::IRQ_OWNED, run.latest_owned, Ordering::Relaxed);
-        self.set(offset::IRQ_SEEN, run.fired, Ordering::Release);
+    /// An interrupt handler run that read `fired` has looked at the NAPI. `latest_owned` is what the latest run that found
+    /// `NAPI_STATE_SCHED` owned had read; it is written first.
+    pub fn interrupt_seen(self, fired: u32, latest_owned: u32) {
+        self.set(offset::IRQ_OWNED, latest_owned, Ordering::Relaxed);
+        self.set(offset::IRQ_SEEN, fired, Ordering::Release);
+    }
+
+    /// Handler runs so far, and those of them that found `NAPI_STATE_SCHED` owned.
+    pub fn interrupts_counted(self, runs: u32, runs_owned: u32) {
+        self.set(offset::IRQS, runs, Ordering::Relaxed);
+        self.set(offset::IRQS_OWNED, runs_owned, Ordering::Relaxed);
     }
 
     /// The timestamp of receive completion `number`, device clock, ns.

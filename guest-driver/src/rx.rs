@@ -81,9 +81,6 @@ pub trait RxPort {
     /// `napi_complete_done()`. When true, `SCHED` is clear and another poll may already be running.
     fn complete(&mut self, work: i32) -> bool;
 
-    /// Somebody owns `SCHED`.
-    fn owned(&self) -> bool;
-
     /// The driver's own `napi_schedule()`, by the kernel's function.
     fn schedule(&mut self);
 
@@ -101,9 +98,9 @@ pub trait RxPort {
 /// polling), and with budget 0 (netpoll), which is about transmission only.
 ///
 /// With a page there is no look at the ring after arming: the device raises an interrupt for what was published since `ci`
-/// (docs/interface.md, "Interrupts on a queue with a page"). A poll whose `SCHED` was taken again before it could arm does not:
-/// the new owner will. Its arm beside a new owner who has not looked at the ring yet would show the device what a lost packet
-/// looks like. If the device has forgotten the page, the poll goes by virtio's rules and asks for a new registration.
+/// (docs/interface.md, "Interrupts on a queue with a page"). The arm carries the number of the latest interrupt that the handler
+/// has seen. By it the device tells an owner that the handler found before the arm from a later one, which may own `SCHED` by
+/// then. If the device has forgotten the page, the poll goes by virtio's rules and asks for a new registration.
 pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if budget <= 0 {
         return 0;
@@ -139,9 +136,10 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     let mark = port.enable_callbacks();
     let page = page.and_then(|_| page_in_use(shared, port));
     if let Some(page) = page {
-        if port.complete(work) && !port.owned() {
-            page.arm(shared.arm_of(number));
+        if port.complete(work) {
+            page.arm(number, shared.irq_seen());
             port.notify();
+            shared.armed(number);
         }
     } else if port.complete(work) && port.used_since(mark) {
         port.schedule();

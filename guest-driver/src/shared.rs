@@ -39,6 +39,8 @@ pub struct Shared<'a> {
     rx_ci: AtomicU32,
     /// `fired` of the latest interrupt that found `SCHED` owned. Written by the interrupt handler only.
     irq_owned: AtomicU32,
+    /// `fired` of the latest interrupt. Written by the interrupt handler only.
+    irq_seen: AtomicU32,
 }
 
 impl<'a> Shared<'a> {
@@ -56,6 +58,7 @@ impl<'a> Shared<'a> {
             arm: AtomicU32::new(0),
             rx_ci: AtomicU32::new(0),
             irq_owned: AtomicU32::new(0),
+            irq_seen: AtomicU32::new(0),
         }
     }
 
@@ -140,12 +143,16 @@ impl<'a> Shared<'a> {
         Counter(self.arm.load(Ordering::Relaxed))
     }
 
-    /// The number of the arm by the poll with this number: its own, for a poll arms once at most.
-    #[must_use]
-    pub fn arm_of(&self, poll: Counter) -> Counter {
+    /// The poll with this number has armed: an arm's number is that of its poll, for a poll arms once at most.
+    pub fn armed(&self, poll: Counter) {
         self.stats.add(Stat::RxArms, 1);
         self.arm.store(poll.0, Ordering::Relaxed);
-        poll
+    }
+
+    /// Number of the latest interrupt that the handler has seen: the driver's own copy, which the device cannot write.
+    #[must_use]
+    pub fn irq_seen(&self) -> u32 {
+        self.irq_seen.load(Ordering::Acquire)
     }
 
     /// What `irq_owned` says after a handler run that read `fired`: the latest interrupt that found `SCHED` owned, and never one
@@ -159,6 +166,8 @@ impl<'a> Shared<'a> {
             (true, false) => before,
         };
         self.irq_owned.store(after, Ordering::Relaxed);
+        // Before the cell: an arm that is written meanwhile must not carry less than the device can have read there.
+        self.irq_seen.store(fired, Ordering::Release);
         after
     }
 }

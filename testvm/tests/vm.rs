@@ -24,7 +24,7 @@ use testvm::progress::{Progress, Stage};
 use testvm::qemu::{Accel, Qemu, Version};
 use testvm::vm::{Error, Parts, Vm, VmConfig};
 use testvm::{boot, interrupt};
-use tsnic::control::protocol as device;
+use tsnic_protocol as device;
 
 /// Exit code of a case that cannot be isolated here.
 const NOT_HERE: u8 = 77;

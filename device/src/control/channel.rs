@@ -5,12 +5,12 @@
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use tsnic_core::adversary::Adversary;
+use tsnic_core::run::{Actions, Finished, Observation, RunRequest};
+use tsnic_core::time::Instant;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::protocol::Status;
-use crate::clock::Instant;
-use crate::irq::adversary::Adversary;
-use crate::irq::run::{Actions, Finished, Observation, RunRequest};
+use crate::net::status::PairStatus;
 
 /// What the control thread asks of the data path.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// To [`Command::Status`].
-    Status(Status),
+    Status(Box<PairStatus>),
     /// The run has started.
     Started,
     /// The command cannot be carried out, and why.
@@ -125,13 +125,13 @@ impl WorkerEnd {
         adversary: &mut Adversary,
         now: Instant,
         seen: &Observation,
-        mut status: impl FnMut() -> Status,
+        mut status: impl FnMut() -> PairStatus,
     ) {
         // EAGAIN: nothing was waiting, or it has been served already.
         let _ = self.ask.read();
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Status => self.send(Answer::Status(status())),
+                Command::Status => self.send(Answer::Status(Box::new(status()))),
                 Command::Start(request) => self.send(match adversary.start(request, now, seen) {
                     Ok(()) => Answer::Started,
                     Err(error) => Answer::Refused(error.to_string()),
@@ -139,7 +139,7 @@ impl WorkerEnd {
                 Command::StopMonitor => self.send(if adversary.stop_monitor() {
                     Answer::Stopping
                 } else {
-                    Answer::Refused("No watch is on".into())
+                    Answer::Refused("No traffic monitor is on".into())
                 }),
                 Command::Cancel => {
                     adversary.cancel();

@@ -6,10 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+use tsnic_protocol::line::Lines;
+use tsnic_protocol::{Reply, Request};
 use vmm_sys_util::epoll::EventSet;
-
-use super::line::Lines;
-use super::protocol::{Reply, Request};
 
 /// No more requests are read from a client while this many bytes of replies wait for it to read them.
 const BACKLOG_MAX: usize = 64 * 1024;

@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 
+use tsnic_protocol::{Reply, Request};
+
 use super::channel::{Answer, Command};
-use super::protocol::{Reply, Request};
-use crate::irq::run::{Finished, RunRequest};
+use super::convert;
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,7 @@ impl Kind {
         match self {
             Self::Injection => "injection run",
             Self::Random => "random run",
-            Self::Monitor => "watch",
+            Self::Monitor => "traffic monitor",
         }
     }
 }
@@ -69,9 +70,9 @@ impl Dispatcher {
                 return Ok(Command::Status);
             }
             Request::MonitorStop => return self.stop_monitor(client),
-            Request::Injection(run) => (Kind::Injection, RunRequest::Injection(run)),
-            Request::Random(run) => (Kind::Random, RunRequest::Random(run)),
-            Request::MonitorStart(run) => (Kind::Monitor, RunRequest::Monitor(run)),
+            Request::Injection(run) => (Kind::Injection, convert::injection(&run)),
+            Request::Random(run) => (Kind::Random, convert::random(&run)),
+            Request::MonitorStart(run) => (Kind::Monitor, convert::monitor(&run)),
         };
         if let Some(on) = self.run {
             let whose = if on.client == client { "this connection" } else { "another connection" };
@@ -89,8 +90,10 @@ impl Dispatcher {
                 self.pending.push_back(Pending::StopMonitor(client));
                 Ok(Command::StopMonitor)
             }
-            Some(Run { kind: Kind::Monitor, .. }) => Err(error("The watch was started by another connection".into())),
-            _ => Err(error("No watch is on".into())),
+            Some(Run { kind: Kind::Monitor, .. }) => {
+                Err(error("The traffic monitor was started by another connection".into()))
+            }
+            _ => Err(error("No traffic monitor is on".into())),
         }
     }
 
@@ -111,14 +114,14 @@ impl Dispatcher {
             Answer::Finished(finished) => {
                 let client = self.running()?.client;
                 self.run = None;
-                Some((client, finished_reply(*finished)))
+                Some((client, convert::finished(*finished)))
             }
             Answer::Stopping | Answer::Cancelled => {
                 self.pending.pop_front();
                 None
             }
             Answer::Status(status) => match self.pending.pop_front()? {
-                Pending::Status(client) => Some((client, Reply::Status(status))),
+                Pending::Status(client) => Some((client, Reply::Status(convert::status(&status)))),
                 _ => None,
             },
             Answer::Started => match self.pending.pop_front()? {
@@ -160,13 +163,4 @@ impl Dispatcher {
 #[must_use]
 pub const fn error(message: String) -> Reply {
     Reply::Error { message }
-}
-
-fn finished_reply(finished: Finished) -> Reply {
-    match finished {
-        Finished::Injection(report) => Reply::Injection(report),
-        Finished::Random(report) => Reply::Random(report),
-        Finished::Monitor(report) => Reply::Monitor(report),
-        Finished::Failed(why) => error(why),
-    }
 }

@@ -3,7 +3,6 @@
 
 pub mod channel;
 mod client;
+pub mod convert;
 mod dispatcher;
-mod line;
-pub mod protocol;
 pub mod server;

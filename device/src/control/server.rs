@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use tracing::{debug, warn};
+use tsnic_protocol::{Reply, Request};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::channel::{Command, ControlEnd};
 use super::client::Client;
 use super::dispatcher::{ClientId, Dispatcher, error};
-use super::protocol::{Reply, Request};
 use crate::socket::{ListeningSocket, SocketError};
 
 #[cfg(test)]

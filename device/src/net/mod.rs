@@ -8,12 +8,13 @@
 pub mod chain;
 pub mod counters;
 pub mod features;
-pub mod header;
+mod held;
 pub mod index;
 pub mod memory;
 pub mod pair;
 pub mod queue_page;
 pub mod ring;
 pub mod rx;
-mod session;
+pub mod session;
+pub mod status;
 pub mod tx;

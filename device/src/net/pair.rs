@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A queue pair: everything about it that outlives a session.
 
-use std::collections::VecDeque;
-
 use tracing::{debug, info, warn};
 use tsnic_abi::Counter;
+use tsnic_core::adversary::Adversary;
+use tsnic_core::moderation::Limits;
+use tsnic_core::run;
+use tsnic_core::rx_irq::RxIrq;
+use tsnic_core::time::Instant;
 use vm_memory::GuestMemoryMmap;
 
 use super::counters::Counters;
 use super::features::Features;
+use super::held::Held;
 use super::index::Index;
 use super::memory::GuestView;
 use super::queue_page::{QueuePage, Refusal};
 use super::ring::{Ring, RingConfig, RingError, RingState};
-use super::session::Session;
-use crate::clock::Instant;
+use super::status::{PageStatus, PairStatus};
+use crate::clock::Clock;
 use crate::control::channel::WorkerEnd;
-use crate::control::protocol::Status;
-use crate::irq::adversary::Adversary;
-use crate::irq::moderation::Limits;
-use crate::irq::queue::RxIrq;
-use crate::irq::run;
+use crate::frame::Frame;
 use crate::log_limit::LogLimit;
-use crate::port::{Frame, Wire};
+use crate::port::Port;
 
-/// Frames that came in while nobody was there, thrown away at a time. More than a host queues by default; who sends faster than they
-/// are thrown away must not keep the worker here.
+/// Frames that came in while no guest was there, discarded at a time. More than a host queues by default; a sender that is faster
+/// than they are discarded must not keep the worker here.
 const STALE_MAX: u32 = 4096;
 
 /// The receive queue of a pair.
@@ -74,34 +74,6 @@ struct Running {
     broken: bool,
 }
 
-/// Frames read from the wire and not yet published.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    pub frames: VecDeque<Frame>,
-    /// The last of them is a request.
-    pub request: bool,
-}
-
-impl Held {
-    /// The adversary is to be shown these before more are read.
-    pub fn is_full(&self) -> bool {
-        self.request || self.frames.len() >= run::HELD_FRAMES_MAX as usize
-    }
-
-    /// Takes the first.
-    pub fn pop(&mut self) -> Option<Frame> {
-        let frame = self.frames.pop_front();
-        self.request &= !self.frames.is_empty();
-        frame
-    }
-
-    /// Keeps one as the first that could not be published.
-    pub fn put_back(&mut self, frame: Frame, request: bool) {
-        self.request |= self.frames.is_empty() && request;
-        self.frames.push_front(frame);
-    }
-}
-
 /// What a guest can cause lines of the log by, as often as it likes.
 #[derive(Debug, Default)]
 struct Limited {
@@ -127,7 +99,7 @@ pub(super) struct PageState {
 }
 
 /// One queue pair.
-pub struct Pair {
+pub struct Pair<P, C> {
     pub(super) number: u16,
     pub(super) features: Features,
     pub(super) limits: Limits,
@@ -136,8 +108,9 @@ pub struct Pair {
     pub(super) adversary: Adversary,
     pub(super) control: WorkerEnd,
     pub(super) commands_wait: bool,
-    pub(super) wire: Box<dyn Wire>,
+    pub(super) port: P,
     pub(super) port_down: bool,
+    pub(super) clock: C,
     pub(super) port_policy: run::PortPolicy,
     pub(super) held: Held,
     pub(super) counters: Counters,
@@ -148,10 +121,10 @@ pub struct Pair {
     pub(super) tx_frame: Vec<u8>,
 }
 
-impl Pair {
+impl<P: Port, C: Clock> Pair<P, C> {
     /// A pair whose queues do not run yet.
     #[must_use]
-    pub fn new(number: u16, wire: Box<dyn Wire>, control: WorkerEnd, limits: Limits) -> Self {
+    pub fn new(number: u16, port: P, clock: C, control: WorkerEnd, limits: Limits) -> Self {
         Self {
             number,
             features: Features::default(),
@@ -161,8 +134,9 @@ impl Pair {
             adversary: Adversary::default(),
             control,
             commands_wait: false,
-            wire,
+            port,
             port_down: false,
+            clock,
             port_policy: run::PortPolicy::Open,
             held: Held::default(),
             counters: Counters::default(),
@@ -172,10 +146,10 @@ impl Pair {
         }
     }
 
-    /// The wire.
+    /// The port.
     #[must_use]
-    pub fn wire(&self) -> &dyn Wire {
-        &*self.wire
+    pub const fn port(&self) -> &P {
+        &self.port
     }
 
     /// The data path's end of the control channel.
@@ -184,9 +158,9 @@ impl Pair {
         &self.control
     }
 
-    /// The wire's event has been seen.
+    /// The port's event has been seen.
     pub fn port_readable(&mut self) {
-        self.wire.readable();
+        self.port.readable();
     }
 
     /// The control channel's event has been seen.
@@ -206,19 +180,22 @@ impl Pair {
     }
 
     /// The front end is gone, without a word or after stopping both queues: nothing of the guest is kept. `memory` is what it was
-    /// there with.
+    /// there with. It is not touched when both queues were stopped: the vhost-user specification forbids it from then on, and the
+    /// driver learns of the lost page from the link, which goes down and up.
     pub fn disconnected(&mut self, memory: &GuestMemoryMmap) {
+        let running = self.queues.iter().any(|queue| queue.running.is_some());
         self.queues = [Queue::default(), Queue::default()];
         self.discard_held();
-        self.forget_page(&GuestView::new(memory), "the front end left");
+        let view = GuestView::new(memory);
+        self.forget_page(running.then_some(&view), "the front end left");
     }
 
     /// Takes over the negotiated features.
     pub fn set_features(&mut self, features: Features) {
         self.features = features;
-        if let Err(error) = self.wire.allow_open_checksums(features.guest_csum()) {
+        if let Err(error) = self.port.allow_open_checksums(features.guest_csum()) {
             // It goes on delivering complete checksums, which is always right.
-            debug!(%error, "The wire cannot change whether checksums may be open");
+            debug!(%error, "The port cannot change whether checksums may be open");
         }
     }
 
@@ -236,15 +213,8 @@ impl Pair {
         self.queues[queue].running.as_ref().map(|running| running.state.next_avail)
     }
 
-    /// Does everything that is to be done now. `setups` are the queues that are started and enabled.
-    pub fn service(&mut self, memory: &GuestMemoryMmap, setups: [Option<QueueSetup>; 2], lines: &dyn Lines) -> Next {
-        let view = GuestView::new(memory);
-        let [rx, tx] = [RX, TX].map(|queue| setups[queue].and_then(|setup| self.open(&view, queue, setup)));
-        Session::new(self, view, lines, rx, tx).run()
-    }
-
     /// Opens a session of one ring, starting the ring first when it does not run yet.
-    fn open<'m>(&mut self, view: &GuestView<'m>, queue: usize, setup: QueueSetup) -> Option<Ring<'m>> {
+    pub(super) fn open<'m>(&mut self, view: &GuestView<'m>, queue: usize, setup: QueueSetup) -> Option<Ring<'m>> {
         let opened = match &self.queues[queue].running {
             Some(running) if running.config == setup.config => {
                 if running.broken {
@@ -274,7 +244,7 @@ impl Pair {
         // The registration itself moved the transmit queue on from 0, so 0 there means a reset even if the queue was stopped
         // at 0, which it may have been after 65,536 chains. Forgetting is the safe error of the two.
         if !resumed || (queue == TX && setup.next_avail == Index(0)) {
-            self.forget_page(view, "a queue was reset");
+            self.forget_page(Some(view), "a queue was reset");
             if queue == RX {
                 self.discard_stale_frames();
             }
@@ -283,12 +253,12 @@ impl Pair {
         Ok(ring)
     }
 
-    /// Frames that came in while nobody was there to take them never came in.
+    /// Discards the frames that came in before the guest could receive.
     fn discard_stale_frames(&mut self) {
         self.discard_held();
-        if self.wire.waits() {
+        if self.port.waits() {
             for _ in 0..STALE_MAX {
-                let Ok(true) = self.wire.receive(Instant::now(), &mut self.rx_frame) else { break };
+                let Ok(true) = self.port.receive(self.now(), &mut self.rx_frame) else { break };
                 self.counters.rx_not_running += 1;
             }
         }
@@ -313,9 +283,9 @@ impl Pair {
             running.broken = true;
         }
         self.counters.queues_broken += 1;
-        self.forget_page(view, "a queue is broken");
+        self.forget_page(Some(view), "a queue is broken");
         let name = if queue == RX { "receive" } else { "transmit" };
-        if let Some(line) = self.limited.broken.line(Instant::now()) {
+        if let Some(line) = self.limited.broken.line(self.now()) {
             warn!(
                 pair = self.number,
                 left_out = line.left_out,
@@ -328,21 +298,22 @@ impl Pair {
     /// A registration was refused.
     pub(super) fn refused(&mut self, view: &GuestView<'_>, refusal: &Refusal) {
         self.counters.registrations_refused += 1;
-        if let Some(line) = self.limited.refused.line(Instant::now()) {
+        if let Some(line) = self.limited.refused.line(self.now()) {
             let error = refusal as &dyn std::error::Error;
             warn!(pair = self.number, left_out = line.left_out, error, "Shared queue page refused");
         }
-        self.forget_page(view, "the driver posted another one");
+        self.forget_page(Some(view), "the driver posted another one");
     }
 
-    /// Stops using the page, if there is one, and says so in it, if it is still guest memory.
-    pub(super) fn forget_page(&mut self, view: &GuestView<'_>, why: &'static str) {
+    /// Stops using the page, if there is one, and says so in it, if it is still guest memory that may be written.
+    pub(super) fn forget_page(&mut self, view: Option<&GuestView<'_>>, why: &'static str) {
         if let Some(page) = self.page.take() {
-            if let Ok(cells) = QueuePage::open(view, page.address) {
+            if let Some(Ok(cells)) = view.map(|view| QueuePage::open(view, page.address)) {
                 cells.forget(page.generation);
             }
+            self.counters.add_losses(&page.irq);
             self.counters.pages_forgotten += 1;
-            if let Some(line) = self.limited.forgotten.line(Instant::now()) {
+            if let Some(line) = self.limited.forgotten.line(self.now()) {
                 let generation = page.generation;
                 info!(pair = self.number, left_out = line.left_out, generation, why, "Shared queue page forgotten");
             }
@@ -352,43 +323,36 @@ impl Pair {
     /// Uses this page from now on.
     pub(super) fn use_page(&mut self, page: PageState) {
         self.counters.registrations += 1;
-        if let Some(line) = self.limited.accepted.line(Instant::now()) {
+        if let Some(line) = self.limited.accepted.line(self.now()) {
             let (generation, ci) = (page.generation, page.irq.interrupts().ci().0);
             info!(pair = self.number, left_out = line.left_out, generation, ci, "Shared queue page taken into use");
         }
         self.page = Some(page);
     }
 
-    /// The state of the device.
+    /// Timer time.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now().timer
+    }
+
+    /// The state of the pair.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> PairStatus {
         status(&self.queues, self.page.as_ref(), &self.counters)
     }
 }
 
-/// The state of the device, from the parts of a [`Pair`] that make it up.
-pub(super) fn status(queues: &[Queue; 2], page: Option<&PageState>, counters: &Counters) -> Status {
-    let mut status = Status {
-        running: queues.iter().all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
-        counters: counters.by_name(),
-        ..Status::default()
-    };
+/// The state of a pair, from the parts of a [`Pair`] that make it up.
+pub(super) fn status(queues: &[Queue; 2], page: Option<&PageState>, counters: &Counters) -> PairStatus {
+    let mut counters = counters.clone();
     if let Some(page) = page {
-        let (irq, detector) = (page.irq.interrupts(), page.irq.detector());
-        status.page = Some(page.generation);
-        status.produced = irq.produced().0;
-        status.signaled = irq.signaled().0;
-        status.ci = irq.ci().0;
-        status.armed = irq.armed();
-        status.fired = irq.fired().0;
-        status.counters.extend([
-            ("lost".to_owned(), detector.lost()),
-            ("rescued".to_owned(), detector.rescued()),
-            ("loss_candidates".to_owned(), detector.candidates()),
-            ("ci_errors".to_owned(), irq.ci_errors()),
-        ]);
+        counters.add_losses(&page.irq);
     }
-    status
+    PairStatus {
+        running: queues.iter().all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
+        page: page.map(|page| PageStatus::new(page.generation, &page.irq)),
+        counters,
+    }
 }
 
 #[cfg(test)]
@@ -399,14 +363,15 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::clock::HostClock;
     use crate::control::channel::control_channel;
+    use crate::frame::NetHeader;
     use crate::log_limit;
-    use crate::net::header::NetHeader;
 
     /// A wire on which somebody sends faster than anybody can read.
     struct Flood;
 
-    impl Wire for Flood {
+    impl Port for Flood {
         fn event(&self) -> Option<BorrowedFd<'_>> {
             None
         }
@@ -435,8 +400,8 @@ mod tests {
         }
     }
 
-    fn pair() -> Pair {
-        let mut pair = Pair::new(0, Box::new(Flood), control_channel().unwrap().1, Limits::default());
+    fn pair() -> Pair<Flood, HostClock> {
+        let mut pair = Pair::new(0, Flood, HostClock, control_channel().unwrap().1, Limits::default());
         pair.held = Held { frames: vec![Frame::default(); 3].into(), request: true };
         pair
     }
@@ -479,7 +444,7 @@ mod tests {
                 pair.refused(&view, &Refusal::Platform);
                 let irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
                 pair.use_page(PageState { address: 0, generation: 1, tx_completed: Counter(0), requested: 0, irq });
-                pair.forget_page(&view, "a test");
+                pair.forget_page(Some(&view), "a test");
             }
         });
         // Four kinds of lines, and perhaps an interval that ends while this runs.

@@ -9,14 +9,15 @@ use tsnic_abi::{
     Completion, Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, RegistrationError, TX_RECORDS, VERSION,
     caps, completion_offset, offset, record_flags,
 };
+use tsnic_core::progress::{Doorbell, Progress};
+use tsnic_core::run::Arrival;
+use tsnic_core::time::NicTime;
 use vm_memory::{VolatileMemory as _, VolatileSlice};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::chain::{Chain, ChainError};
 use super::features::Features;
 use super::memory::{GuestView, MemoryError};
-use crate::clock::Instant;
-use crate::irq::run::{Arrival, Progress};
 
 /// Why a registration was refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -82,15 +83,6 @@ pub fn check_registration(
         return Err(Refusal::NoReceiveQueue);
     }
     Ok((header, page.address))
-}
-
-/// The driver's doorbell record, copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Doorbell {
-    /// Arm sequence number.
-    pub arm: Counter,
-    /// Completions consumed: as of this arm, or later.
-    pub ci: Counter,
 }
 
 /// A shared queue page in a session.
@@ -163,11 +155,13 @@ impl<'m> QueuePage<'m> {
         }
     }
 
-    /// The doorbell record: `arm` first (acquire), since the driver writes `ci` before it (release).
+    /// The doorbell record: `arm` first (acquire), since the driver writes the others before it (release), then `irq_seen`
+    /// (acquire), since `ci` is written before that: an arm that is being written meanwhile can only make `ci` too new.
     #[must_use]
     pub fn doorbell(&self) -> Doorbell {
         let arm = Counter(self.load(offset::ARM, Ordering::Acquire));
-        Doorbell { arm, ci: Counter(self.load(offset::CI, Ordering::Relaxed)) }
+        let irq_seen = Counter(self.load(offset::ARM_IRQ_SEEN, Ordering::Acquire));
+        Doorbell { arm, irq_seen, ci: Counter(self.load(offset::CI, Ordering::Relaxed)) }
     }
 
     /// The rendezvous cells: `here` first (acquire), since the guest writes `point` before it (release).
@@ -193,16 +187,16 @@ impl<'m> QueuePage<'m> {
     }
 
     /// Writes the record of receive completion `number`. The used index that is published later orders it.
-    pub fn record_rx(&self, number: Counter, entered: Instant) {
+    pub fn record_rx(&self, number: Counter, entered: NicTime) {
         self.record(completion_offset(offset::RX, RX_RECORDS, number), number, Some(entered));
     }
 
     /// Writes the record of transmit completion `number`; `left` is `None` for a chain that was no frame.
-    pub fn record_tx(&self, number: Counter, left: Option<Instant>) {
+    pub fn record_tx(&self, number: Counter, left: Option<NicTime>) {
         self.record(completion_offset(offset::TX, TX_RECORDS, number), number, left);
     }
 
-    fn record(&self, base: usize, number: Counter, time: Option<Instant>) {
+    fn record(&self, base: usize, number: Counter, time: Option<NicTime>) {
         let (timestamp_ns, flags) = time.map_or((0, 0), |time| (time.as_ns(), record_flags::TIMESTAMP));
         self.cells
             .get_atomic_ref::<AtomicU64>(base + offset_of!(Completion, timestamp_ns))

@@ -5,9 +5,9 @@ use zerocopy::IntoBytes as _;
 
 use super::chain::Chain;
 use super::features::Features;
-use super::header::{HEADER_LEN, NetHeader};
 use super::memory::GuestView;
 use super::ring::{DESCRIPTOR_BUDGET, Ring, RingError};
+use crate::frame::{HEADER_LEN, NetHeader};
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

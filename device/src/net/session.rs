@@ -7,18 +7,22 @@
 mod receive;
 mod transmit;
 
+use receive::{Pass, Staged};
+use tsnic_core::progress::Progress;
+use tsnic_core::run::{Actions, Arrival, Generated, HeldFrames, Observation, PageView, Publish, Published};
+use tsnic_core::rx_irq::Request;
+use tsnic_core::spec::Stimulus;
+use tsnic_core::time::Instant;
+use vm_memory::GuestMemoryMmap;
+
 use super::chain::Chain;
 use super::memory::GuestView;
-use super::pair::{Lines, Next, Pair, RX, TX, status};
+use super::pair::{Lines, Next, Pair, QueueSetup, RX, TX, status};
 use super::queue_page::QueuePage;
 use super::ring::{Ring, RingError};
 use super::rx::Receiver;
-use crate::clock::Instant;
-use crate::control::protocol::Stimulus;
-use crate::irq::queue::Request;
-use crate::irq::run::{Actions, Arrival, Generated, HeldFrames, Observation, PageView, Progress, Publish, Published};
-use crate::port::frames;
-use receive::{Pass, Staged};
+use crate::clock::Clock;
+use crate::port::{Port, frames};
 
 /// Steps of the adversary in one session.
 const STEP_BUDGET: u32 = 64;
@@ -26,8 +30,20 @@ const STEP_BUDGET: u32 = 64;
 /// Bytes of payload of a datagram the adversary has made up.
 const DATAGRAM_LEN: u16 = 32;
 
-pub(super) struct Session<'m, 's> {
-    pair: &'s mut Pair,
+/// Does everything that is to be done now. `setups` are the queues of the pair that are started and enabled.
+pub fn service<P: Port, C: Clock>(
+    pair: &mut Pair<P, C>,
+    memory: &GuestMemoryMmap,
+    setups: [Option<QueueSetup>; 2],
+    lines: &dyn Lines,
+) -> Next {
+    let view = GuestView::new(memory);
+    let [rx, tx] = [RX, TX].map(|queue| setups[queue].and_then(|setup| pair.open(&view, queue, setup)));
+    Session::new(pair, view, lines, rx, tx).run()
+}
+
+struct Session<'m, 's, P, C> {
+    pair: &'s mut Pair<P, C>,
     view: GuestView<'m>,
     lines: &'s dyn Lines,
     rx: Option<Ring<'m>>,
@@ -45,9 +61,9 @@ pub(super) struct Session<'m, 's> {
     due: Option<Instant>,
 }
 
-impl<'m, 's> Session<'m, 's> {
-    pub fn new(
-        pair: &'s mut Pair,
+impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
+    fn new(
+        pair: &'s mut Pair<P, C>,
         view: GuestView<'m>,
         lines: &'s dyn Lines,
         rx: Option<Ring<'m>>,
@@ -84,11 +100,11 @@ impl<'m, 's> Session<'m, 's> {
         }
         match QueuePage::open(&self.view, page.address) {
             Ok(cells) => self.cells = Some(cells),
-            Err(_) => self.pair.forget_page(&self.view, "it is no longer guest memory"),
+            Err(_) => self.pair.forget_page(Some(&self.view), "it is no longer guest memory"),
         }
     }
 
-    pub fn run(mut self) -> Next {
+    fn run(mut self) -> Next {
         if let Err(error) = self.transmit() {
             self.pair.broken(&self.view, TX, &error);
             self.tx = None;
@@ -96,6 +112,8 @@ impl<'m, 's> Session<'m, 's> {
         }
         // Once more after the queue has broken, with no queue that could break: a run has to learn of it, and say how long it waits.
         while let Err(error) = self.receive() {
+            // What was staged before the ring broke is given back all the same.
+            self.flush();
             self.pair.broken(&self.view, RX, &error);
             self.rx = None;
             self.cells = None;
@@ -117,7 +135,7 @@ impl<'m, 's> Session<'m, 's> {
             if self.is_spent() {
                 break;
             }
-            let now = Instant::now();
+            let now = self.pair.now();
             self.due = None;
             self.look(now);
             let mut actions = self.step(now);
@@ -144,12 +162,11 @@ impl<'m, 's> Session<'m, 's> {
     /// Copies the driver's cells and takes an arm over.
     fn look(&mut self, now: Instant) {
         let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page) else { return };
-        // The doorbell last: an arm that was written before the guest came to a rendezvous must not be missed. The other way round, the
-        // doorbell may be younger than the cells: what that does to the detector is told there.
+        // The doorbell last: an arm that was written before the guest came to a rendezvous must not be missed.
         self.arrival = cells.arrival();
         self.progress = cells.progress();
         let doorbell = cells.doorbell();
-        if page.irq.doorbell(doorbell.arm, doorbell.ci, &self.progress, now) {
+        if page.irq.doorbell(doorbell, &self.progress, now) {
             self.pair.counters.arms += 1;
         }
     }
@@ -186,7 +203,7 @@ impl<'m, 's> Session<'m, 's> {
             if let Some(published) = self.publish(publish)? {
                 self.pair.adversary.published(published);
             } else {
-                self.pair.adversary.publish_failed(Instant::now());
+                self.pair.adversary.publish_failed(self.pair.now());
                 fire = false;
             }
         }
@@ -210,10 +227,10 @@ impl<'m, 's> Session<'m, 's> {
                     Generated::Stimulus(Stimulus::GroHeld) => frames::gro_held(&flow, serial),
                     _ => frames::udp(&flow, serial, DATAGRAM_LEN),
                 };
-                let timestamp = Instant::now();
-                let staged = self.stage(&mut frame, timestamp)?;
+                let now = self.pair.clock.now();
+                let staged = self.stage(&mut frame, now)?;
                 self.flush();
-                Ok(if staged == Staged::Done { self.published(timestamp) } else { None })
+                Ok(if staged == Staged::Done { self.published(now) } else { None })
             }
             Publish::Held => self.release(),
         }
@@ -223,7 +240,7 @@ impl<'m, 's> Session<'m, 's> {
     fn interrupt(&mut self) {
         if self.cells.is_some() {
             if let Some(page) = &mut self.pair.page {
-                let request = page.irq.poll(Instant::now());
+                let request = page.irq.poll(self.pair.clock.now().timer);
                 self.carry_out(request);
             }
             if let Some(ring) = &mut self.rx {

@@ -5,15 +5,9 @@ use zerocopy::IntoBytes as _;
 
 use super::chain::{Chain, ChainError};
 use super::features::Features;
-use super::header::{HEADER_LEN, HeaderError, NetHeader};
 use super::memory::GuestView;
 use super::ring::{Ring, RingError};
-
-/// Bytes of the largest frame: the largest IP packet behind an Ethernet header with one VLAN tag.
-pub const MAX_FRAME_LEN: usize = 65_535 + 18;
-
-/// Bytes of the smallest: the Ethernet header.
-pub const MIN_FRAME_LEN: usize = 14;
+use crate::frame::{HEADER_LEN, HeaderError, MAX_FRAME_LEN, MIN_FRAME_LEN, NetHeader};
 
 /// Why a chain is no frame.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]

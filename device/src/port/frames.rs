@@ -4,10 +4,10 @@
 use std::net::Ipv4Addr;
 
 use etherparse::PacketBuilder;
+use tsnic_core::spec::Flow;
 
-use super::Frame;
-use crate::control::protocol::Flow;
-use crate::net::header::NetHeader;
+use crate::frame::Frame;
+use crate::frame::NetHeader;
 
 const TIME_TO_LIVE: u8 = 64;
 const TCP_WINDOW: u16 = 512;

@@ -10,11 +10,12 @@ use std::time::Duration;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
 use thiserror::Error;
+use tsnic_core::spec::Flow;
+use tsnic_core::time::Instant;
 
-use super::{Frame, Wire, frames};
-use crate::clock::Instant;
-use crate::control::protocol::Flow;
-use crate::net::header::NetHeader;
+use super::{Port, frames};
+use crate::frame::Frame;
+use crate::frame::NetHeader;
 
 /// A generator that is later than this (the worker was busy or the host asleep) does not try to catch up.
 const CATCH_UP: Duration = Duration::from_millis(10);
@@ -162,7 +163,7 @@ impl Generator {
     }
 }
 
-impl Wire for Generator {
+impl Port for Generator {
     fn event(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -3,6 +3,7 @@
 
 pub mod frames;
 pub mod generator;
+pub mod request;
 pub mod tap;
 
 use std::fmt;
@@ -11,23 +12,14 @@ use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 
 use thiserror::Error;
+use tsnic_core::time::Instant;
 
-use crate::clock::Instant;
-use crate::net::header::NetHeader;
-
-/// A frame outside of the guest, with the offload header that belongs to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Frame {
-    /// Whether its checksum is complete.
-    pub header: NetHeader,
-    /// From the Ethernet header on, without FCS.
-    pub bytes: Vec<u8>,
-}
+use crate::frame::{Frame, NetHeader};
 
 /// The other end of the NIC's cable. All methods are called by the worker and none blocks.
-pub trait Wire: Send {
-    /// Becomes readable when frames come in. Watched edge-triggered: after an edge the worker calls [`Wire::receive`] until
-    /// it returns false, though perhaps not at once. `None` for a wire that only knows time.
+pub trait Port: Send {
+    /// Becomes readable when frames come in. Watched edge-triggered: after an edge the worker calls [`Port::receive`] until
+    /// it returns false, though perhaps not at once. `None` for a port that only knows time.
     fn event(&self) -> Option<BorrowedFd<'_>>;
 
     /// The event above has been seen.
@@ -36,10 +28,10 @@ pub trait Wire: Send {
     /// Takes the next frame into `frame`, whose allocation is used again; false when there is none.
     ///
     /// # Errors
-    /// When the wire is cut: nothing will come any more.
+    /// When nothing will come any more.
     fn receive(&mut self, now: Instant, frame: &mut Frame) -> io::Result<bool>;
 
-    /// When [`Wire::receive`] is worth a call though no event came.
+    /// When [`Port::receive`] is worth a call though no event came.
     fn due(&self) -> Option<Instant>;
 
     /// Frames wait, rather than get lost, while the guest has no buffers.
@@ -58,7 +50,37 @@ pub trait Wire: Send {
     fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()>;
 }
 
-/// A wire, as the command line names it.
+impl<P: Port + ?Sized> Port for Box<P> {
+    fn event(&self) -> Option<BorrowedFd<'_>> {
+        (**self).event()
+    }
+
+    fn readable(&mut self) {
+        (**self).readable();
+    }
+
+    fn receive(&mut self, now: Instant, frame: &mut Frame) -> io::Result<bool> {
+        (**self).receive(now, frame)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        (**self).due()
+    }
+
+    fn waits(&self) -> bool {
+        (**self).waits()
+    }
+
+    fn send(&mut self, header: NetHeader, frame: &[u8]) -> io::Result<()> {
+        (**self).send(header, frame)
+    }
+
+    fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()> {
+        (**self).allow_open_checksums(allow)
+    }
+}
+
+/// A port, as the command line names it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PortConfig {
     /// A TAP interface of the host.
@@ -67,11 +89,11 @@ pub enum PortConfig {
     Generator(Box<generator::GeneratorConfig>),
 }
 
-/// A wire that cannot be parsed.
+/// A port that cannot be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PortParseError {
     /// No such kind.
-    #[error("Wire {0:?} is neither tap:NAME nor generator:KEY=VALUE,...")]
+    #[error("Port {0:?} is neither tap:NAME nor generator:KEY=VALUE,...")]
     Kind(String),
     /// The interface name is impossible.
     #[error(transparent)]
@@ -103,11 +125,11 @@ impl fmt::Display for PortConfig {
 }
 
 impl PortConfig {
-    /// Opens the wire. `seed` decides every random choice it makes.
+    /// Opens the port. `seed` decides every random choice it makes.
     ///
     /// # Errors
     /// When the host does not provide it: says what, and what can be done.
-    pub fn open(&self, seed: u64) -> Result<Box<dyn Wire>, tap::OpenError> {
+    pub fn open(&self, seed: u64) -> Result<Box<dyn Port>, tap::OpenError> {
         Ok(match self {
             Self::Tap(name) => Box::new(tap::Tap::open(name)?),
             Self::Generator(config) => Box::new(generator::Generator::new(config, seed)),

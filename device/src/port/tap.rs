@@ -9,12 +9,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::str::FromStr;
 
 use thiserror::Error;
+use tsnic_core::time::Instant;
 use zerocopy::IntoBytes as _;
 
-use super::{Frame, Wire};
-use crate::clock::Instant;
-use crate::net::header::{HEADER_LEN, NetHeader};
-use crate::net::tx::{MAX_FRAME_LEN, MIN_FRAME_LEN};
+use super::Port;
+use crate::frame::Frame;
+use crate::frame::{HEADER_LEN, NetHeader};
+use crate::frame::{MAX_FRAME_LEN, MIN_FRAME_LEN};
 
 const DEVICE: &str = "/dev/net/tun";
 
@@ -174,7 +175,7 @@ static HEADER_SIZE: libc::c_int = 12;
 
 const _: () = assert!(HEADER_LEN == 12);
 
-impl Wire for Tap {
+impl Port for Tap {
     fn event(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
     }

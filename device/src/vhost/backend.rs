@@ -11,6 +11,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use parking_lot::FairMutex;
 use tracing::error;
+use tsnic_core::time::Instant;
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringT as _};
 use virtio_queue::QueueT as _;
@@ -20,12 +21,17 @@ use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_con
 
 use super::cut::{Cut, CutBits};
 use super::vring::Vring;
-use crate::clock::Instant;
+use crate::clock::HostClock;
 use crate::log_limit::LogLimit;
 use crate::net::features::Features;
 use crate::net::index::{Index, MAX_RING_SIZE};
 use crate::net::pair::{Lines, Next, Pair, QueueSetup, RX, TX};
 use crate::net::ring::RingConfig;
+use crate::net::session;
+use crate::port::Port;
+
+/// A pair of this host: whichever port, and its clock.
+pub type HostPair = Pair<Box<dyn Port>, HostClock>;
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
@@ -36,7 +42,7 @@ const QUEUES_PER_PAIR: usize = 2;
 #[repr(u16)]
 enum Wake {
     Timer = 0x100,
-    Wire = 0x101,
+    Port = 0x101,
     Control = 0x102,
 }
 
@@ -68,7 +74,7 @@ struct Worker {
 }
 
 struct Served {
-    pair: Pair,
+    pair: HostPair,
     /// When the timer fires.
     armed: Option<Instant>,
 }
@@ -78,7 +84,7 @@ impl Backend {
     ///
     /// # Errors
     /// When the process has no file descriptor left.
-    pub fn new(pairs: Vec<Pair>) -> io::Result<Self> {
+    pub fn new(pairs: Vec<HostPair>) -> io::Result<Self> {
         let cut_bits = Arc::new(CutBits::new(QUEUES_PER_PAIR * pairs.len()));
         let pairs = pairs
             .into_iter()
@@ -113,7 +119,7 @@ impl Backend {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A front end is there: has the daemon's workers woken by timers, wires and the control socket.
+    /// A front end is there: has the daemon's workers woken by timers, ports and the control socket.
     ///
     /// # Errors
     /// When an event cannot be watched.
@@ -124,8 +130,8 @@ impl Backend {
             let mut served = worker.served.lock();
             handler.register_listener(worker.timer.as_fd().as_raw_fd(), EventSet::IN, Wake::Timer as u64)?;
             handler.register_listener(served.pair.control().event().as_raw_fd(), EventSet::IN, Wake::Control as u64)?;
-            if let Some(event) = served.pair.wire().event() {
-                handler.register_listener(event.as_raw_fd(), edge, Wake::Wire as u64)?;
+            if let Some(event) = served.pair.port().event() {
+                handler.register_listener(event.as_raw_fd(), edge, Wake::Port as u64)?;
             }
             served.pair.connected();
         }
@@ -158,7 +164,7 @@ impl Backend {
             let served = &mut *worker.served.lock();
             worker.timer_seen(&mut served.armed);
             served.pair.commands_wait();
-            let next = served.pair.service(&GuestMemoryMmap::new(), [None; QUEUES_PER_PAIR], &NoLines);
+            let next = session::service(&mut served.pair, &GuestMemoryMmap::new(), [None; QUEUES_PER_PAIR], &NoLines);
             // Whatever else is due, frames of a wire most of all, is of no use to anybody now.
             if served.pair.run_is_on() {
                 worker.set_timer(&mut served.armed, next);
@@ -250,7 +256,7 @@ impl VhostUserBackend for Backend {
         let served = &mut *worker.served.lock();
         if event == Wake::Timer as u16 {
             worker.timer_seen(&mut served.armed);
-        } else if event == Wake::Wire as u16 {
+        } else if event == Wake::Port as u16 {
             served.pair.port_readable();
         } else if event == Wake::Control as u16 {
             served.pair.commands_wait();
@@ -262,7 +268,7 @@ impl VhostUserBackend for Backend {
             queue_setup(vring, features, self.cut_bits.of(QUEUES_PER_PAIR * thread_id + queue))
         });
         let memory = self.memory.memory();
-        let next = served.pair.service(&memory, [rx, tx], &CallLines(vrings));
+        let next = session::service(&mut served.pair, &memory, [rx, tx], &CallLines(vrings));
         for (queue, vring) in vrings.iter().enumerate().take(QUEUES_PER_PAIR) {
             if let Some(Index(next_avail)) = served.pair.next_avail(queue)
                 && vring.queue_next_avail() != next_avail

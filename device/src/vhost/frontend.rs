@@ -13,7 +13,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backend::Backend;
 use super::shim::Shim;
-use crate::clock::Instant;
+use crate::clock::monotonic;
 
 /// Why a front end could not be served, or not to the end.
 #[derive(Debug, Error)]
@@ -62,7 +62,7 @@ impl Connection {
         daemon.start(&mut Listener::from(listener)).map_err(ConnectionError::Daemon)?;
         let shim = Shim::start(front, back, &connection.ended, backend.cut_bits()).map_err(host("start the shim"))?;
         connection.shim = Some(shim);
-        if let Some(line) = backend.lines().connected.line(Instant::now()) {
+        if let Some(line) = backend.lines().connected.line(monotonic()) {
             info!(left_out = line.left_out, "Front end connected");
         }
         Ok(connection)
@@ -105,7 +105,7 @@ impl Drop for Connection {
         drop(self.daemon.take());
         self.backend.disconnect();
         self.backend.close_exit_events();
-        if let Some(line) = self.backend.lines().disconnected.line(Instant::now()) {
+        if let Some(line) = self.backend.lines().disconnected.line(monotonic()) {
             info!(left_out = line.left_out, "Front end disconnected");
         }
     }
@@ -132,10 +132,11 @@ mod tests {
     use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
 
     use super::*;
+    use crate::clock::HostClock;
     use crate::control::channel::control_channel;
-    use crate::irq::moderation::Limits;
     use crate::net::pair::Pair;
     use crate::port::generator::{Generator, GeneratorConfig};
+    use tsnic_core::moderation::Limits;
 
     /// `SET_VRING_ENABLE` of queue 0, then `GET_FEATURES`, which is answered by 20 bytes.
     const EARLY_ENABLE: [u8; 32] =
@@ -144,7 +145,7 @@ mod tests {
     fn backend() -> Arc<Backend> {
         let (_, worker) = control_channel().unwrap();
         let wire = Generator::new(&GeneratorConfig::default(), 0);
-        Arc::new(Backend::new(vec![Pair::new(0, Box::new(wire), worker, Limits::default())]).unwrap())
+        Arc::new(Backend::new(vec![Pair::new(0, Box::new(wire), HostClock, worker, Limits::default())]).unwrap())
     }
 
     #[test]

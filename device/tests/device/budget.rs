@@ -4,15 +4,18 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use tsnic::clock::Instant;
+use tsnic::clock::HostClock;
 use tsnic::control::channel::control_channel;
-use tsnic::irq::moderation::Limits;
+use tsnic::frame::Frame;
+use tsnic::frame::NetHeader;
 use tsnic::net::features::Features;
-use tsnic::net::header::NetHeader;
 use tsnic::net::index::Index;
 use tsnic::net::pair::{Lines, Next, Pair, QueueSetup};
 use tsnic::net::ring::{DESCRIPTOR_BUDGET, RingConfig};
-use tsnic::port::{Frame, Wire};
+use tsnic::net::session;
+use tsnic::port::Port;
+use tsnic_core::moderation::Limits;
+use tsnic_core::time::Instant;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
@@ -29,7 +32,7 @@ struct Flood {
     frames: u32,
 }
 
-impl Wire for Flood {
+impl Port for Flood {
     fn event(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -70,7 +73,7 @@ impl Lines for NoLines {
 /// A pair that is served by hand, one session at a time.
 struct Bench {
     memory: GuestMemoryMmap,
-    pair: Pair,
+    pair: Pair<Flood, HostClock>,
     queues: [DriverQueue; 2],
 }
 
@@ -78,7 +81,7 @@ impl Bench {
     fn new(frames: u32) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 8 << 20)]).unwrap();
         let queues = [0x1_0000, 0x2_0000].map(|base| DriverQueue::new(&memory, base, SIZE, false, 0));
-        let mut pair = Pair::new(0, Box::new(Flood { frames }), control_channel().unwrap().1, Limits::default());
+        let mut pair = Pair::new(0, Flood { frames }, HostClock, control_channel().unwrap().1, Limits::default());
         pair.set_features(Features::OFFERED);
         Self { memory, pair, queues }
     }
@@ -95,11 +98,11 @@ impl Bench {
             };
             Some(QueueSetup { config, next_avail: Index(0) })
         });
-        self.pair.service(&self.memory, setups, &NoLines)
+        session::service(&mut self.pair, &self.memory, setups, &NoLines)
     }
 
     fn counter(&self, name: &str) -> u64 {
-        self.pair.status().counters[name]
+        self.pair.status().counters.by_name()[name]
     }
 
     /// A table of `SIZE` descriptors one after the other, the first of which has this length and the others this one.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tsnic::control::channel::{Answer, Command};
-use tsnic::control::protocol::{Flow, InjectionReport, InjectionSpec, MonitorSpec, Outcome, RandomSpec, Stimulus};
-use tsnic::irq::run::{Finished, RunRequest};
 use tsnic_abi::{offset, phase, point};
+use tsnic_core::run::{Finished, RunRequest};
+use tsnic_core::spec::{Flow, InjectionReport, InjectionSpec, MonitorSpec, Outcome, RandomSpec, Stimulus};
 
 use crate::support::{Device, Guest, Options, eventually};
 

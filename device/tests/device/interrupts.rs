@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tsnic::irq::moderation::Limits;
 use tsnic_abi::{Counter, RX_RECORDS, offset};
+use tsnic_core::moderation::Limits;
 use vm_memory::{Bytes as _, GuestAddress};
 
 use crate::support::{A_WHILE, AREA, Device, Guest, Options, eventually, frame};
@@ -185,7 +185,7 @@ fn rx_usecs_holds_the_interrupt_back_and_rx_frames_lets_it_go() {
 
 #[test]
 fn a_full_ring_does_not_wait_for_more_packets_than_it_holds() {
-    let device = Device::with_limits(Limits { rx_usecs: 0, rx_frames: 100 });
+    let device = Device::with_limits(Limits { rx_usecs: 900_000, rx_frames: 100 });
     let mut guest = with_page(&device, Options::default());
     guest.arm();
     for tag in 0..63 {
@@ -202,7 +202,7 @@ fn a_full_ring_does_not_wait_for_more_packets_than_it_holds() {
 fn on_a_longer_ring_more_packets_than_there_are_records_are_not_waited_for() {
     // As many buffers as a driver with a page has out; or as many as the ring has entries, which is against the rules.
     for buffers in [u64::from(RX_RECORDS), 1024] {
-        let device = Device::with_limits(Limits { rx_usecs: 0, rx_frames: 600 });
+        let device = Device::with_limits(Limits { rx_usecs: 900_000, rx_frames: 600 });
         let mut guest = Guest::start_with(&device, Options { size: 1024, ..Options::default() }, buffers, 2048);
         guest.register();
         guest.rx.interrupts();

@@ -3,7 +3,7 @@
 
 use std::thread::sleep;
 
-use tsnic::net::header::NetHeader;
+use tsnic::frame::NetHeader;
 use tsnic_abi::offset;
 use vhost::VhostBackend as _;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -308,7 +308,7 @@ fn a_front_end_may_come_back_as_often_as_it_likes() {
     device.backend.serve_alone();
     let tsnic::control::channel::Answer::Status(status) = device.answer() else { panic!("no status") };
     assert_eq!((status.running, status.page), (false, None));
-    assert_eq!(status.counters["connections"], 201);
+    assert_eq!(status.counters.connections, 201);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::thread::sleep;
 
-use tsnic::net::header::NetHeader;
+use tsnic::frame::NetHeader;
 
 use crate::support::{A_WHILE, Device, Guest, Options, eventually, frame};
 

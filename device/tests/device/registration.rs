@@ -146,9 +146,9 @@ fn each_completion_of_a_frame_has_its_record_with_the_frames_timestamp() {
 fn transmit_completions_have_records_and_the_registration_is_one_without_a_timestamp() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    guest.send(tsnic::net::header::NetHeader::default(), &frame(0, 64));
+    guest.send(tsnic::frame::NetHeader::default(), &frame(0, 64));
     guest.register();
-    guest.send(tsnic::net::header::NetHeader::default(), &frame(1, 64));
+    guest.send(tsnic::frame::NetHeader::default(), &frame(1, 64));
     let record = |number| {
         let at = AREA + tsnic_abi::completion_offset(offset::TX, tsnic_abi::TX_RECORDS, number) as u64;
         let bytes = guest.read(at, 16);

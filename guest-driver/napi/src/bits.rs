@@ -91,13 +91,6 @@ impl Bits {
         sched_threaded_mask of sched_threaded: "Mask of `SCHED_THREADED`; 0 where there is none.";
     }
 
-    /// Whether somebody owns the context. By the time the caller looks at the answer it may be out of date.
-    #[inline]
-    #[must_use]
-    pub fn scheduled(self, word: &impl Word) -> bool {
-        word.read() & self.sched_mask() != 0
-    }
-
     /// `napi_disable_pending()`.
     #[inline]
     #[must_use]
@@ -108,16 +101,7 @@ impl Bits {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::AtomicUsize;
-
     use super::*;
-
-    #[test]
-    fn scheduled_is_the_sched_bit_and_no_other() {
-        let bits = Bits { sched: 3, ..Bits::LINUX_6_1 };
-        assert!(bits.scheduled(&AtomicUsize::new(1 << 3)));
-        assert!(!bits.scheduled(&AtomicUsize::new(!(1 << 3))));
-    }
 
     #[test]
     fn missed_took_the_place_of_disable() {

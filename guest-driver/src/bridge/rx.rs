@@ -143,12 +143,6 @@ impl RxPort for RxKernel<'_> {
         unsafe { sys::napi_complete_done(sys::glue_rx_napi(self.nic), work) }
     }
 
-    fn owned(&self) -> bool {
-        let napi = sys::glue_rx_napi(self.nic);
-        let (state, bits) = napi.state();
-        bits.scheduled(state)
-    }
-
     fn schedule(&mut self) {
         sys::glue_napi_schedule(sys::glue_rx_napi(self.nic));
     }

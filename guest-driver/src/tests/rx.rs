@@ -97,17 +97,59 @@ fn when_complete_returns_false_nothing_is_touched() {
 }
 
 #[test]
-fn a_poll_leaves_the_arm_to_whoever_has_taken_sched_since_it_completed() {
+fn an_arm_carries_what_the_handler_had_seen_before_it_and_not_after() {
+    for (seen_before, carried) in [(true, 5), (false, 0)] {
+        let world = page();
+        let interrupt = |world: &World| {
+            world.publish(1);
+            world.set_cell(offset::FIRED, 5);
+            world.interrupt();
+        };
+        // Before: between the completion and the arm. After: its handler finds a later owner, that has not polled yet.
+        if seen_before {
+            world.after_complete(interrupt);
+        }
+        let arm = world.cell(offset::ARM);
+        world.poll(64);
+        assert_ne!(world.cell(offset::ARM), arm);
+        if !seen_before {
+            world.napi.store(SCHED, Ordering::SeqCst);
+            interrupt(&world);
+        }
+        assert_eq!((world.cell(offset::ARM_IRQ_SEEN), world.cell(offset::IRQ_SEEN)), (carried, 5));
+    }
+}
+
+#[test]
+fn an_arm_beside_a_new_owner_is_harmless_and_the_new_owner_arms_too() {
     let world = page();
     let arm = world.cell(offset::ARM);
     // On another CPU, between `SCHED` cleared and the arm; the new owner's poll has not begun.
     world.after_complete(World::napi_schedule);
     world.poll(64);
-    assert!(matches!(world.did().last(), Some(Did::Complete { .. })));
-    assert_eq!(world.cell(offset::ARM), arm);
+    let first = world.cell(offset::ARM);
+    assert_ne!(first, arm);
+    world.publish(1);
     world.softirq();
-    assert_ne!(world.cell(offset::ARM), arm, "the new owner arms");
+    assert_ne!(world.cell(offset::ARM), first, "the new owner arms");
+    assert_eq!((world.tags(), world.lost()), (vec![1], false));
     assert!(world.rx.borrow().device.armed);
+}
+
+#[test]
+fn an_arm_that_is_written_after_that_of_a_later_poll_is_one_more_arm() {
+    let world = page();
+    world.poll(64);
+    let late = world.cell(offset::ARM);
+    world.napi_schedule();
+    world.publish(1);
+    world.softirq();
+    // Poll N had completed, and writes its arm only after poll N + 1 has written its own.
+    world.set_cell(offset::ARM, late);
+    world.publish(2);
+    assert!(world.interrupt_if_due());
+    world.softirq();
+    assert_eq!((world.tags(), world.lost()), (vec![1, 2], false));
 }
 
 #[test]

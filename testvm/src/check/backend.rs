@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use guest_agent::protocol::Request;
-use tsnic::control::protocol::{InjectionSpec, Request as DeviceRequest, Stimulus};
+use tsnic_protocol::{InjectionSpec, Request as DeviceRequest, Stimulus};
 
 use super::bench::{Bench, counter};
 use super::failure::{Failure, expect};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use guest_agent::protocol::Request;
 use serde_json::json;
-use tsnic::control::protocol::Status;
+use tsnic_protocol::Status;
 
 use super::failure::{Failure, expect};
 use super::log::Log;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tsnic::control::protocol::{InjectionReport, MonitorReport, Outcome, RandomReport};
+use tsnic_protocol::{InjectionReport, MonitorReport, Outcome, RandomReport};
 
 use super::buckets::Buckets;
 pub use super::distribution::{MedianMax, Quantiles};

@@ -2,7 +2,7 @@
 //! Why an experiment could not be carried out. None of these is a verdict.
 
 use thiserror::Error;
-use tsnic::control::protocol::Status;
+use tsnic_protocol::Status;
 
 use super::guest::state;
 use crate::{rpc, vm};

@@ -5,7 +5,7 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use tsnic::control::protocol::{InjectionSpec, MonitorReport, MonitorSpec, RandomSpec, Reply, Request, Stimulus};
+use tsnic_protocol::{InjectionSpec, MonitorReport, MonitorSpec, RandomSpec, Reply, Request, Stimulus};
 
 use super::error::Error;
 use super::guest::{Guest, RPC_PORT};

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use guest_agent::protocol::Request;
-use tsnic::control::protocol::{self as device, Flow, Status};
+use tsnic_protocol::{self as device, Flow, Status};
 
 use super::error::Error;
 use super::plan::{Mode, Owner};

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use guest_agent::protocol as agent;
-use tsnic::control::protocol as device;
+use tsnic_protocol as device;
 
 use crate::config::Interrupts;
 use crate::initramfs::Initramfs;

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-use super::*;
-use crate::control::protocol::{MonitorReport, MonitorSpec, RandomReport, Status};
+use tsnic_protocol::{MonitorReport, MonitorSpec, RandomReport};
 
-fn watch() -> Request {
+use tsnic_core::run::{Finished, RunRequest};
+use tsnic_core::spec;
+
+use super::*;
+use crate::net::status::PairStatus;
+
+fn monitor() -> Request {
     Request::MonitorStart(MonitorSpec { seed: 1, port: 80, inject_per_mille: 0 })
 }
 
 fn finished() -> Answer {
-    Answer::Finished(Box::new(Finished::Monitor(MonitorReport::default())))
+    Answer::Finished(Box::new(Finished::Monitor(spec::MonitorReport::default())))
 }
 
 fn message(reply: Reply) -> String {
@@ -19,9 +24,9 @@ fn message(reply: Reply) -> String {
 }
 
 #[test]
-fn a_watch_is_told_when_it_starts_and_when_it_ends() {
+fn a_traffic_monitor_is_told_when_it_starts_and_when_it_ends() {
     let mut dispatcher = Dispatcher::default();
-    assert!(matches!(dispatcher.request(1, watch()), Ok(Command::Start(RunRequest::Monitor(_)))));
+    assert!(matches!(dispatcher.request(1, monitor()), Ok(Command::Start(RunRequest::Monitor(_)))));
     assert_eq!(dispatcher.answer(Answer::Started), Some((1, Reply::MonitorStarted)));
     assert_eq!(dispatcher.request(1, Request::MonitorStop), Ok(Command::StopMonitor));
     assert_eq!(dispatcher.answer(Answer::Stopping), None);
@@ -38,8 +43,8 @@ fn the_status_goes_to_those_who_asked_in_their_order() {
     }
     for client in [3, 1, 2] {
         assert_eq!(
-            dispatcher.answer(Answer::Status(Status::default())),
-            Some((client, Reply::Status(Status::default())))
+            dispatcher.answer(Answer::Status(Box::default())),
+            Some((client, Reply::Status(convert::status(&PairStatus::default()))))
         );
     }
 }
@@ -47,31 +52,35 @@ fn the_status_goes_to_those_who_asked_in_their_order() {
 #[test]
 fn one_run_at_a_time_and_the_others_are_told_whose_it_is() {
     let mut dispatcher = Dispatcher::default();
-    dispatcher.request(1, watch()).expect("the first");
+    dispatcher.request(1, monitor()).expect("the first");
     assert!(
-        message(dispatcher.request(2, watch()).unwrap_err()).contains("A watch is on, started by another connection")
+        message(dispatcher.request(2, monitor()).unwrap_err())
+            .contains("A traffic monitor is on, started by another connection")
     );
-    assert!(message(dispatcher.request(1, watch()).unwrap_err()).contains("started by this connection"));
+    assert!(message(dispatcher.request(1, monitor()).unwrap_err()).contains("started by this connection"));
     assert_eq!(
         message(dispatcher.request(2, Request::MonitorStop).unwrap_err()),
-        "The watch was started by another connection"
+        "The traffic monitor was started by another connection"
     );
 }
 
 #[test]
 fn a_refused_start_is_told_and_leaves_the_dispatcher_free() {
     let mut dispatcher = Dispatcher::default();
-    dispatcher.request(1, watch()).expect("sent");
+    dispatcher.request(1, monitor()).expect("sent");
     assert_eq!(dispatcher.answer(Answer::Refused("no".into())), Some((1, error("no".into()))));
     assert!(!dispatcher.owes(1));
-    assert!(dispatcher.request(2, watch()).is_ok());
-    assert_eq!(message(Dispatcher::default().request(1, Request::MonitorStop).unwrap_err()), "No watch is on");
+    assert!(dispatcher.request(2, monitor()).is_ok());
+    assert_eq!(
+        message(Dispatcher::default().request(1, Request::MonitorStop).unwrap_err()),
+        "No traffic monitor is on"
+    );
 }
 
 #[test]
 fn a_client_that_goes_cancels_its_run_and_only_its_own() {
     let mut dispatcher = Dispatcher::default();
-    dispatcher.request(1, watch()).expect("sent");
+    dispatcher.request(1, monitor()).expect("sent");
     assert_eq!(dispatcher.gone(2), None);
     assert_eq!(dispatcher.gone(1), Some(Command::Cancel));
     assert_eq!(dispatcher.gone(1), None);
@@ -80,10 +89,10 @@ fn a_client_that_goes_cancels_its_run_and_only_its_own() {
 #[test]
 fn what_a_cancelled_run_still_had_to_say_is_not_taken_for_the_next_ones() {
     let mut dispatcher = Dispatcher::default();
-    dispatcher.request(1, watch()).expect("sent");
+    dispatcher.request(1, monitor()).expect("sent");
     assert_eq!(dispatcher.answer(Answer::Started), Some((1, Reply::MonitorStarted)));
     dispatcher.gone(1).expect("cancels");
-    dispatcher.request(2, watch()).expect("sent behind it");
+    dispatcher.request(2, monitor()).expect("sent behind it");
     assert_eq!(dispatcher.answer(Answer::Progress { done: 1, total: 2 }), None);
     assert_eq!(dispatcher.answer(finished()), None);
     assert_eq!(dispatcher.answer(Answer::Cancelled), None);
@@ -92,15 +101,15 @@ fn what_a_cancelled_run_still_had_to_say_is_not_taken_for_the_next_ones() {
 }
 
 #[test]
-fn a_watch_that_ends_while_it_is_being_stopped_is_told_once() {
+fn a_traffic_monitor_that_ends_while_it_is_being_stopped_is_told_once() {
     let mut dispatcher = Dispatcher::default();
-    dispatcher.request(1, watch()).expect("sent");
+    dispatcher.request(1, monitor()).expect("sent");
     dispatcher.answer(Answer::Started);
     dispatcher.request(1, Request::MonitorStop).expect("sent");
     let failed = Answer::Finished(Box::new(Finished::Failed("gone".into())));
     assert_eq!(dispatcher.answer(failed), Some((1, error("gone".into()))));
-    dispatcher.request(1, watch()).expect("the next one, before the data path has answered");
-    assert_eq!(dispatcher.answer(Answer::Refused("No watch is on".into())), None);
+    dispatcher.request(1, monitor()).expect("the next one, before the data path has answered");
+    assert_eq!(dispatcher.answer(Answer::Refused("No traffic monitor is on".into())), None);
     assert_eq!(
         dispatcher.answer(Answer::Started),
         Some((1, Reply::MonitorStarted)),
@@ -110,6 +119,9 @@ fn a_watch_that_ends_while_it_is_being_stopped_is_told_once() {
 
 #[test]
 fn each_kind_of_result_has_its_reply() {
-    assert_eq!(finished_reply(Finished::Random(RandomReport::default())), Reply::Random(RandomReport::default()));
-    assert_eq!(finished_reply(Finished::Failed("x".into())), error("x".into()));
+    assert_eq!(
+        convert::finished(Finished::Random(spec::RandomReport::default())),
+        Reply::Random(RandomReport::default())
+    );
+    assert_eq!(convert::finished(Finished::Failed("x".into())), error("x".into()));
 }

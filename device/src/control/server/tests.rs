@@ -8,19 +8,20 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::net::status::{PageStatus, PairStatus};
 use tempfile::TempDir;
+use tsnic_core::adversary::Adversary;
+use tsnic_core::model::guest::{Mode, Owner};
+use tsnic_core::model::world::World;
+use tsnic_core::run::{HeldFrames, Observation, PageView, PortPolicy};
+use tsnic_protocol::MonitorReport;
 
 use super::*;
 use crate::clock;
 use crate::control::channel::{WorkerEnd, control_channel};
-use crate::control::protocol::{MonitorReport, Status};
-use crate::irq::adversary::Adversary;
-use crate::irq::model::guest::{Mode, Owner};
-use crate::irq::model::world::World;
-use crate::irq::run::{HeldFrames, Observation, PageView, PortPolicy};
 
 const STATUS: &str = r#"{"request":"status"}"#;
-const WATCH: &str = r#"{"request":"monitor-start","seed":1,"port":80,"inject_per_mille":500}"#;
+const MONITOR: &str = r#"{"request":"monitor-start","seed":1,"port":80,"inject_per_mille":500}"#;
 const STOP: &str = r#"{"request":"monitor-stop"}"#;
 
 /// A server on a socket in a directory of its own, and a worker with a page but no guest.
@@ -65,6 +66,9 @@ impl Drop for Bench {
     }
 }
 
+/// An address for everything.
+const FLOW: &str = r#"{"guest_mac":[2,0,0,0,0,1],"guest_ip":"10.0.0.1","guest_port":9,"peer_mac":[2,0,0,0,0,2],"peer_ip":"10.0.0.2","peer_port":10}"#;
+
 thread_local! {
     static WORLD: std::cell::RefCell<(World, Adversary)> =
         std::cell::RefCell::new((World::new(Mode::V4_11, Owner::Nobody, 1), Adversary::default()));
@@ -76,8 +80,9 @@ fn work(end: &WorkerEnd) {
         let PageView { generation, irq, progress, arrival } = world.view();
         let page = Some(PageView { generation, irq, progress, arrival });
         let seen = Observation { page, held: HeldFrames::default() };
-        let now = clock::Instant::now();
-        let status = || Status { running: true, page: Some(generation), ..Status::default() };
+        let now = clock::monotonic();
+        let status =
+            || PairStatus { running: true, page: Some(PageStatus::new(generation, irq)), ..PairStatus::default() };
         end.serve(adversary, now, &seen, status);
         let mut actions = adversary.step(now, &seen);
         if actions.publish.is_some() {
@@ -137,24 +142,21 @@ fn the_status_can_be_asked_for_by_several_clients() {
 }
 
 #[test]
-fn a_watch_starts_and_stops() {
+fn a_traffic_monitor_starts_and_stops() {
     let bench = Bench::new();
     let mut connection = bench.connect();
-    assert_eq!(connection.ask(WATCH), Reply::MonitorStarted);
+    assert_eq!(connection.ask(MONITOR), Reply::MonitorStarted);
     assert!(matches!(connection.ask(STATUS), Reply::Status(_)), "the status is answered while a run is on");
     assert_eq!(connection.ask(STOP), Reply::Monitor(MonitorReport::default()));
-    assert_eq!(connection.complaint(STOP), "No watch is on");
-    assert_eq!(connection.ask(WATCH), Reply::MonitorStarted);
+    assert_eq!(connection.complaint(STOP), "No traffic monitor is on");
+    assert_eq!(connection.ask(MONITOR), Reply::MonitorStarted);
 }
 
 #[test]
 fn a_run_reports_progress_and_its_result() {
     let bench = Bench::new();
     let mut connection = bench.connect();
-    connection.send(&format!(
-        r#"{{"request":"random","seed":1,"packets":5,"gap_us":[1,2],"flow":{}}}"#,
-        serde_json::to_string(&crate::irq::model::world::FLOW).expect("a flow"),
-    ));
+    connection.send(&format!(r#"{{"request":"random","seed":1,"packets":5,"gap_us":[1,2],"flow":{FLOW}}}"#));
     let mut progress = 0;
     let last = loop {
         match connection.receive() {
@@ -183,9 +185,9 @@ fn a_bad_line_gets_an_error_that_says_what_and_where_and_the_connection_stays_us
 fn a_second_run_is_refused_and_the_first_goes_on() {
     let bench = Bench::new();
     let (mut one, mut other) = (bench.connect(), bench.connect());
-    assert_eq!(one.ask(WATCH), Reply::MonitorStarted);
-    assert_eq!(other.complaint(WATCH), "A watch is on, started by another connection: one run at a time");
-    assert_eq!(other.complaint(STOP), "The watch was started by another connection");
+    assert_eq!(one.ask(MONITOR), Reply::MonitorStarted);
+    assert_eq!(other.complaint(MONITOR), "A traffic monitor is on, started by another connection: one run at a time");
+    assert_eq!(other.complaint(STOP), "The traffic monitor was started by another connection");
     assert_eq!(one.ask(STOP), Reply::Monitor(MonitorReport::default()));
 }
 
@@ -193,12 +195,12 @@ fn a_second_run_is_refused_and_the_first_goes_on() {
 fn a_client_that_goes_away_in_a_run_cancels_it() {
     let bench = Bench::new();
     let mut one = bench.connect();
-    assert_eq!(one.ask(WATCH), Reply::MonitorStarted);
+    assert_eq!(one.ask(MONITOR), Reply::MonitorStarted);
     drop(one);
     // The next one may come before the server has seen the other leave.
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut other = bench.connect();
-    while other.ask(WATCH) != Reply::MonitorStarted {
+    while other.ask(MONITOR) != Reply::MonitorStarted {
         assert!(Instant::now() < deadline, "the run has not been cancelled");
         thread::sleep(Duration::from_millis(5));
     }

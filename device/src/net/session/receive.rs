@@ -2,14 +2,16 @@
 //! The receive side of a session: frames from the wire into the guest, or held back for the adversary.
 
 use tracing::warn;
+use tsnic_core::run::{PortPolicy, Published};
+use tsnic_core::time::Now;
 
 use super::Session;
-use crate::clock::Instant;
-use crate::irq::request::is_request;
-use crate::irq::run::{PortPolicy, Published};
+use crate::clock::Clock;
+use crate::frame::Frame;
 use crate::net::ring::{Ring, RingError};
 use crate::net::rx::Delivery;
-use crate::port::Frame;
+use crate::port::Port;
+use crate::port::request::is_request;
 
 /// Frames taken from the wire in one session and passed on at once.
 const BUDGET: u32 = 256;
@@ -34,7 +36,7 @@ pub(super) enum Staged {
     Dropped,
 }
 
-impl Session<'_, '_> {
+impl<P: Port, C: Clock> Session<'_, '_, P, C> {
     /// Reads the wire as the adversary allows.
     pub(super) fn poll_port(&mut self, wire: PortPolicy) -> Result<Pass, RingError> {
         match wire {
@@ -50,7 +52,7 @@ impl Session<'_, '_> {
         if pair.port_down {
             return false;
         }
-        match pair.wire.receive(Instant::now(), &mut pair.rx_frame) {
+        match pair.port.receive(pair.clock.now().timer, &mut pair.rx_frame) {
             Ok(received) => received,
             Err(error) => {
                 pair.port_down = true;
@@ -68,7 +70,7 @@ impl Session<'_, '_> {
         {
             return Some((frame, true));
         }
-        let waits = self.pair.wire.waits();
+        let waits = self.pair.port.waits();
         self.next_frame().then(|| (std::mem::take(&mut self.pair.rx_frame), waits))
     }
 
@@ -82,7 +84,7 @@ impl Session<'_, '_> {
             self.pair.held.frames.push_back(frame);
             pass = Pass::Changed;
         }
-        let due = self.pair.wire.due();
+        let due = self.pair.port.due();
         if !self.pair.held.is_full() {
             self.wake_at(due);
         }
@@ -92,7 +94,7 @@ impl Session<'_, '_> {
     /// Lets frames through to the guest.
     fn poll_open_port(&mut self) -> Result<Pass, RingError> {
         // A machine that is stopped goes on one day, and nobody there would know why frames are missing.
-        if self.rx.is_none() && self.pair.wire.waits() {
+        if self.rx.is_none() && self.pair.port.waits() {
             return Ok(Pass::Quiet);
         }
         // The guest had no buffers for a frame; and one is waiting for them.
@@ -100,7 +102,7 @@ impl Session<'_, '_> {
         let port = self.pair.adversary.request_port();
         let mut unpublished = 0;
         loop {
-            if self.pair.wire.waits()
+            if self.pair.port.waits()
                 && let Some(ring) = &mut self.rx
                 && ring.ready()? == 0
             {
@@ -114,8 +116,8 @@ impl Session<'_, '_> {
             let Some((mut frame, waits)) = self.next_for_guest() else { break };
             self.frames += 1;
             let request = port.is_some_and(|port| is_request(&frame.bytes, port));
-            let timestamp = Instant::now();
-            let staged = self.stage(&mut frame, timestamp)?;
+            let now = self.pair.clock.now();
+            let staged = self.stage(&mut frame, now)?;
             if staged == Staged::NoBuffers && waits {
                 self.pair.held.put_back(frame, request);
                 starved = true;
@@ -132,7 +134,7 @@ impl Session<'_, '_> {
             }
             if request && staged == Staged::Done {
                 self.flush();
-                if let Some(published) = self.published(timestamp) {
+                if let Some(published) = self.published(now) {
                     self.pair.adversary.request_published(published);
                     return Ok(Pass::Changed);
                 }
@@ -146,7 +148,7 @@ impl Session<'_, '_> {
         if starved || no_buffers {
             self.interrupt_for_buffers();
         }
-        let due = self.pair.wire.due();
+        let due = self.pair.port.due();
         self.wake_at(due);
         self.settle_kicks(starved)
     }
@@ -182,7 +184,7 @@ impl Session<'_, '_> {
     }
 
     /// Copies a frame into the guest and writes its records. [`Self::flush`] makes it visible.
-    pub(super) fn stage(&mut self, frame: &mut Frame, timestamp: Instant) -> Result<Staged, RingError> {
+    pub(super) fn stage(&mut self, frame: &mut Frame, now: Now) -> Result<Staged, RingError> {
         let pair = &mut *self.pair;
         let Some(ring) = &mut self.rx else {
             pair.counters.rx_not_running += 1;
@@ -211,9 +213,9 @@ impl Session<'_, '_> {
             page.irq.due(&self.progress);
             let first = page.irq.interrupts().produced();
             for offset in 0..completions {
-                cells.record_rx(first.plus(offset.into()), timestamp);
+                cells.record_rx(first.plus(offset.into()), now.nic);
             }
-            page.irq.published(completions.into(), timestamp);
+            page.irq.published(completions.into(), now.timer);
         }
         Ok(Staged::Done)
     }
@@ -221,7 +223,7 @@ impl Session<'_, '_> {
     /// A frame ends an open loss candidate, and the driver has had time since this step began. Without a candidate nothing hangs on it.
     fn look_before_the_verdict(&mut self) {
         if self.pair.page.as_ref().is_some_and(|page| page.irq.detector().is_open()) {
-            self.look(Instant::now());
+            self.look(self.pair.now());
         }
     }
 
@@ -240,9 +242,9 @@ impl Session<'_, '_> {
         while !self.is_spent()
             && let Some(mut frame) = self.pair.held.pop()
         {
-            let timestamp = Instant::now();
-            match self.stage(&mut frame, timestamp)? {
-                Staged::Done => latest = Some(timestamp),
+            let now = self.pair.clock.now();
+            match self.stage(&mut frame, now)? {
+                Staged::Done => latest = Some(now),
                 Staged::Dropped => {}
                 Staged::NoBuffers => {
                     let request = port.is_some_and(|port| is_request(&frame.bytes, port));
@@ -255,11 +257,11 @@ impl Session<'_, '_> {
         if !self.pair.held.frames.is_empty() {
             return Ok(None);
         }
-        Ok(latest.and_then(|timestamp| self.published(timestamp)))
+        Ok(latest.and_then(|now| self.published(now)))
     }
 
-    pub(super) fn published(&self, timestamp: Instant) -> Option<Published> {
+    pub(super) fn published(&self, now: Now) -> Option<Published> {
         let page = self.pair.page.as_ref()?;
-        Some(Published { end: page.irq.interrupts().produced(), timestamp })
+        Some(Published { end: page.irq.interrupts().produced(), at: now.timer, timestamp: now.nic })
     }
 }

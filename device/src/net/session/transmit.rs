@@ -2,20 +2,21 @@
 //! The transmit side of a session: frames out of the guest, and the registration of a shared queue page.
 
 use tsnic_abi::Counter;
+use tsnic_core::rx_irq::RxIrq;
 
 use super::Session;
-use crate::clock::Instant;
-use crate::irq::queue::RxIrq;
+use crate::clock::Clock;
 use crate::net::chain::ChainError;
 use crate::net::pair::{PageState, TX};
 use crate::net::queue_page::{QueuePage, Refusal, check_registration};
 use crate::net::ring::{Ring, RingError};
 use crate::net::tx::{self, Taken};
+use crate::port::Port;
 
 /// Chains of the transmit queue taken in one session.
 const BUDGET: u32 = 256;
 
-impl<'m> Session<'m, '_> {
+impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
     /// Takes what the guest has to send.
     pub(super) fn transmit(&mut self) -> Result<(), RingError> {
         let Some(mut ring) = self.tx.take() else { return Ok(()) };
@@ -66,9 +67,10 @@ impl<'m> Session<'m, '_> {
             Taken::Frame(header) => {
                 pair.counters.tx_frames += 1;
                 pair.counters.tx_bytes += pair.tx_frame.len() as u64;
-                left = Some(Instant::now());
-                if pair.wire.send(*header, &pair.tx_frame).is_err() {
-                    pair.counters.tx_port_errors += 1;
+                // Stamped when it has left. What the port refuses has not.
+                match pair.port.send(*header, &pair.tx_frame) {
+                    Ok(()) => left = Some(pair.clock.now().nic),
+                    Err(_) => pair.counters.tx_port_errors += 1,
                 }
             }
             Taken::Bad(_) => pair.counters.tx_malformed += 1,
@@ -103,7 +105,7 @@ impl<'m> Session<'m, '_> {
                 return 0;
             }
         };
-        self.pair.forget_page(&self.view, "the driver posted another one");
+        self.pair.forget_page(Some(&self.view), "the driver posted another one");
         let (ci, arm) = (Counter(header.rx_ci.get()), Counter(header.arm.get()));
         let irq = RxIrq::at_registration(ci, rx_used.0, arm, cells.progress().irq_seen, self.pair.limits);
         let generation = header.generation.get();

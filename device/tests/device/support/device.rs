@@ -4,11 +4,14 @@
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use tsnic::clock::HostClock;
 use tsnic::control::channel::{Answer, Command, ControlEnd, control_channel};
-use tsnic::control::protocol::Status;
-use tsnic::irq::moderation::Limits;
+use tsnic::control::convert;
 use tsnic::net::pair::Pair;
+use tsnic::port::Port;
 use tsnic::vhost::{Backend, Connection};
+use tsnic_core::moderation::Limits;
+use tsnic_protocol::Status;
 
 use super::eventually;
 use super::port::{Host, cable};
@@ -27,7 +30,9 @@ impl Device {
     pub fn with_limits(limits: Limits) -> Self {
         let (wire, host) = cable();
         let (control, worker) = control_channel().unwrap();
-        let backend = Arc::new(Backend::new(vec![Pair::new(0, Box::new(wire), worker, limits)]).unwrap());
+        let backend = Arc::new(
+            Backend::new(vec![Pair::new(0, Box::new(wire) as Box<dyn Port>, HostClock, worker, limits)]).unwrap(),
+        );
         Self { backend, host, control }
     }
 
@@ -49,7 +54,7 @@ impl Device {
 
     pub fn status(&self) -> Status {
         match self.ask(Command::Status) {
-            Answer::Status(status) => status,
+            Answer::Status(status) => convert::status(&status),
             answer => panic!("{answer:?}"),
         }
     }

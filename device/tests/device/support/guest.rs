@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use tsnic::net::header::NetHeader;
+use tsnic::frame::NetHeader;
 use tsnic::vhost::Connection;
 use tsnic_abi::{Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, completion_offset, offset};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
@@ -308,6 +308,7 @@ impl Guest {
     pub fn arm(&mut self) {
         self.arm = self.arm.plus(1);
         self.set_cell(offset::CI, self.ci.0);
+        self.set_cell(offset::ARM_IRQ_SEEN, self.cell(offset::IRQ_SEEN));
         self.set_cell(offset::ARM, self.arm.0);
         self.rx.kick();
     }

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
 
-use tsnic::clock::Instant;
-use tsnic::net::header::{HEADER_LEN, NetHeader};
-use tsnic::port::{Frame, Wire};
+use tsnic::frame::Frame;
+use tsnic::frame::{HEADER_LEN, NetHeader};
+use tsnic::port::Port;
+use tsnic_core::time::Instant;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::eventually;
@@ -71,7 +72,7 @@ impl Host {
     }
 }
 
-impl Wire for SocketPort {
+impl Port for SocketPort {
     fn event(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
     }

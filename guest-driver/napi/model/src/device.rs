@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The device: tsnic's own arming state machine, and two devices that are made differently.
 
-use tsnic::irq::interrupts::Interrupts;
 use tsnic_abi::Counter;
+use tsnic_core::arming::Interrupts;
 
 /// How a device decides whether an arm raises an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tsnic_abi::{Counter, offset};
 
-use super::{BITS, Did, IN_BUSY_POLL, MISSED, Packet, SCHED, World};
+use super::{Did, IN_BUSY_POLL, MISSED, Packet, SCHED, World};
 use crate::header;
 use crate::irq::Napi;
 use crate::rx::{BUFFER_LEN, Notes, RxPort};
@@ -160,10 +160,6 @@ impl RxPort for &World {
             hook(self);
         }
         true
-    }
-
-    fn owned(&self) -> bool {
-        BITS.scheduled(&self.napi)
     }
 
     fn schedule(&mut self) {

@@ -3,7 +3,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use tsnic::control::protocol::{Injected, InjectionReport, MonitorReport, Outcome, RandomReport, Round};
+use tsnic_protocol::{Injected, InjectionReport, MonitorReport, Outcome, RandomReport, Round};
 
 use super::super::*;
 use crate::rpc::{HostNs, Latency};

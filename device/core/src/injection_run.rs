@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The injection run: stimulus, rendezvous, injection, verdict, and, when lost, the next packet. Round after round.
+//!
+//! Every wait has a bound; a round whose bound is reached is inconclusive and says why. No time decides between delivered
+//! and lost.
+
+use alloc::borrow::ToOwned as _;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::string::ToString as _;
+use core::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use tsnic_abi::{Counter, point};
+
+use super::injection::{Drain, Injection, InjectionResult, LOOK};
+use super::loss::{LossState, Tally};
+use super::run::{
+    Actions, Arrival, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published, StartError, Ticker,
+};
+use crate::spec::{Flow, InjectionReport, InjectionSpec, Outcome, Round};
+use crate::time::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// Most rounds of a run.
+const ROUNDS_MAX: u32 = 100_000;
+/// A stimulus that has led to no injection is repeated after this. Too soon, and a receiver whose CPU was busy elsewhere finds two of them:
+/// it comes back for the second and rescues the packet that was injected meanwhile.
+const STARTER_AGAIN: Duration = Duration::from_millis(50);
+/// Stimuli of a round.
+const STARTERS_MAX: u32 = 40;
+/// Bound of every wait for the guest that has no tighter one.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A queue that does not become idle because of a packet nobody finds is sent another one this often.
+const NUDGE: Duration = Duration::from_millis(100);
+/// A round begins when no poll has begun for this long: a receiver that still busy-polls from the round before would find the
+/// stimulus on its way out, come back at once, and rescue the packet that was injected meanwhile. Longer than a busy host keeps a
+/// virtual CPU waiting, as a rule.
+const QUIET: Duration = Duration::from_millis(5);
+/// So many inconclusive rounds in a row end the run.
+const IN_A_ROW_MAX: u32 = 10;
+
+/// A injection run under way.
+#[derive(Debug)]
+pub(super) struct InjectionRun {
+    request: InjectionSpec,
+    rng: Pcg64Mcg,
+    report: InjectionReport,
+    ticker: Ticker,
+    generation: u32,
+    serial: u32,
+    in_a_row: u32,
+    unpublished: u32,
+    /// How long this round's packet is left alone if it is lost.
+    stuck: Duration,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Waiting for the queue to be idle and the guest quiet: `polls` polls had begun at `since`.
+    Settle { deadline: Instant, nudge_at: Instant, polls: Counter, since: Instant },
+    /// Waiting for the guest to come to the rendezvous, armed.
+    Meet { stimuli: u32, stimulus_at: Instant, drain: Drain },
+    /// A injection is under way.
+    Injection(Injection),
+    /// Missing: left alone until `due`.
+    Stuck { packet: Published, due: Instant, deadline: Instant },
+    /// The next packet is on its way. Until it was published the detector's tally was `before`.
+    Free { packet: Published, before: Tally, deadline: Instant },
+}
+
+/// What a state wants after a step.
+enum Then {
+    /// Go on with the next state at once.
+    Again,
+    /// Wait for the next step.
+    Wait,
+}
+
+impl InjectionRun {
+    pub(super) fn new(request: InjectionSpec, now: Instant, generation: u32) -> Result<Self, StartError> {
+        let field = |field, value: String, expected| Err(StartError::Field { field, value, expected });
+        if request.rounds == 0 || request.rounds > ROUNDS_MAX {
+            return field("rounds", request.rounds.to_string(), "between 1 and 100000");
+        }
+        let (from, to) = request.stuck_us;
+        if from > to {
+            return field("stuck_us", format!("({from}, {to})"), "in ascending order");
+        }
+        let rng = Pcg64Mcg::seed_from_u64(request.seed);
+        let mut injection = Self {
+            request,
+            rng,
+            report: InjectionReport::default(),
+            ticker: Ticker::new(now),
+            generation,
+            serial: 0,
+            in_a_row: 0,
+            unpublished: 0,
+            stuck: Duration::ZERO,
+            state: Self::settle(now),
+        };
+        injection.draw();
+        Ok(injection)
+    }
+
+    pub(super) const fn flow(&self) -> Flow {
+        self.request.flow
+    }
+
+    fn settle(now: Instant) -> State {
+        State::Settle { deadline: now.plus(PATIENCE), nudge_at: now.plus(NUDGE), polls: Counter(0), since: now }
+    }
+
+    /// Draws the round's choices, one draw a round whatever its outcome: the same seed gives the same plan.
+    fn draw(&mut self) {
+        let (from, to) = self.request.stuck_us;
+        self.stuck = Duration::from_micros(self.rng.random_range(from..=to).into());
+    }
+
+    fn is_over(&self) -> bool {
+        self.report.rounds.len() == self.request.rounds as usize
+    }
+
+    /// One step. `rendezvous` is a rendezvous that has not been acknowledged.
+    pub(super) fn step(&mut self, now: Instant, seen: &Observation, rendezvous: Option<Arrival>) -> Actions {
+        let mut actions = Actions { port: PortPolicy::Shut, ..Actions::default() };
+        match &seen.page {
+            None => self.without_page(now, &mut actions),
+            Some(page) => {
+                if page.generation != self.generation {
+                    self.generation = page.generation;
+                    self.abandon("The guest posted its shared queue page again", now);
+                }
+                while !self.is_over() && matches!(self.state(now, page, rendezvous, &mut actions), Then::Again) {}
+                // No state but the rendezvous and the injection has a use for a guest that spins.
+                if !matches!(self.state, State::Meet { .. } | State::Injection(_)) {
+                    actions.release = actions.release.or(rendezvous.map(|rendezvous| rendezvous.number));
+                }
+            }
+        }
+        if self.is_over() {
+            actions.finished = Some(Box::new(Finished::Injection(core::mem::take(&mut self.report))));
+            return actions;
+        }
+        if actions.wake.is_none() && actions.publish.is_none() {
+            actions.look_again(now, LOOK);
+        }
+        if self.ticker.due(now) {
+            actions.progress = Some((self.report.rounds.len() as u32, self.request.rounds));
+        }
+        actions
+    }
+
+    fn without_page(&mut self, now: Instant, actions: &mut Actions) {
+        if !matches!(self.state, State::Settle { .. }) {
+            self.abandon("The shared queue page was withdrawn", now);
+        }
+        if let State::Settle { deadline, .. } = self.state
+            && !self.is_over()
+        {
+            if now >= deadline {
+                self.give_up(&format!("No shared queue page for {} ms", PATIENCE.as_millis()));
+            } else {
+                actions.wake_at(deadline);
+            }
+        }
+    }
+
+    fn state(&mut self, now: Instant, page: &PageView, rendezvous: Option<Arrival>, actions: &mut Actions) -> Then {
+        match &mut self.state {
+            State::Settle { .. } => self.settling(now, page, actions),
+            State::Meet { .. } => self.meet(now, page, rendezvous, actions),
+            State::Injection(injection) => match injection.step(now, page, rendezvous, actions) {
+                None => Then::Wait,
+                Some(took_effect) => {
+                    let packet = injection.packet();
+                    self.took_effect(took_effect, packet, now, page)
+                }
+            },
+            State::Stuck { .. } => self.stuck(now, page, actions),
+            State::Free { packet, before, deadline } => {
+                let (packet, before, deadline) = (*packet, *before, *deadline);
+                if page.irq.interrupts().covered(packet.end) {
+                    let tally = page.irq.detector().tally();
+                    let outcome = if tally.lost != before.lost {
+                        Outcome::Lost
+                    } else if tally.rescued != before.rescued {
+                        // Since this step began.
+                        Outcome::Rescued
+                    } else {
+                        let reason = "A poll had begun again when the next packet was published";
+                        return self.inconclusive(reason.into(), now);
+                    };
+                    let stuck_ns = Some(age_ns(packet, now, page));
+                    return self.conclude(outcome, None, stuck_ns, now);
+                }
+                if now >= deadline {
+                    let state = format!("{}; {}", page.irq, page.progress);
+                    return self
+                        .inconclusive(format!("Not delivered {PATIENCE:?} after the next packet: {state}"), now);
+                }
+                actions.wake_at(deadline);
+                Then::Wait
+            }
+        }
+    }
+
+    fn settling(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Then {
+        let State::Settle { deadline, nudge_at, polls, since } = &mut self.state else { return Then::Again };
+        if page.progress.polls != *polls || !page.irq.is_idle(&page.progress) {
+            (*polls, *since) = (page.progress.polls, now);
+        } else if now.since(*since) >= QUIET {
+            self.state = State::Meet { stimuli: 0, stimulus_at: now, drain: Drain::default() };
+            return Then::Again;
+        }
+        if now >= *deadline {
+            let state = format!("{}; {}", page.irq, page.progress);
+            return self.inconclusive(format!("The queue was not idle within {PATIENCE:?}: {state}"), now);
+        }
+        // Lost, or signaled by an interrupt that never comes: either way only another packet's interrupt helps.
+        if now >= *nudge_at && page.irq.loss_state(&page.progress) != LossState::Clear {
+            *nudge_at = now.plus(NUDGE);
+            self.publish(Generated::Next, actions);
+        }
+        actions.look_again(now, Duration::from_micros(100));
+        Then::Wait
+    }
+
+    fn meet(&mut self, now: Instant, page: &PageView, rendezvous: Option<Arrival>, actions: &mut Actions) -> Then {
+        let State::Meet { stimuli, stimulus_at, drain } = &mut self.state else { return Then::Again };
+        let irq = page.irq.interrupts();
+        if let Some(arrival) = rendezvous {
+            // A poll that the interrupt itself started comes unarmed: nothing can be injected then. One that has packets to
+            // report has an owner who will come back for more.
+            let unsuited = arrival.point != point::BEFORE_COMPLETE || !irq.armed() || !irq.covered(irq.produced());
+            if unsuited {
+                actions.requested = point::BEFORE_COMPLETE;
+                actions.release = Some(arrival.number);
+                actions.look_again(now, LOOK);
+                return Then::Wait;
+            }
+            if !drain.is_done(now, page, actions) {
+                actions.requested = point::BEFORE_COMPLETE;
+                return Then::Wait;
+            }
+            self.state = State::Injection(Injection::aim(arrival, page, PATIENCE));
+            self.publish(Generated::Injected, actions);
+            return Then::Wait;
+        }
+        *drain = Drain::default();
+        if now >= *stimulus_at {
+            if *stimuli == STARTERS_MAX {
+                let waited = STARTER_AGAIN * STARTERS_MAX;
+                let unpublished = self.unpublished;
+                let reason = format!(
+                    "The guest did not come to the rendezvous: {stimuli} stimuli in {waited:?}, {unpublished} of them \
+                     not sent, for want of receive buffers as a rule"
+                );
+                return self.inconclusive(reason, now);
+            }
+            *stimuli += 1;
+            *stimulus_at = now.plus(STARTER_AGAIN);
+            self.report.stimuli += 1;
+            let stimulus = self.request.stimulus;
+            actions.wake_at(now.plus(STARTER_AGAIN));
+            self.publish(Generated::Stimulus(stimulus), actions);
+        } else {
+            actions.wake_at(*stimulus_at);
+        }
+        actions.requested = point::BEFORE_COMPLETE;
+        actions.look_again(now, Duration::from_millis(1));
+        Then::Wait
+    }
+
+    fn took_effect(
+        &mut self,
+        took_effect: InjectionResult,
+        packet: Option<Published>,
+        now: Instant,
+        page: &PageView,
+    ) -> Then {
+        match (took_effect, packet) {
+            (InjectionResult::Delivered, Some(packet)) => {
+                self.conclude(Outcome::Delivered, Some(age_ns(packet, now, page)), None, now)
+            }
+            (InjectionResult::Missing, Some(packet)) => {
+                let due = now.plus(self.stuck);
+                self.state = State::Stuck { packet, due, deadline: due.plus(PATIENCE) };
+                Then::Again
+            }
+            (InjectionResult::Inconclusive(reason), _) => self.inconclusive(reason, now),
+            (InjectionResult::Delivered | InjectionResult::Missing, None) => {
+                self.inconclusive("No packet was injected".into(), now)
+            }
+        }
+    }
+
+    fn stuck(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Then {
+        let State::Stuck { packet, due, deadline } = self.state else { return Then::Again };
+        if page.irq.interrupts().covered(packet.end) {
+            let stuck_ns = Some(age_ns(packet, now, page));
+            return self.conclude(Outcome::Rescued, None, stuck_ns, now);
+        }
+        if now < due {
+            actions.wake_at(due);
+            return Then::Wait;
+        }
+        let loss_state = page.irq.loss_state(&page.progress);
+        if loss_state == LossState::Lost {
+            let before = page.irq.detector().tally();
+            self.state = State::Free { packet, before, deadline: now.plus(PATIENCE) };
+            self.publish(Generated::Next, actions);
+            return Then::Wait;
+        }
+        if now >= deadline {
+            let state = format!("{loss_state:?}; {}; {}", page.irq, page.progress);
+            return self.inconclusive(format!("Neither found nor lost after {PATIENCE:?}: {state}"), now);
+        }
+        actions.look_again(now, LOOK);
+        Then::Wait
+    }
+
+    fn publish(&mut self, kind: Generated, actions: &mut Actions) {
+        actions.publish = Some(Publish::Generated { kind, serial: self.serial });
+        actions.fire = true;
+        self.serial = self.serial.wrapping_add(1);
+    }
+
+    pub(super) const fn published(&mut self, published: Published) {
+        if let State::Injection(injection) = &mut self.state {
+            injection.published(published);
+        }
+    }
+
+    /// The packet could not be published. As a rule the guest had no buffers; they may also have been too small for it, or the
+    /// session's share of descriptors used up. A stimulus is repeated later anyway; a injection is called off, the next packet tried again.
+    pub(super) fn publish_failed(&mut self, now: Instant) {
+        self.unpublished += 1;
+        match self.state {
+            State::Injection(_) => {
+                self.inconclusive(
+                    "The injected packet could not be published, for want of receive buffers as a rule".into(),
+                    now,
+                );
+            }
+            State::Free { packet, deadline, .. } => {
+                let due = now.plus(Duration::from_millis(1));
+                self.state = State::Stuck { packet, due, deadline };
+            }
+            State::Meet { .. } => self.report.stimuli -= 1,
+            State::Settle { .. } | State::Stuck { .. } => {}
+        }
+    }
+
+    /// Ends the round that is on because of something outside it.
+    fn abandon(&mut self, reason: &str, now: Instant) {
+        if matches!(self.state, State::Settle { .. }) {
+            self.state = Self::settle(now);
+        } else {
+            self.inconclusive(reason.to_owned(), now);
+        }
+    }
+
+    fn inconclusive(&mut self, reason: String, now: Instant) -> Then {
+        self.in_a_row += 1;
+        let took_effect = match &self.state {
+            State::Settle { .. } | State::Meet { .. } => false,
+            State::Injection(injection) => injection.is_released(),
+            State::Stuck { .. } | State::Free { .. } => true,
+        };
+        let (outcome, reason) = (Outcome::Inconclusive, Some(reason));
+        self.end_round(Round { outcome, reason, took_effect, delivered_ns: None, stuck_ns: None }, now);
+        if self.in_a_row == IN_A_ROW_MAX {
+            self.give_up(&format!("{IN_A_ROW_MAX} rounds in a row were inconclusive"));
+        }
+        // A guest that still spins is let go before anything else is done to it.
+        Then::Wait
+    }
+
+    fn conclude(&mut self, outcome: Outcome, delivered_ns: Option<u64>, stuck_ns: Option<u64>, now: Instant) -> Then {
+        self.in_a_row = 0;
+        self.end_round(Round { outcome, reason: None, took_effect: true, delivered_ns, stuck_ns }, now);
+        Then::Again
+    }
+
+    fn end_round(&mut self, round: Round, now: Instant) {
+        self.report.rounds.push(round);
+        self.unpublished = 0;
+        self.state = Self::settle(now);
+        self.draw();
+    }
+
+    /// Marks the rounds that are left as not tried.
+    fn give_up(&mut self, why: &str) {
+        let round = Round {
+            outcome: Outcome::Inconclusive,
+            reason: Some(format!("Not tried: {why}")),
+            took_effect: false,
+            delivered_ns: None,
+            stuck_ns: None,
+        };
+        self.report.rounds.resize(self.request.rounds as usize, round);
+    }
+}
+
+/// From the packet's timestamp to the arm that covered it.
+fn age_ns(packet: Published, now: Instant, page: &PageView) -> u64 {
+    let covered = page.irq.armed_at().unwrap_or(now);
+    u64::try_from(covered.since(packet.at).as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the tsnic device decides: arming, moderation, the loss detector, and the runs that choose the moment of an interrupt.
+//!
+//! Everything here is a pure state machine: time is an argument, choices come from a seed, and nothing knows a file
+//! descriptor, a thread, guest memory or a serialised form.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[macro_use]
+extern crate alloc;
+#[cfg(any(test, feature = "model"))]
+extern crate std;
+
+pub mod adversary;
+pub mod arming;
+mod injection;
+mod injection_run;
+pub mod loss;
+#[cfg(any(test, feature = "model"))]
+#[doc(hidden)]
+pub mod model;
+pub mod moderation;
+mod monitor;
+pub mod progress;
+mod random;
+pub mod run;
+pub mod rx_irq;
+pub mod spec;
+pub mod time;

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The loss detector: "Loss states" of `docs/interface.md`.
+//!
+//! Rule 5 says that nothing in the device will ever fire for a packet. The detector keeps apart what looks like it (the
+//! interrupt is still under way, or its handler found the NAPI free or owned by a later owner) from what is, and what another
+//! poll found after all.
+//!
+//! An arm carries `irq_seen` as the driver read it between its completion and the arm, as mlx4's arm doorbell carries `sn`. When
+//! it is the number of the latest interrupt, the handler had run before this owner armed, and an owner that the handler found is
+//! gone. When it is not, the handler came later, and an owner that it found is a later one, whose poll is still to come.
+//!
+//! Two moments are not told apart:
+//! - An owner takes the NAPI, and the handler finds it there, both between the completion and the driver's read of `irq_seen`.
+//!   The packet looks lost until the poll of that owner arms: it is rescued, and counted as that.
+//! - The handler finds the owner that arms, and writes `irq_seen` only after that owner has read it. The packet counts as
+//!   scheduled until there is another arm: a loss is missed, none is invented.
+
+use tsnic_abi::{Counter, phase};
+
+use super::arming::Interrupts;
+use super::progress::Progress;
+
+#[cfg(test)]
+mod tests;
+
+/// What a loss candidate is, as far as can be told now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossState {
+    /// No candidate: rule 5 does not hold.
+    Clear,
+    /// The interrupt has not reached its handler.
+    InFlight,
+    /// The handler took the NAPI, or found it taken by an owner later than the one that has armed: a poll will come.
+    Scheduled,
+    /// The handler found the NAPI owned, and a poll is running: it may be the one that finds the packet.
+    Polling,
+    /// The handler found the NAPI owned, the owner has armed since, and no poll is running.
+    Lost,
+}
+
+/// What became of a loss candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The next packet is due and it is lost.
+    Lost,
+    /// It was lost as far as could be told, then an arm covered it.
+    Rescued,
+    /// Something ended it before it could be told: covered while in flight, scheduled or polling, or the next packet came
+    /// too early.
+    NotLost,
+}
+
+/// Verdicts so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// [`Verdict::Lost`].
+    pub lost: u64,
+    /// [`Verdict::Rescued`].
+    pub rescued: u64,
+}
+
+/// Keeps count of the losses of one receive queue.
+#[derive(Clone, Debug, Default)]
+pub struct LossDetector {
+    candidate: Option<Candidate>,
+    candidates: u64,
+    tally: Tally,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    /// Completions before this number are at stake.
+    end: Counter,
+    /// The latest `irq_seen` of an arm that did not cover them.
+    arm_irq_seen: Counter,
+    /// It has been seen in [`LossState::Lost`].
+    seen_lost: bool,
+}
+
+impl LossDetector {
+    /// An arm that carried `arm_irq_seen` has been processed. `progress` was read before the doorbell was.
+    pub fn armed(&mut self, irq: &Interrupts, progress: &Progress, arm_irq_seen: Counter) -> Option<Verdict> {
+        let ended = match self.candidate {
+            Some(candidate) if irq.covered(candidate.end) => {
+                self.candidate = None;
+                Some(if candidate.seen_lost {
+                    self.tally.rescued += 1;
+                    Verdict::Rescued
+                } else {
+                    Verdict::NotLost
+                })
+            }
+            _ => None,
+        };
+        if let Some(candidate) = &mut self.candidate {
+            // Two polls may overlap after their completions, so an arm may come after that of a later poll.
+            candidate.arm_irq_seen = candidate.arm_irq_seen.latest(arm_irq_seen);
+        } else if irq.loss_candidate() {
+            self.candidate = Some(Candidate { end: irq.produced(), arm_irq_seen, seen_lost: false });
+            self.candidates += 1;
+        }
+        self.look(irq, progress);
+        ended
+    }
+
+    /// Looks at the driver's progress and says what the open candidate is.
+    pub fn look(&mut self, irq: &Interrupts, progress: &Progress) -> LossState {
+        let loss_state = self.loss_state(irq, progress);
+        if let Some(candidate) = &mut self.candidate {
+            candidate.seen_lost |= loss_state == LossState::Lost;
+        }
+        loss_state
+    }
+
+    /// What the open candidate is.
+    #[must_use]
+    pub fn loss_state(&self, irq: &Interrupts, progress: &Progress) -> LossState {
+        let Some(candidate) = &self.candidate else { return LossState::Clear };
+        if progress.irq_seen != irq.fired() {
+            LossState::InFlight
+        } else if progress.irq_owned != irq.fired() || candidate.arm_irq_seen != irq.fired() {
+            LossState::Scheduled
+        } else if progress.phase == phase::IDLE {
+            LossState::Lost
+        } else {
+            LossState::Polling
+        }
+    }
+
+    /// The next packet is due: passes the verdict on the open candidate. Call it before the packet is published.
+    pub fn judge(&mut self, irq: &Interrupts, progress: &Progress) -> Option<Verdict> {
+        let loss_state = self.loss_state(irq, progress);
+        self.candidate.take()?;
+        Some(if loss_state == LossState::Lost {
+            self.tally.lost += 1;
+            Verdict::Lost
+        } else {
+            Verdict::NotLost
+        })
+    }
+
+    /// There is a candidate to be judged.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.candidate.is_some()
+    }
+
+    /// Candidates so far, the open one included.
+    #[must_use]
+    pub const fn candidates(&self) -> u64 {
+        self.candidates
+    }
+
+    /// What was lost and rescued so far.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Verdicts [`Verdict::Lost`] so far.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.tally.lost
+    }
+
+    /// Verdicts [`Verdict::Rescued`] so far.
+    #[must_use]
+    pub const fn rescued(&self) -> u64 {
+        self.tally.rescued
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use tsnic_abi::{Counter, phase};
+
+use super::{LossDetector, LossState, Verdict};
+use crate::arming::Interrupts;
+use crate::progress::Progress;
+
+/// Carried by an arm whose owner had seen the interrupt.
+const SEEN: Counter = Counter(1);
+
+fn progress(seen: u32, owned: u32, phase: u32) -> Progress {
+    Progress { polls: Counter(0), irq_seen: Counter(seen), irq_owned: Counter(owned), phase }
+}
+
+/// One packet published and signaled by interrupt 1, and an arm that does not cover it: rule 5 holds.
+fn candidate(progress: &Progress) -> (Interrupts, LossDetector) {
+    let mut irq = Interrupts::at_registration(Counter(u32::MAX), u16::MAX, Counter(0), Counter(0));
+    let mut detector = LossDetector::default();
+    assert!(irq.arm(Counter(1), Counter(u32::MAX)));
+    irq.publish(1);
+    assert_eq!(irq.fire(), Some(Counter(1)));
+    assert!(irq.arm(Counter(2), Counter(u32::MAX)));
+    assert_eq!(detector.armed(&irq, progress, progress.irq_seen), None);
+    assert_eq!(detector.candidates(), 1);
+    (irq, detector)
+}
+
+#[test]
+fn in_flight_while_irq_seen_is_not_fired() {
+    // "*in flight* while `irq_seen != fired`"
+    let before = progress(0, 0, phase::IDLE);
+    let (irq, mut detector) = candidate(&before);
+    assert_eq!(detector.loss_state(&irq, &before), LossState::InFlight);
+    assert_eq!(detector.judge(&irq, &before), Some(Verdict::NotLost), "no verdict of loss is taken from it");
+    assert_eq!(detector.lost(), 0);
+}
+
+#[test]
+fn scheduled_not_lost_when_the_handler_took_the_napi() {
+    // "*scheduled*, not lost, when `irq_seen == fired` and `irq_owned != fired` (the handler took the NAPI; its poll will
+    // come)"
+    let taken = progress(1, 0, phase::IDLE);
+    let (irq, mut detector) = candidate(&taken);
+    assert_eq!(detector.loss_state(&irq, &taken), LossState::Scheduled);
+    assert_eq!(detector.judge(&irq, &taken), Some(Verdict::NotLost));
+    assert_eq!(detector.lost(), 0);
+}
+
+#[test]
+fn lost_when_irq_owned_is_fired_and_the_verdict_is_passed_when_the_next_packet_is_due() {
+    // "**lost** when `irq_owned == fired` otherwise: the handler came, found the NAPI owned, and the owner is gone, for it has
+    // armed (as far as the device can see, below). The verdict is passed when the next packet is due, with `phase` idle"
+    let owned = progress(1, 1, phase::IDLE);
+    let (irq, mut detector) = candidate(&owned);
+    assert_eq!(detector.loss_state(&irq, &owned), LossState::Lost);
+    assert_eq!(detector.lost(), 0, "no verdict before the next packet is due");
+    assert_eq!(detector.judge(&irq, &owned), Some(Verdict::Lost));
+    assert_eq!((detector.lost(), detector.rescued()), (1, 0));
+    assert_eq!(detector.judge(&irq, &owned), None, "one verdict a candidate");
+}
+
+#[test]
+fn no_verdict_of_loss_while_a_poll_is_running() {
+    let polling = progress(1, 1, phase::POLL);
+    let (irq, mut detector) = candidate(&polling);
+    assert_eq!(detector.loss_state(&irq, &polling), LossState::Polling);
+    assert_eq!(detector.judge(&irq, &polling), Some(Verdict::NotLost));
+}
+
+#[test]
+fn rescued_when_an_arm_covers_it_before_the_next_packet() {
+    // "if an arm covered the packet before that, another poll had found it, and it is *rescued*, counted apart"
+    let owned = progress(1, 1, phase::IDLE);
+    let (mut irq, mut detector) = candidate(&owned);
+    assert!(irq.arm(Counter(3), Counter(0)));
+    assert_eq!(detector.armed(&irq, &owned, SEEN), Some(Verdict::Rescued));
+    assert_eq!((detector.lost(), detector.rescued()), (0, 1));
+    assert!(!detector.is_open());
+}
+
+#[test]
+fn not_rescued_when_it_was_never_lost() {
+    for late in [progress(0, 0, phase::IDLE), progress(1, 0, phase::IDLE), progress(1, 1, phase::POLL)] {
+        let (mut irq, mut detector) = candidate(&late);
+        assert!(irq.arm(Counter(3), Counter(0)));
+        assert_eq!(detector.armed(&irq, &progress(1, 1, phase::IDLE), Counter(1)), Some(Verdict::NotLost));
+        assert_eq!((detector.lost(), detector.rescued()), (0, 0));
+    }
+}
+
+#[test]
+fn a_later_owner_whose_poll_has_not_begun_is_not_called_lost() {
+    let owned = progress(1, 1, phase::IDLE);
+    let (mut irq, mut detector) = candidate(&progress(0, 0, phase::IDLE));
+    assert_eq!(detector.look(&irq, &owned), LossState::Scheduled);
+    assert_eq!(detector.clone().judge(&irq, &owned), Some(Verdict::NotLost), "the next packet is due before that poll");
+    assert_eq!(detector.look(&irq, &progress(1, 1, phase::POLL)), LossState::Scheduled);
+    assert!(irq.arm(Counter(3), Counter(0)));
+    assert_eq!(detector.armed(&irq, &owned, SEEN), Some(Verdict::NotLost));
+    assert_eq!((detector.lost(), detector.rescued()), (0, 0));
+}
+
+#[test]
+fn in_flight_turns_into_lost_when_the_owner_that_the_handler_found_arms_without_it() {
+    let (mut irq, mut detector) = candidate(&progress(0, 0, phase::IDLE));
+    let owned = progress(1, 1, phase::IDLE);
+    assert_eq!(detector.look(&irq, &owned), LossState::Scheduled);
+    assert!(irq.arm(Counter(3), Counter(u32::MAX)));
+    assert_eq!(detector.armed(&irq, &owned, SEEN), None);
+    assert_eq!(detector.loss_state(&irq, &owned), LossState::Lost);
+    assert_eq!(detector.clone().judge(&irq, &owned), Some(Verdict::Lost));
+    assert!(irq.arm(Counter(4), Counter(0)));
+    assert_eq!(detector.armed(&irq, &owned, SEEN), Some(Verdict::Rescued));
+}
+
+#[test]
+fn an_arm_that_is_written_after_that_of_a_later_poll_changes_nothing() {
+    let owned = progress(1, 1, phase::IDLE);
+    let (mut irq, mut detector) = candidate(&owned);
+    assert!(irq.arm(Counter(1), Counter(u32::MAX)), "its number is the older one");
+    assert_eq!(detector.armed(&irq, &owned, Counter(0)), None);
+    assert_eq!(detector.loss_state(&irq, &owned), LossState::Lost);
+    assert_eq!(irq.ci_errors(), 0);
+}
+
+#[test]
+fn a_second_arm_in_flight_does_not_make_it_lost() {
+    let (mut irq, mut detector) = candidate(&progress(0, 0, phase::IDLE));
+    assert!(irq.arm(Counter(3), Counter(u32::MAX)));
+    assert_eq!(detector.armed(&irq, &progress(0, 0, phase::IDLE), Counter(0)), None);
+    assert_eq!(detector.look(&irq, &progress(1, 1, phase::IDLE)), LossState::Scheduled);
+}
+
+#[test]
+fn arms_that_do_not_cover_it_leave_it_open() {
+    let owned = progress(1, 1, phase::IDLE);
+    let (mut irq, mut detector) = candidate(&owned);
+    assert!(irq.arm(Counter(3), Counter(u32::MAX)));
+    assert_eq!(detector.armed(&irq, &owned, SEEN), None);
+    assert_eq!((detector.candidates(), detector.is_open()), (1, true));
+}
+
+#[test]
+fn a_queue_with_nothing_open_is_clear() {
+    let irq = Interrupts::at_registration(Counter(0), 0, Counter(0), Counter(0));
+    let mut detector = LossDetector::default();
+    assert_eq!(detector.look(&irq, &Progress::default()), LossState::Clear);
+    assert_eq!(detector.judge(&irq, &Progress::default()), None);
+}

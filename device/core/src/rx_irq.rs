@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Everything about the interrupts of one receive queue with a page: arming, moderation and the loss detector as one.
+
+use core::fmt;
+
+use tsnic_abi::{Counter, phase};
+
+use super::arming::Interrupts;
+use super::loss::{LossDetector, LossState, Verdict};
+use super::moderation::{Limits, Moderation, Moment};
+use super::progress::{Doorbell, Progress};
+use crate::time::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// Interrupts of one receive queue whose driver has handed over a page. Made anew at each registration.
+///
+/// The worker drives it in this order, each time round:
+/// 1. copy out of the page: the rendezvous and progress cells first, then the doorbell (`arm`, `irq_seen`, `ci`). In this order an
+///    arm that was written before the guest came to a rendezvous is never missed;
+/// 2. [`Self::doorbell`];
+/// 3. step the [`super::adversary::Adversary`] and do what it says;
+/// 4. for each packet it publishes, from the wire or made up: 1 and 2 again if the detector has an open candidate, so that the verdict
+///    is of now and not of when the step began; [`Self::due`], write the record and the used index, [`Self::published`];
+/// 5. [`Self::poll`], and raise the interrupt when it says so.
+#[derive(Clone, Debug)]
+pub struct RxIrq {
+    interrupts: Interrupts,
+    moderation: Moderation,
+    detector: LossDetector,
+    armed_at: Option<Instant>,
+}
+
+/// What [`RxIrq::poll`] wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Nothing.
+    None,
+    /// Write this number to the page's `fired` cell (release), then write the call eventfd.
+    Raise(Counter),
+    /// Poll again at this time: moderation holds an interrupt back.
+    At(Instant),
+}
+
+impl fmt::Display for RxIrq {
+    /// The state in one line, for messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let irq = &self.interrupts;
+        let armed = if irq.armed() { "armed" } else { "not armed" };
+        let (produced, signaled, ci, fired) = (irq.produced().0, irq.signaled().0, irq.ci().0, irq.fired().0);
+        write!(f, "{armed}, produced {produced}, signaled {signaled}, ci {ci}, fired {fired}")
+    }
+}
+
+impl RxIrq {
+    /// The state after a registration; see [`Interrupts::at_registration`]. Write [`Interrupts::fired`] to the page.
+    #[must_use]
+    pub fn at_registration(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter, limits: Limits) -> Self {
+        Self {
+            interrupts: Interrupts::at_registration(ci, used_index, arm, irq_seen),
+            moderation: Moderation::new(limits),
+            detector: LossDetector::default(),
+            armed_at: None,
+        }
+    }
+
+    /// Takes over the doorbell record. True when it was an arm. Also has the detector look at `progress`, which must have
+    /// been read before the doorbell.
+    pub fn doorbell(&mut self, doorbell: Doorbell, progress: &Progress, now: Instant) -> bool {
+        let armed = self.interrupts.arm(doorbell.arm, doorbell.ci);
+        if armed {
+            self.armed_at = Some(now);
+            self.moderation.signaled(self.interrupts.signaled());
+            self.detector.armed(&self.interrupts, progress, doorbell.irq_seen);
+        } else {
+            self.detector.look(&self.interrupts, progress);
+        }
+        armed
+    }
+
+    /// A packet is about to be published: judges an open loss candidate. Cheap when there is none. Call it only when the
+    /// packet is sure to be published: the guest has posted buffers for it.
+    ///
+    /// `progress` is the copy that was given to [`Self::doorbell`] last.
+    pub fn due(&mut self, progress: &Progress) -> Option<Verdict> {
+        if self.detector.is_open() { self.detector.judge(&self.interrupts, progress) } else { None }
+    }
+
+    /// A packet of `completions` (1 or more, with mergeable buffers) has been published.
+    pub fn published(&mut self, completions: u32, now: Instant) {
+        self.interrupts.publish(completions);
+        self.moderation.published(self.interrupts.produced(), now);
+    }
+
+    /// Rules 2 and 3: raises the interrupt if one is requested and moderation allows.
+    #[must_use = "an interrupt that was fired must be raised"]
+    pub fn poll(&mut self, now: Instant) -> Request {
+        if !self.interrupts.requested() {
+            return Request::None;
+        }
+        match self.moderation.moment(now) {
+            Moment::Now => self.force(),
+            Moment::At(due) => Request::At(due),
+        }
+    }
+
+    /// The same without moderation: the adversary chose this moment.
+    #[must_use = "an interrupt that was fired must be raised"]
+    pub fn force(&mut self) -> Request {
+        match self.interrupts.fire() {
+            Some(number) => {
+                self.moderation.signaled(self.interrupts.signaled());
+                Request::Raise(number)
+            }
+            None => Request::None,
+        }
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
+    }
+
+    /// The detector.
+    #[must_use]
+    pub const fn detector(&self) -> &LossDetector {
+        &self.detector
+    }
+
+    /// What the open loss candidate is.
+    #[must_use]
+    pub fn loss_state(&self, progress: &Progress) -> LossState {
+        self.detector.loss_state(&self.interrupts, progress)
+    }
+
+    /// Nothing is going on: armed, everything published consumed, no poll running.
+    #[must_use]
+    pub fn is_idle(&self, progress: &Progress) -> bool {
+        let irq = &self.interrupts;
+        irq.armed() && irq.ci() == irq.produced() && progress.phase == phase::IDLE
+    }
+
+    /// When the last arm was taken over; `None` before the first.
+    #[must_use]
+    pub const fn armed_at(&self) -> Option<Instant> {
+        self.armed_at
+    }
+}

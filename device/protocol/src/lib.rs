@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is said on the control socket: one JSON object a line, requests in, replies out.
+//!
+//! One run at a time. A run's reply is preceded by any number of [`Reply::Progress`] lines.
+
+pub mod line;
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// A request to the backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Ask for [`Reply::Status`].
+    Status,
+    /// Run rounds at the rendezvous; answered by [`Reply::Injection`].
+    Injection(InjectionSpec),
+    /// Send packets at random gaps, nothing else; answered by [`Reply::Random`].
+    Random(RandomSpec),
+    /// Monitor, and from time to time injection, the requests that come in on the wire; answered by [`Reply::MonitorStarted`].
+    MonitorStart(MonitorSpec),
+    /// End the watch; answered by [`Reply::Monitor`].
+    MonitorStop,
+}
+
+/// A reply of the backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// The state of the device.
+    Status(Status),
+    /// A run goes on.
+    Progress {
+        /// Rounds or packets done.
+        done: u32,
+        /// Rounds or packets asked for.
+        total: u32,
+    },
+    /// The injection run is over.
+    Injection(InjectionReport),
+    /// The random run is over.
+    Random(RandomReport),
+    /// Requests are being watched.
+    MonitorStarted,
+    /// The watch is over.
+    Monitor(MonitorReport),
+    /// The request could not be carried out.
+    Error {
+        /// What, and why.
+        message: String,
+    },
+}
+
+/// Device state at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// A vhost-user front end is connected and has started both queues.
+    pub running: bool,
+    /// Generation of the shared queue page in use; `None` when the device is plain virtio-net.
+    pub page: Option<u32>,
+    /// Receive completions published.
+    pub produced: u32,
+    /// Receive completions covered by the last interrupt.
+    pub signaled: u32,
+    /// Receive completions consumed, as last written by the driver.
+    pub ci: u32,
+    /// The receive queue is armed.
+    pub armed: bool,
+    /// Interrupts raised.
+    pub fired: u32,
+    /// Named counters, all documented in `docs/`.
+    pub counters: std::collections::BTreeMap<String, u64>,
+}
+
+/// Where generated frames come from and go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The guest's MAC address.
+    pub guest_mac: [u8; 6],
+    /// The guest's address.
+    pub guest_ip: Ipv4Addr,
+    /// The guest's UDP port.
+    pub guest_port: u16,
+    /// The imaginary peer's MAC address.
+    pub peer_mac: [u8; 6],
+    /// The imaginary peer's address.
+    pub peer_ip: Ipv4Addr,
+    /// The imaginary peer's UDP port.
+    pub peer_port: u16,
+}
+
+/// The frame that starts a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stimulus {
+    /// A UDP datagram of the flow: it wakes a busy-polling receiver, or makes the driver refill.
+    Udp,
+    /// A TCP segment that GRO holds, to an address the guest does not have: it leaves the `gro_flush_timeout` watchdog armed.
+    GroHeld,
+}
+
+/// A run of rounds: stimulus, rendezvous, injection with one UDP datagram of the flow, verdict, and, when lost, the next packet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InjectionSpec {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Rounds.
+    pub rounds: u32,
+    /// Addresses.
+    pub flow: Flow,
+    /// What starts a round.
+    pub stimulus: Stimulus,
+    /// How long a lost packet is left alone before the next one is sent: uniform between these, microseconds.
+    pub stuck_us: (u32, u32),
+}
+
+/// What became of a injected packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// An arm covered it without it ever having been lost.
+    Delivered,
+    /// Lost (interface rule 5) until the next packet.
+    Lost,
+    /// Was lost, then found by a poll that no interrupt of this device started.
+    Rescued,
+    /// The injection did not come about, or its result was not seen.
+    Inconclusive,
+}
+
+/// One round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// The result.
+    pub outcome: Outcome,
+    /// Why, when inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The injection took effect: the handler found the NAPI owned, and the guest was let go. An inconclusive round after that is no mishap
+    /// of the set-up: the guest did not do with the packet what it should.
+    #[serde(default)]
+    pub took_effect: bool,
+    /// Delivered: device timestamp of the packet to the arm that covered it, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_ns: Option<u64>,
+    /// Lost or rescued: device timestamp of the packet to the arm that covered it at last, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck_ns: Option<u64>,
+}
+
+/// Result of a [`InjectionSpec`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InjectionReport {
+    /// One entry a round, in order.
+    pub rounds: Vec<Round>,
+    /// Stimuli sent, repeats included.
+    pub stimuli: u32,
+}
+
+/// Packets of a flow at random gaps, with no rendezvous.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RandomSpec {
+    /// Seed of the gaps.
+    pub seed: u64,
+    /// Packets.
+    pub packets: u32,
+    /// Gap between two packets: uniform between these, microseconds.
+    pub gap_us: (u32, u32),
+    /// Addresses.
+    pub flow: Flow,
+}
+
+/// Result of a [`RandomSpec`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RandomReport {
+    /// Packets published.
+    pub sent: u32,
+    /// Packets lost until the next one.
+    pub lost: u32,
+    /// Packets lost, then found by another poll.
+    pub rescued: u32,
+    /// Packets of which neither could be told: the next one was sent because the state did not resolve in 2 s.
+    #[serde(default)]
+    pub inconclusive: u32,
+    /// Device timestamp to covering arm of the others, ns.
+    pub delivered_ns: Vec<u64>,
+    /// The same of the lost ones, ns.
+    pub stuck_ns: Vec<u64>,
+}
+
+/// Monitor TCP requests (frames with payload) that the wire brings for one port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MonitorSpec {
+    /// Seed of the choice of victims.
+    pub seed: u64,
+    /// The guest's TCP port.
+    pub port: u16,
+    /// Requests injected at the rendezvous, per thousand; 0: only count natural losses.
+    pub inject_per_mille: u32,
+}
+
+/// A request injected at the rendezvous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Injected {
+    /// Device timestamp of its frame (the guest sees the same on its socket), ns.
+    pub timestamp_ns: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Result of a [`MonitorSpec`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MonitorReport {
+    /// Frames with payload for the port.
+    pub requests: u32,
+    /// The injected ones.
+    pub injected: Vec<Injected>,
+    /// Requests chosen, but the guest did not come to the rendezvous in time: delivered as any other.
+    pub not_met: u32,
+    /// Every loss in the run, injected or natural.
+    pub lost: u32,
+    /// Every rescue.
+    pub rescued: u32,
+}

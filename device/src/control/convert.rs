@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Between what is said on the control socket and what the device's own parts are told.
+
+use tsnic_core::run::{Finished, RunRequest};
+use tsnic_core::spec;
+use tsnic_protocol as protocol;
+use tsnic_protocol::Reply;
+
+use crate::net::status::PairStatus;
+
+/// The injection run that is asked for.
+#[must_use]
+pub fn injection(run: &protocol::InjectionSpec) -> RunRequest {
+    let &protocol::InjectionSpec { seed, rounds, flow: addresses, stimulus, stuck_us } = run;
+    let stimulus = match stimulus {
+        protocol::Stimulus::Udp => spec::Stimulus::Udp,
+        protocol::Stimulus::GroHeld => spec::Stimulus::GroHeld,
+    };
+    RunRequest::Injection(spec::InjectionSpec { seed, rounds, flow: flow(addresses), stimulus, stuck_us })
+}
+
+/// The random run that is asked for.
+#[must_use]
+pub fn random(run: &protocol::RandomSpec) -> RunRequest {
+    let &protocol::RandomSpec { seed, packets, gap_us, flow: addresses } = run;
+    RunRequest::Random(spec::RandomSpec { seed, packets, gap_us, flow: flow(addresses) })
+}
+
+/// The traffic monitor that is asked for.
+#[must_use]
+pub fn monitor(run: &protocol::MonitorSpec) -> RunRequest {
+    let &protocol::MonitorSpec { seed, port, inject_per_mille } = run;
+    RunRequest::Monitor(spec::MonitorSpec { seed, port, inject_per_mille })
+}
+
+fn flow(flow: protocol::Flow) -> spec::Flow {
+    let protocol::Flow { guest_mac, guest_ip, guest_port, peer_mac, peer_ip, peer_port } = flow;
+    spec::Flow { guest_mac, guest_ip, guest_port, peer_mac, peer_ip, peer_port }
+}
+
+fn outcome(outcome: spec::Outcome) -> protocol::Outcome {
+    match outcome {
+        spec::Outcome::Delivered => protocol::Outcome::Delivered,
+        spec::Outcome::Lost => protocol::Outcome::Lost,
+        spec::Outcome::Rescued => protocol::Outcome::Rescued,
+        spec::Outcome::Inconclusive => protocol::Outcome::Inconclusive,
+    }
+}
+
+fn round(round: spec::Round) -> protocol::Round {
+    let spec::Round { outcome: result, reason, took_effect, delivered_ns, stuck_ns } = round;
+    protocol::Round { outcome: outcome(result), reason, took_effect, delivered_ns, stuck_ns }
+}
+
+/// The reply that tells the result of a run.
+#[must_use]
+pub fn finished(finished: Finished) -> Reply {
+    match finished {
+        Finished::Injection(spec::InjectionReport { rounds, stimuli }) => {
+            Reply::Injection(protocol::InjectionReport { rounds: rounds.into_iter().map(round).collect(), stimuli })
+        }
+        Finished::Random(spec::RandomReport { sent, lost, rescued, inconclusive, delivered_ns, stuck_ns }) => {
+            Reply::Random(protocol::RandomReport { sent, lost, rescued, inconclusive, delivered_ns, stuck_ns })
+        }
+        Finished::Monitor(spec::MonitorReport { requests, injected, not_met, lost, rescued }) => {
+            let injected = injected
+                .into_iter()
+                .map(|packet| protocol::Injected {
+                    timestamp_ns: packet.timestamp.as_ns(),
+                    outcome: outcome(packet.outcome),
+                })
+                .collect();
+            Reply::Monitor(protocol::MonitorReport { requests, injected, not_met, lost, rescued })
+        }
+        Finished::Failed(message) => Reply::Error { message },
+    }
+}
+
+/// The state of the device.
+#[must_use]
+pub fn status(status: &PairStatus) -> protocol::Status {
+    let page = status.page;
+    protocol::Status {
+        running: status.running,
+        page: page.map(|page| page.generation),
+        produced: page.map_or(0, |page| page.produced),
+        signaled: page.map_or(0, |page| page.signaled),
+        ci: page.map_or(0, |page| page.ci),
+        armed: page.is_some_and(|page| page.armed),
+        fired: page.map_or(0, |page| page.fired),
+        counters: status.counters.by_name(),
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The state of a queue pair at one moment.
+
+use tsnic_core::rx_irq::RxIrq;
+
+use super::counters::Counters;
+
+/// What a pair says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PairStatus {
+    /// Both queues have been started, and neither is broken.
+    pub running: bool,
+    /// The shared queue page in use; `None` when the device is plain virtio-net.
+    pub page: Option<PageStatus>,
+    /// The counters.
+    pub counters: Counters,
+}
+
+/// The interrupt state of a receive queue whose driver has registered a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageStatus {
+    /// Generation of the accepted registration.
+    pub generation: u32,
+    /// Completions published.
+    pub produced: u32,
+    /// Completions covered by the last interrupt.
+    pub signaled: u32,
+    /// Completions consumed, as last written by the driver.
+    pub ci: u32,
+    /// An interrupt will be raised for the next completion.
+    pub armed: bool,
+    /// Number of the latest interrupt.
+    pub fired: u32,
+}
+
+impl PageStatus {
+    /// Of a page registered with this generation.
+    #[must_use]
+    pub const fn new(generation: u32, irq: &RxIrq) -> Self {
+        let irq = irq.interrupts();
+        Self {
+            generation,
+            produced: irq.produced().0,
+            signaled: irq.signaled().0,
+            ci: irq.ci().0,
+            armed: irq.armed(),
+            fired: irq.fired().0,
+        }
+    }
+}
