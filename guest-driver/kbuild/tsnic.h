@@ -64,10 +64,10 @@ struct tsnic_tx_wish {
 
 /* Where a rendezvous is arranged: cells of the shared queue page. See tsnic_rendezvous(). */
 struct tsnic_rendezvous {
-	const u32 *want;
-	u32 *here;
+	const u32 *requested;
+	u32 *arrived;
 	u32 *point;
-	const u32 *ack;
+	const u32 *released;
 	u32 before_complete;
 };
 

@@ -20,9 +20,9 @@ static unsigned int bound_ms = 500;
 module_param(bound_ms, uint, 0644);
 MODULE_PARM_DESC(bound_ms, "longest stand at a rendezvous, milliseconds");
 
-static atomic_t met = ATOMIC_INIT(0);
+static atomic_t released = ATOMIC_INIT(0);
 static atomic_t gave_up = ATOMIC_INIT(0);
-static atomic_t rendezvous = ATOMIC_INIT(0);
+static atomic_t arrived = ATOMIC_INIT(0);
 
 static int counter_get(char *buffer, const struct kernel_param *kp)
 {
@@ -30,31 +30,31 @@ static int counter_get(char *buffer, const struct kernel_param *kp)
 }
 
 static const struct kernel_param_ops counter_ops = { .get = counter_get };
-module_param_cb(rendezvous, &counter_ops, &rendezvous, 0444);
-MODULE_PARM_DESC(rendezvous, "rendezvous that a poll has come to: one more than met and gave_up while it is there");
-module_param_cb(met, &counter_ops, &met, 0444);
-MODULE_PARM_DESC(met, "rendezvous that the device ended");
+module_param_cb(arrived, &counter_ops, &arrived, 0444);
+MODULE_PARM_DESC(arrived, "polls that have arrived at a rendezvous: one more than released and gave_up while one is there");
+module_param_cb(released, &counter_ops, &released, 0444);
+MODULE_PARM_DESC(released, "polls that the device released");
 module_param_cb(gave_up, &counter_ops, &gave_up, 0444);
-MODULE_PARM_DESC(gave_up, "rendezvous that ended at bound_ms");
+MODULE_PARM_DESC(gave_up, "polls that went on after bound_ms");
 
-static void notrace meet(struct napi_struct *napi, const struct tsnic_rendezvous *m)
+static void notrace wait_at_point(struct napi_struct *napi, const struct tsnic_rendezvous *m)
 {
-	u32 here = atomic_inc_return(&rendezvous);
+	u32 number = atomic_inc_return(&arrived);
 	u64 end = ktime_get_mono_fast_ns() + (u64)READ_ONCE(bound_ms) * NSEC_PER_MSEC;
 
 	WRITE_ONCE(*m->point, m->before_complete);
-	/* The device that sees `here` sees `point`. */
-	smp_store_release(m->here, here);
+	/* The device that sees `arrived` sees `point`. */
+	smp_store_release(m->arrived, number);
 	tsnic_rendezvous_kick(napi);
-	/* Acquire: what the device published before the ack is visible to what the poll does next. */
-	while (smp_load_acquire(m->ack) != here) {
+	/* Acquire: what the device published before the release is visible to what the poll does next. */
+	while (smp_load_acquire(m->released) != number) {
 		if (ktime_get_mono_fast_ns() >= end) {
 			atomic_inc(&gave_up);
 			return;
 		}
 		cpu_relax();
 	}
-	atomic_inc(&met);
+	atomic_inc(&released);
 }
 
 /*
@@ -74,8 +74,8 @@ static void notrace before_complete(unsigned long ip, unsigned long parent, stru
 	/* While a busy poller or netpoll is in, napi_complete_done() releases nothing; the window is the last poll. */
 	if (READ_ONCE(napi->state) & (NAPIF_STATE_IN_BUSY_POLL | NAPIF_STATE_NPSVC))
 		return;
-	if (tsnic_rendezvous(napi, &m) && READ_ONCE(*m.want) == m.before_complete)
-		meet(napi, &m);
+	if (tsnic_rendezvous(napi, &m) && READ_ONCE(*m.requested) == m.before_complete)
+		wait_at_point(napi, &m);
 }
 
 static struct ftrace_ops hook = {

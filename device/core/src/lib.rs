@@ -13,6 +13,7 @@ extern crate std;
 
 pub mod adversary;
 pub mod arming;
+pub mod counters;
 mod injection;
 mod injection_run;
 pub mod loss;

@@ -3,7 +3,10 @@
 //!
 //! One run at a time. A run's reply is preceded by any number of [`Reply::Progress`] lines.
 
+mod counters;
 pub mod line;
+
+pub use counters::Counters;
 
 use std::net::Ipv4Addr;
 
@@ -70,8 +73,8 @@ pub struct Status {
     pub armed: bool,
     /// Interrupts raised.
     pub fired: u32,
-    /// Named counters, all documented in `docs/`.
-    pub counters: std::collections::BTreeMap<String, u64>,
+    /// The counters.
+    pub counters: Counters,
 }
 
 /// Where generated frames come from and go to.

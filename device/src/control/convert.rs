@@ -88,6 +88,6 @@ pub fn status(status: &PairStatus) -> protocol::Status {
         ci: page.map_or(0, |page| page.ci),
         armed: page.is_some_and(|page| page.armed),
         fired: page.map_or(0, |page| page.fired),
-        counters: status.counters.by_name(),
+        counters: (&status.counters).into(),
     }
 }

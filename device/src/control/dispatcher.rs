@@ -63,7 +63,7 @@ impl Dispatcher {
     ///
     /// # Errors
     /// The reply, when the request cannot be carried out.
-    pub fn request(&mut self, client: ClientId, request: Request) -> Result<Command, Reply> {
+    pub fn request(&mut self, client: ClientId, request: Request) -> Result<Command, String> {
         let (kind, run) = match request {
             Request::Status => {
                 self.pending.push_back(Pending::Status(client));
@@ -76,7 +76,7 @@ impl Dispatcher {
         };
         if let Some(on) = self.run {
             let whose = if on.client == client { "this connection" } else { "another connection" };
-            return Err(error(format!("A {} is on, started by {whose}: one run at a time", on.kind.name())));
+            return Err(format!("A {} is on, started by {whose}: one run at a time", on.kind.name()));
         }
         let on = Run { client, kind };
         self.run = Some(on);
@@ -84,16 +84,16 @@ impl Dispatcher {
         Ok(Command::Start(run))
     }
 
-    fn stop_monitor(&mut self, client: ClientId) -> Result<Command, Reply> {
+    fn stop_monitor(&mut self, client: ClientId) -> Result<Command, String> {
         match self.run {
             Some(Run { client: owner, kind: Kind::Monitor }) if owner == client => {
                 self.pending.push_back(Pending::StopMonitor(client));
                 Ok(Command::StopMonitor)
             }
             Some(Run { kind: Kind::Monitor, .. }) => {
-                Err(error("The traffic monitor was started by another connection".into()))
+                Err("The traffic monitor was started by another connection".into())
             }
-            _ => Err(error("No traffic monitor is on".into())),
+            _ => Err("No traffic monitor is on".into()),
         }
     }
 

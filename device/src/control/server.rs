@@ -223,13 +223,9 @@ impl Server {
     }
 
     fn line(&mut self, id: ClientId, line: Result<Request, String>, ops: &mut EventOps) {
-        let command = match line {
-            Ok(request) => self.dispatcher.request(id, request),
-            Err(message) => Err(error(message)),
-        };
-        match command {
+        match line.and_then(|request| self.dispatcher.request(id, request)) {
             Ok(command) => self.send(id, command, ops),
-            Err(reply) => self.reply(id, &reply, ops),
+            Err(message) => self.reply(id, &error(message), ops),
         }
     }
 

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
-pub mod counters;
 pub mod features;
 mod held;
 pub mod index;

@@ -10,7 +10,6 @@ use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::time::Instant;
 use vm_memory::GuestMemoryMmap;
 
-use super::counters::Counters;
 use super::features::Features;
 use super::held::Held;
 use super::index::Index;
@@ -23,6 +22,7 @@ use crate::control::channel::WorkerEnd;
 use crate::frame::Frame;
 use crate::log_limit::LogLimit;
 use crate::port::Port;
+use tsnic_core::counters::Counters;
 
 /// Frames that came in while no guest was there, discarded at a time. More than a host queues by default; a sender that is faster
 /// than they are discarded must not keep the worker here.
@@ -38,6 +38,8 @@ pub const TX: usize = 1;
 pub struct QueueSetup {
     /// Where it is.
     pub config: RingConfig,
+    /// Number of its start: another one than that of the running queue is a start, even in the same place.
+    pub start: u32,
     /// Available entries that were taken before it was started.
     pub next_avail: Index,
 }
@@ -70,6 +72,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Running {
     config: RingConfig,
+    start: u32,
     state: RingState,
     broken: bool,
 }
@@ -207,16 +210,16 @@ impl<P: Port, C: Clock> Pair<P, C> {
         }
     }
 
-    /// Available entries taken by a queue that runs: what it has to be told to start from after a stop.
+    /// The start of a queue that runs, and the available entries taken: what it has to be told to start from after a stop.
     #[must_use]
-    pub fn next_avail(&self, queue: usize) -> Option<Index> {
-        self.queues[queue].running.as_ref().map(|running| running.state.next_avail)
+    pub fn next_avail(&self, queue: usize) -> Option<(u32, Index)> {
+        self.queues[queue].running.as_ref().map(|running| (running.start, running.state.next_avail))
     }
 
     /// Opens a session of one ring, starting the ring first when it does not run yet.
     pub(super) fn open<'m>(&mut self, view: &GuestView<'m>, queue: usize, setup: QueueSetup) -> Option<Ring<'m>> {
         let opened = match &self.queues[queue].running {
-            Some(running) if running.config == setup.config => {
+            Some(running) if running.config == setup.config && running.start == setup.start => {
                 if running.broken {
                     return None;
                 }
@@ -233,7 +236,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
         let stopped = self.queues[queue].stopped.take().filter(|_| !restarted);
         let config = setup.config;
         let state = RingState::starting_at(setup.next_avail, Index(0));
-        self.queues[queue].running = Some(Running { config, state, broken: false });
+        self.queues[queue].running = Some(Running { config, start: setup.start, state, broken: false });
         let ring = Ring::start(view, config, setup.next_avail)?;
         // Now, for the session may put this ring off to a later one.
         self.keep(queue, ring.state());

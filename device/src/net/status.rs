@@ -3,7 +3,7 @@
 
 use tsnic_core::rx_irq::RxIrq;
 
-use super::counters::Counters;
+use tsnic_core::counters::Counters;
 
 /// What a pair says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
 use super::cut::{Cut, CutBits};
-use super::vring::Vring;
+use super::vring::{Base, Vring};
 use crate::clock::HostClock;
 use crate::log_limit::LogLimit;
 use crate::net::features::Features;
@@ -270,10 +270,8 @@ impl VhostUserBackend for Backend {
         let memory = self.memory.memory();
         let next = session::service(&mut served.pair, &memory, [rx, tx], &CallLines(vrings));
         for (queue, vring) in vrings.iter().enumerate().take(QUEUES_PER_PAIR) {
-            if let Some(Index(next_avail)) = served.pair.next_avail(queue)
-                && vring.queue_next_avail() != next_avail
-            {
-                vring.set_queue_next_avail(next_avail);
+            if let Some((start, Index(next_avail))) = served.pair.next_avail(queue) {
+                vring.report(Base { start, next_avail });
             }
         }
         worker.set_timer(&mut served.armed, next);
@@ -323,7 +321,8 @@ fn queue_setup(vring: &Vring<Memory>, features: Features, cut: Cut) -> Option<Qu
         event_idx: features.event_idx(),
         indirect: features.indirect(),
     };
-    Some(QueueSetup { config, next_avail: Index(queue.next_avail()) })
+    let Base { start, next_avail } = vring.base();
+    Some(QueueSetup { config, start, next_avail: Index(next_avail) })
 }
 
 /// The call eventfds.

@@ -1,38 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The daemon's view of a queue, with four rules of its own: a kick that was read by somebody else is no error, a queue that starts
-//! is served at once, each new interrupt line is raised once, and a queue has the size the guest has set.
+//! The daemon's view of a queue, with rules of its own where the daemon's do not fit.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use vhost_user_backend::{VringRwLock, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::{Error, QueueT as _};
 use vm_memory::GuestAddressSpace;
 
-/// [`VringRwLock`], except for kicks, starts, interrupt lines and sizes.
+/// [`VringRwLock`], except for bases, kicks, interrupt lines and sizes.
 ///
-/// Frames may have waited on the wire for a queue to start, which the daemon tells nobody, and the driver need not kick a queue
-/// that goes on after a stop. So the queue is kicked from here, as soon as it is ready and enabled.
+/// `SET_VRING_BASE` starts a ring anew, whatever was there before: user-mode Linux sets its rings up again without ever saying
+/// `GET_VRING_BASE`. So each is numbered, and what the worker reports of an earlier start is not taken.
 ///
 /// QEMU starts a queue with its kick eventfd and sends the call eventfd after that, first one that nobody listens to (the guest's
 /// vector is masked until then), later the real one. An interrupt raised before that would be lost, and with it, on a queue with
-/// one-shot interrupts, every later one. A driver that is interrupted for nothing looks at its ring and goes on.
+/// one-shot interrupts, every later one. So each new line is raised once: a driver that is interrupted without need looks at its
+/// ring and goes on.
 ///
 /// The size of a queue is what the guest has programmed. `virtio-queue` keeps the old one when it is impossible, and a ring larger
 /// than the guest's would be served. Here it is kept as it is, and whoever opens the ring finds it broken.
 ///
 /// The daemon ends a worker, silently, when reading a kick fails. It does fail, with `EAGAIN`, when the front end replaces the
-/// eventfd between the worker's wake-up and its read; and a blocking eventfd would hang the worker in the same place.
+/// eventfd between the worker's wake-up and its read; and a blocking eventfd would hang the worker in the same place. So would
+/// a call descriptor that blocks, as the pipe of user-mode Linux does when it is full.
 #[derive(Clone)]
 pub struct Vring<M: GuestAddressSpace> {
     inner: VringRwLock<M>,
-    /// The front end's kick eventfd, to be written.
-    kick: Arc<Mutex<Option<File>>>,
     entries: Arc<AtomicU16>,
+    base: Arc<Mutex<Base>>,
+}
+
+/// Where a ring was last started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// Number of the start; wraps.
+    pub start: u32,
+    /// Available entries taken before it, or since, as far as the worker has reported.
+    pub next_avail: u16,
 }
 
 impl<M: GuestAddressSpace + 'static> Vring<M> {
@@ -41,11 +50,31 @@ impl<M: GuestAddressSpace + 'static> Vring<M> {
         self.entries.load(Ordering::Relaxed)
     }
 
-    fn wake(&self) {
-        if let Some(kick) = &mut *self.kick.lock().unwrap_or_else(PoisonError::into_inner) {
-            // Fails when it has been kicked 2^64 times already, or is no eventfd, which is found out when it is watched.
-            let _ = kick.write_all(&1_u64.to_ne_bytes());
+    /// Where the ring was last started.
+    pub fn base(&self) -> Base {
+        *self.lock()
+    }
+
+    /// The worker has taken available entries up to `base.next_avail` since `base.start`.
+    pub fn report(&self, base: Base) {
+        let mut current = self.lock();
+        if current.start == base.start && current.next_avail != base.next_avail {
+            current.next_avail = base.next_avail;
+            self.inner.set_queue_next_avail(base.next_avail);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Base> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a descriptor of the front end's non-blocking. One that refuses this is found out when it is used.
+fn unblock(file: Option<&File>) {
+    if let Some(file) = file
+        && let Ok(flags) = fcntl(file.as_fd(), FcntlArg::F_GETFL)
+    {
+        let _ = fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK));
     }
 }
 
@@ -66,20 +95,13 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn set_kick(&self, file: Option<File>) {
-        if let Some(file) = &file
-            && let Ok(flags) = fcntl(file.as_fd(), FcntlArg::F_GETFL)
-        {
-            // An eventfd that refuses this is none, and is found out when it is watched.
-            let _ = fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK));
-        }
-        *self.kick.lock().unwrap_or_else(PoisonError::into_inner) =
-            file.as_ref().and_then(|file| file.try_clone().ok());
+        unblock(file.as_ref());
         self.inner.set_kick(file);
     }
 
     fn new(mem: M, max_queue_size: u16) -> Result<Self, Error> {
         let entries = Arc::new(AtomicU16::new(max_queue_size));
-        VringRwLock::new(mem, max_queue_size).map(|inner| Self { inner, kick: Arc::default(), entries })
+        VringRwLock::new(mem, max_queue_size).map(|inner| Self { inner, entries, base: Arc::default() })
     }
 
     fn get_ref(&self) -> <Self as VringStateGuard<'_, M>>::G {
@@ -112,9 +134,6 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
 
     fn set_enabled(&self, enabled: bool) {
         self.inner.set_enabled(enabled);
-        if enabled {
-            self.wake();
-        }
     }
 
     fn set_queue_info(&self, desc_table: u64, avail_ring: u64, used_ring: u64) -> Result<(), Error> {
@@ -126,6 +145,8 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
     }
 
     fn set_queue_next_avail(&self, base: u16) {
+        let mut current = self.lock();
+        *current = Base { start: current.start.wrapping_add(1), next_avail: base };
         self.inner.set_queue_next_avail(base);
     }
 
@@ -151,13 +172,11 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
 
     fn set_queue_ready(&self, ready: bool) {
         self.inner.set_queue_ready(ready);
-        if ready {
-            self.wake();
-        }
     }
 
     fn set_call(&self, file: Option<File>) {
         let line = file.is_some();
+        unblock(file.as_ref());
         self.inner.set_call(file);
         if line && self.inner.get_ref().get_queue().ready() {
             // As when the worker raises it: a full counter is an interrupt raised often enough.

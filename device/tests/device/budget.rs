@@ -96,13 +96,13 @@ impl Bench {
                 event_idx: false,
                 indirect: true,
             };
-            Some(QueueSetup { config, next_avail: Index(0) })
+            Some(QueueSetup { config, start: 0, next_avail: Index(0) })
         });
         session::service(&mut self.pair, &self.memory, setups, &NoLines)
     }
 
     fn counter(&self, name: &str) -> u64 {
-        self.pair.status().counters.by_name()[name]
+        tsnic_protocol::Counters::from(&self.pair.status().counters).by_name()[name]
     }
 
     /// A table of `SIZE` descriptors one after the other, the first of which has this length and the others this one.

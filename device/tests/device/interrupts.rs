@@ -80,7 +80,7 @@ fn the_device_never_signals_a_completion_twice() {
     expect_none(&guest);
     let status = device.status();
     assert!(status.armed && status.produced == status.signaled && status.ci == 0);
-    assert_eq!(status.counters["loss_candidates"], 1);
+    assert_eq!(status.counters.loss_candidates, 1);
     // The next packet frees it.
     device.host.send(&frame(1, 64));
     expect_interrupt(&guest);
@@ -99,7 +99,7 @@ fn a_packet_is_judged_by_what_the_driver_has_done_until_the_next_one_comes() {
         guest.set_cell(offset::IRQ_OWNED, 1);
         guest.set_cell(offset::IRQ_SEEN, 1);
         guest.arm();
-        eventually("it looks lost", || (device.status().counters["loss_candidates"] == 1).then_some(()));
+        eventually("it looks lost", || (device.status().counters.loss_candidates == 1).then_some(()));
         // Another owner finds it and arms, while the device has the next packet in its hands already.
         guest.receive();
         let (memory, ci, arm) = (guest.memory.clone(), guest.ci, guest.arm.plus(1));
@@ -113,7 +113,7 @@ fn a_packet_is_judged_by_what_the_driver_has_done_until_the_next_one_comes() {
         device.host.send(&frame(1, 64));
         guest.receive();
         let counters = device.status().counters;
-        let (lost, rescued) = (counters["lost"], counters["rescued"]);
+        let (lost, rescued) = (counters.lost, counters.rescued);
         assert_eq!((lost, rescued), if arms_meanwhile { (0, 1) } else { (1, 0) });
         guest.leave();
     }
@@ -225,7 +225,7 @@ fn an_arm_that_cannot_be_true_is_counted_and_does_no_harm() {
     let mut guest = with_page(&device, Options::default());
     guest.ci = Counter(1000);
     guest.arm();
-    eventually("it is counted", || (device.status().counters["ci_errors"] == 1).then_some(()));
+    eventually("it is counted", || (device.status().counters.ci_errors == 1).then_some(()));
     device.host.send(&frame(0, 64));
     expect_interrupt(&guest);
     guest.leave();

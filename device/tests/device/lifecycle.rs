@@ -170,7 +170,7 @@ fn a_page_is_forgotten_when_the_queues_start_from_0() {
     device.running();
     traffic(&device, &mut guest, 2);
     let status = device.status();
-    assert_eq!((status.page, status.counters["pages_forgotten"]), (None, 1));
+    assert_eq!((status.page, status.counters.pages_forgotten), (None, 1));
     assert!(guest.read(AREA, 32768).iter().all(|&byte| byte == 0), "the old page was written");
     guest.register();
     guest.leave();
@@ -340,4 +340,40 @@ fn a_disabled_queue_waits() {
     guest.frontend.set_vring_enable(1, true).unwrap();
     eventually("the chain is taken", || guest.tx.take());
     guest.leave();
+}
+
+#[test]
+fn set_vring_base_says_where_a_ring_starts_whatever_was_there_before() {
+    use vhost::vhost_user::VhostUserFrontend as _;
+
+    // As user-mode Linux does it when its driver is loaded anew: it never says GET_VRING_BASE.
+    for with_page in [false, true] {
+        let device = Device::new();
+        let mut guest = Guest::start(&device, Options::default());
+        if with_page {
+            guest.register();
+        }
+        for tag in 0..300 {
+            traffic(&device, &mut guest, tag);
+            guest.post(1, 2048);
+        }
+        for queue in [0, 1] {
+            guest.frontend.set_vring_enable(queue, false).unwrap();
+        }
+        guest.frontend.get_features().unwrap();
+        guest.reset_rings();
+        guest.share_memory();
+        // The worker is woken, and has served, between any two of the messages.
+        let wake = || {
+            device.status();
+        };
+        guest.start_queues_with(0, 0, wake, || ());
+        // Its answer comes after the messages before it have been dealt with.
+        guest.frontend.get_features().unwrap();
+        guest.post(64, 2048);
+        device.running();
+        assert_eq!(device.status().page, None, "a page does not outlive its rings");
+        traffic(&device, &mut guest, 301);
+        guest.leave();
+    }
 }

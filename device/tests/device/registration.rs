@@ -62,7 +62,7 @@ fn anything_wrong_is_returned_with_length_0_and_leaves_plain_virtio_net() {
         assert_eq!(guest.post_registration(header, page), 0, "{what}");
         assert_eq!(guest.cell(offset::GENERATION), 0, "{what}");
         let status = device.status();
-        assert_eq!((status.page, status.counters["registrations_refused"]), (None, number as u64 + 1), "{what}");
+        assert_eq!((status.page, status.counters.registrations_refused), (None, number as u64 + 1), "{what}");
     }
     assert_eq!(device.counter("queues_broken"), 0);
     device.host.send(&frame(1, 64));

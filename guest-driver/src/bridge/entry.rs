@@ -234,10 +234,10 @@ extern "C" fn tsnic_rendezvous_cells(nic: NicRef<'_>, rendezvous: &mut Rendezvou
     let Some(page) = nic::state(nic).shared.page() else { return false };
     let cell = |offset| AtomicU32::as_ptr(page.cell(offset));
     *rendezvous = Rendezvous {
-        want: cell(offset::REQUESTED),
-        here: cell(offset::ARRIVED),
+        requested: cell(offset::REQUESTED),
+        arrived: cell(offset::ARRIVED),
         point: cell(offset::ARRIVED_POINT),
-        ack: cell(offset::RELEASED),
+        released: cell(offset::RELEASED),
         before_complete: point::BEFORE_COMPLETE,
     };
     true

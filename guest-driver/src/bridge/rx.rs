@@ -7,7 +7,6 @@ use core::ptr;
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef, sk_buff};
 use crate::header::{self, Checksum};
-use crate::irq::Napi;
 use crate::queue_page;
 use crate::rx::{BUFFER_LEN, Notes, RxPort};
 
@@ -52,7 +51,7 @@ impl RxPort for RxKernel<'_> {
     fn room(&self) -> u32 {
         // SAFETY: The only user, by the invariant.
         let free = unsafe { sys::glue_num_free(self.vq) };
-        page::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::RX_RECORDS)
+        queue_page::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::RX_RECORDS)
     }
 
     fn allocate(&mut self) -> Option<Skb> {

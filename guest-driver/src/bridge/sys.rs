@@ -81,10 +81,10 @@ pub struct TxWish {
 /// `struct tsnic_rendezvous`
 #[repr(C)]
 pub struct Rendezvous {
-    pub want: *const u32,
-    pub here: *mut u32,
+    pub requested: *const u32,
+    pub arrived: *mut u32,
     pub point: *mut u32,
-    pub ack: *const u32,
+    pub released: *const u32,
     pub before_complete: u32,
 }
 

@@ -53,7 +53,7 @@ impl TxPort for TxKernel<'_> {
     fn room(&self) -> u32 {
         // SAFETY: The only user, by the invariant.
         let free = unsafe { sys::glue_num_free(self.vq) };
-        page::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::TX_RECORDS)
+        queue_page::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::TX_RECORDS)
     }
 
     fn largest(&self) -> u32 {

@@ -8,8 +8,8 @@ use nix::libc::{EBUSY, EINVAL};
 use tsnic_abi::{Counter, Registration};
 use zerocopy::IntoBytes as _;
 
-use super::bench::{Bench, counter};
-use super::failure::{Failure, expect, expect_refused};
+use super::bench::Bench;
+use super::failure::{Failure, expect, expect_refused, unchanged};
 use super::listener::Listener;
 use crate::scenario::guest::{self, NIC, insert};
 
@@ -32,8 +32,8 @@ pub fn reload(bench: &mut Bench) -> Result<String, Failure> {
         bench.load_driver()?;
         bench.link_up()?;
         bench.wait("The old page is not forgotten, or no new one handed over", |after| {
-            let more = |name| counter(after, name) > counter(&before, name);
-            after.page.is_some() && more("registrations") && more("pages_forgotten")
+            let (now, then) = (&after.counters, &before.counters);
+            after.page.is_some() && now.registrations > then.registrations && now.pages_forgotten > then.pages_forgotten
         })?;
         bench.stamped_rpcs(&traffic)?;
     }
@@ -48,7 +48,7 @@ pub fn link(bench: &mut Bench) -> Result<String, Failure> {
         let down = bench.status()?;
         std::thread::sleep(NO_ARM);
         let still = bench.status()?;
-        let arms = |status: &_| counter(status, "arms");
+        let arms = |status: &tsnic_protocol::Status| status.counters.arms;
         expect(arms(&still) == arms(&down), || {
             format!("The driver armed {} times while the link was down", arms(&still) - arms(&down))
         })?;
@@ -109,7 +109,7 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
         .wait("The kernel's driver has not started the queues, or the device kept the page", |status| {
             status.running && status.page.is_none()
         })?;
-    expect(counter(&stocked, "pages_forgotten") > counter(&before, "pages_forgotten"), || {
+    expect(stocked.counters.pages_forgotten > before.counters.pages_forgotten, || {
         "The device did not count the forgotten page".into()
     })?;
     let then = traffic.replies();
@@ -119,7 +119,7 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
     expect(stamped <= 1, || format!("{stamped} RPCs had hardware timestamps, which virtio_net does not give"))?;
     send_forged_frames(bench)?;
     let still = bench.status()?;
-    expect(still.page.is_none() && counter(&still, "registrations") == counter(&before, "registrations"), || {
+    expect(still.page.is_none() && still.counters.registrations == before.counters.registrations, || {
         format!("The device has a page with the kernel's driver: {}", guest::state(&still))
     })?;
     for module in modules.iter().rev() {
@@ -138,11 +138,7 @@ pub fn forged(bench: &mut Bench) -> Result<String, Failure> {
     let before = bench.status()?;
     let sent = send_forged_frames(bench)?;
     let after = bench.status()?;
-    for name in ["registrations", "registrations_refused", "pages_forgotten", "tx_malformed", "queues_broken"] {
-        expect(counter(&after, name) == counter(&before, name), || {
-            format!("{name} went from {} to {}", counter(&before, name), counter(&after, name))
-        })?;
-    }
+    unchanged!(before, after, registrations, registrations_refused, pages_forgotten, tx_malformed, queues_broken);
     expect(after.page == before.page, || format!("The page went from {:?} to {:?}", before.page, after.page))?;
     let traffic = bench.start_traffic()?;
     bench.end_traffic(traffic)?;
@@ -163,9 +159,13 @@ fn send_forged_frames(bench: &mut Bench) -> Result<u64, Failure> {
         bench.vm.command(&Request::SendFrame { name: NIC.into(), frame: frame.clone() })?;
         if let Err(Failure::Unmet(text)) = listener.hear(frame) {
             let now = bench.status()?;
-            let counted = ["tx_frames", "tx_malformed", "tx_port_errors"]
-                .map(|name| format!("{name} {}", counter(&now, name) - counter(&before, name)));
-            return Err(Failure::Unmet(format!("{text}; the device counted {}", counted.join(", "))));
+            let (now, then) = (now.counters, before.counters);
+            return Err(Failure::Unmet(format!(
+                "{text}; the device counted tx_frames {}, tx_malformed {}, tx_port_errors {}",
+                now.tx_frames - then.tx_frames,
+                now.tx_malformed - then.tx_malformed,
+                now.tx_port_errors - then.tx_port_errors
+            )));
         }
     }
     Ok(frames.len() as u64)

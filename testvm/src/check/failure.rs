@@ -14,6 +14,9 @@ pub enum Failure {
     /// It cannot be done here.
     #[error("{0}")]
     Skip(String),
+    /// What the check is about did not come about: nothing is known.
+    #[error("{0}")]
+    NoSituation(String),
     /// Something expected was not seen, or something forbidden was.
     #[error("{0}")]
     Unmet(String),
@@ -45,6 +48,19 @@ impl Failure {
 pub fn expect(condition: bool, text: impl FnOnce() -> String) -> Result<(), Failure> {
     if condition { Ok(()) } else { Err(Failure::Unmet(text())) }
 }
+
+/// [`Failure::Unmet`] unless these counters of the device are the same in both states.
+macro_rules! unchanged {
+    ($before:expr, $after:expr, $($name:ident),+) => {
+        $(
+            let (before, after) = ($before.counters.$name, $after.counters.$name);
+            $crate::check::failure::expect(before == after, || {
+                format!("{} went from {before} to {after}", stringify!($name))
+            })?;
+        )+
+    };
+}
+pub(super) use unchanged;
 
 /// The other way round: the refusal that was expected. `errno` is the guest's system error as a number.
 pub fn expect_refused(result: Result<(), vm::Error>, what: &str, errno: i32) -> Result<(), Failure> {

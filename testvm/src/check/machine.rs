@@ -7,8 +7,8 @@ use std::time::Duration;
 use guest_agent::protocol::Request;
 use serde_json::json;
 
-use super::bench::{Bench, counter};
-use super::failure::{Failure, expect};
+use super::bench::Bench;
+use super::failure::{Failure, expect, unchanged};
 use super::traffic::Flood;
 
 const STOPS: usize = 4;
@@ -51,11 +51,7 @@ pub fn stop_cont(bench: &mut Bench) -> Result<String, Failure> {
     }
     let after = bench.status()?;
     expect(after.page == before.page, || format!("The page went from {:?} to {:?}", before.page, after.page))?;
-    for name in ["registrations", "pages_forgotten", "connections", "rx_not_running", "queues_broken"] {
-        expect(counter(&after, name) == counter(&before, name), || {
-            format!("{name} went from {} to {}", counter(&before, name), counter(&after, name))
-        })?;
-    }
+    unchanged!(before, after, registrations, pages_forgotten, connections, rx_not_running, queues_broken);
     let rpcs = bench.end_traffic(traffic)?;
     let received = bench.vm.count(&Request::ReceiverStop)?;
     let expected = (first + during + last) * STOPS as u64;
@@ -71,15 +67,15 @@ pub fn reboot(bench: &mut Bench) -> Result<String, Failure> {
     bench.vm.reboot()?;
     let down = bench.status()?;
     expect(!down.running, || "The queues run after a reset, without a driver".into())?;
-    expect(counter(&down, "queues_broken") == counter(&before, "queues_broken"), || {
+    expect(down.counters.queues_broken == before.counters.queues_broken, || {
         "The device took leftovers for a broken queue".into()
     })?;
     bench.baseline()?;
     let after = bench.wait("The old page is not forgotten, or no new one handed over", |after| {
-        let more = |name| counter(after, name) > counter(&before, name);
-        after.page.is_some() && more("registrations") && more("pages_forgotten")
+        let (now, then) = (&after.counters, &before.counters);
+        after.page.is_some() && now.registrations > then.registrations && now.pages_forgotten > then.pages_forgotten
     })?;
-    expect(counter(&after, "connections") == counter(&before, "connections"), || {
+    expect(after.counters.connections == before.counters.connections, || {
         "QEMU connected to the device anew: that was no reset".into()
     })?;
     let traffic = bench.start_traffic()?;

@@ -72,6 +72,8 @@ enum Outcome {
     Passed(String),
     /// Why.
     Failed(String),
+    /// Why it could not be judged.
+    Undecided(String),
     /// Why.
     Skipped(String),
 }
@@ -81,6 +83,7 @@ enum Outcome {
 struct Tally {
     passed: usize,
     failed: usize,
+    undecided: usize,
     skipped: usize,
 }
 
@@ -89,15 +92,16 @@ impl Tally {
         match outcome {
             Outcome::Passed(_) => self.passed += 1,
             Outcome::Failed(_) => self.failed += 1,
+            Outcome::Undecided(_) => self.undecided += 1,
             Outcome::Skipped(_) => self.skipped += 1,
         }
     }
 
-    /// Nothing failed and nothing passed is no verdict.
+    /// A pass needs every check to have passed: one that was skipped or came to no verdict leaves the run without one.
     fn verdict(self) -> Verdict {
         match self {
             Self { failed: 1.., .. } => Verdict::Fail,
-            Self { passed: 1.., .. } => Verdict::Pass,
+            Self { passed: 1.., undecided: 0, skipped: 0, .. } => Verdict::Pass,
             _ => Verdict::Undecided,
         }
     }
@@ -105,7 +109,8 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        let Self { passed, failed, undecided, skipped } = self;
+        write!(f, "{passed} passed, {failed} failed, {undecided} without a verdict, {skipped} skipped")
     }
 }
 
@@ -132,6 +137,7 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
         match &outcome {
             Outcome::Passed(_) => stage.done("passed"),
             Outcome::Skipped(_) => stage.done("SKIPPED"),
+            Outcome::Undecided(_) => stage.done("NO VERDICT"),
             Outcome::Failed(_) => drop(stage),
         }
         show(check, started.elapsed(), &outcome);
@@ -162,6 +168,7 @@ fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome
             Err(error) => (false, Outcome::Failed(error.chain())),
         },
         Err(Failure::Skip(why)) => (collected.is_ok(), Outcome::Skipped(why)),
+        Err(Failure::NoSituation(why)) => (bench.baseline().is_ok(), Outcome::Undecided(why)),
         Err(failure) => (bench.baseline().is_ok(), Outcome::Failed(failure.chain())),
     }
 }
@@ -171,6 +178,7 @@ fn show(check: &Check, took: Duration, outcome: &Outcome) {
         Outcome::Passed(text) => ("passed", text),
         Outcome::Failed(text) => ("FAILED", text),
         Outcome::Skipped(text) => ("SKIPPED", text),
+        Outcome::Undecided(text) => ("NO VERDICT", text),
     };
     println!("{word:<7} {:<14} {:>5.1} s  {}: {text}", check.name, took.as_secs_f64(), check.about);
 }
@@ -189,21 +197,23 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_a_failed_run_and_nothing_but_skips_is_no_verdict() {
-        let verdict = |passed, failed, skipped| Tally { passed, failed, skipped }.verdict();
-        assert_eq!(verdict(12, 1, 0), Verdict::Fail);
-        assert_eq!(verdict(0, 1, 12), Verdict::Fail);
-        assert_eq!(verdict(1, 0, 12), Verdict::Pass);
-        assert_eq!(verdict(0, 0, 13), Verdict::Undecided);
+    fn one_failure_is_a_failed_run_and_a_pass_needs_every_check() {
+        let verdict = |passed, failed, undecided, skipped| Tally { passed, failed, undecided, skipped }.verdict();
+        assert_eq!(verdict(13, 0, 0, 0), Verdict::Pass);
+        assert_eq!(verdict(12, 1, 0, 0), Verdict::Fail);
+        assert_eq!(verdict(0, 1, 6, 6), Verdict::Fail);
+        assert_eq!(verdict(1, 0, 0, 12), Verdict::Undecided);
+        assert_eq!(verdict(12, 0, 1, 0), Verdict::Undecided);
+        assert_eq!(verdict(0, 0, 0, 13), Verdict::Undecided);
     }
 
     #[test]
-    fn the_closing_line_counts_all_three() {
+    fn the_closing_line_counts_all() {
         let mut tally = Tally::default();
         for outcome in [Outcome::Passed(String::new()), Outcome::Skipped(String::new()), Outcome::Passed(String::new())]
         {
             tally.count(&outcome);
         }
-        assert_eq!(tally.to_string(), "2 passed, 0 failed, 1 skipped");
+        assert_eq!(tally.to_string(), "2 passed, 0 failed, 0 without a verdict, 1 skipped");
     }
 }

@@ -16,13 +16,6 @@ fn finished() -> Answer {
     Answer::Finished(Box::new(Finished::Monitor(spec::MonitorReport::default())))
 }
 
-fn message(reply: Reply) -> String {
-    match reply {
-        Reply::Error { message } => message,
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn a_traffic_monitor_is_told_when_it_starts_and_when_it_ends() {
     let mut dispatcher = Dispatcher::default();
@@ -54,12 +47,14 @@ fn one_run_at_a_time_and_the_others_are_told_whose_it_is() {
     let mut dispatcher = Dispatcher::default();
     dispatcher.request(1, monitor()).expect("the first");
     assert!(
-        message(dispatcher.request(2, monitor()).unwrap_err())
+        dispatcher
+            .request(2, monitor())
+            .unwrap_err()
             .contains("A traffic monitor is on, started by another connection")
     );
-    assert!(message(dispatcher.request(1, monitor()).unwrap_err()).contains("started by this connection"));
+    assert!(dispatcher.request(1, monitor()).unwrap_err().contains("started by this connection"));
     assert_eq!(
-        message(dispatcher.request(2, Request::MonitorStop).unwrap_err()),
+        dispatcher.request(2, Request::MonitorStop).unwrap_err(),
         "The traffic monitor was started by another connection"
     );
 }
@@ -71,10 +66,7 @@ fn a_refused_start_is_told_and_leaves_the_dispatcher_free() {
     assert_eq!(dispatcher.answer(Answer::Refused("no".into())), Some((1, error("no".into()))));
     assert!(!dispatcher.owes(1));
     assert!(dispatcher.request(2, monitor()).is_ok());
-    assert_eq!(
-        message(Dispatcher::default().request(1, Request::MonitorStop).unwrap_err()),
-        "No traffic monitor is on"
-    );
+    assert_eq!(Dispatcher::default().request(1, Request::MonitorStop).unwrap_err(), "No traffic monitor is on");
 }
 
 #[test]

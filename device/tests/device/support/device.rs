@@ -65,6 +65,6 @@ impl Device {
     }
 
     pub fn counter(&self, name: &str) -> u64 {
-        self.status().counters[name]
+        self.status().counters.by_name()[name]
     }
 }

@@ -165,6 +165,11 @@ impl Guest {
     /// As QEMU does it with queues it has started before: they are enabled, and have a kick eventfd before a call eventfd. `between`
     /// is called when both have the one and neither has the other.
     pub fn start_queues_and(&mut self, rx_base: u16, tx_base: u16, between: impl FnOnce()) {
+        self.start_queues_with(rx_base, tx_base, || (), between);
+    }
+
+    /// The same; `each` is called after every message about a ring.
+    pub fn start_queues_with(&mut self, rx_base: u16, tx_base: u16, each: impl Fn(), between: impl FnOnce()) {
         for (index, base) in [rx_base, tx_base].into_iter().enumerate() {
             let queue = if index == 0 { &self.rx } else { &self.tx };
             let config = VringConfigData {
@@ -177,9 +182,13 @@ impl Guest {
                 log_addr: None,
             };
             self.frontend.set_vring_num(index, queue.size).unwrap();
+            each();
             self.frontend.set_vring_base(index, base).unwrap();
+            each();
             self.frontend.set_vring_addr(index, &config).unwrap();
+            each();
             self.frontend.set_vring_kick(index, &queue.kick).unwrap();
+            each();
         }
         between();
         for (index, queue) in [&self.rx, &self.tx].into_iter().enumerate() {
