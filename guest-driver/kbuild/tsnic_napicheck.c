@@ -31,7 +31,7 @@
 enum {
 	OP_LOOK,     /* Nothing. */
 	OP_PREP,     /* napi_schedule_prep(): returned */
-	OP_V4_10,   /* The expression that it was before Linux 4.11: returned */
+	OP_V4_10,    /* The expression that it was before Linux 4.11: returned */
 	OP_SCHEDULE, /* napi_schedule() */
 	OP_QUEUE,    /* __napi_schedule(); only while SCHED is set */
 	OP_MISSED,   /* napi_if_scheduled_mark_missed(): returned */
