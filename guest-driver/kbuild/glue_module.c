@@ -24,7 +24,7 @@ static const struct kernel_param_ops irq_mode_ops = {
 	.get = irq_mode_get,
 };
 module_param_cb(irq_mode, &irq_mode_ops, NULL, 0644);
-MODULE_PARM_DESC(irq_mode, "how a receive interrupt takes the NAPI: fixed (napi_schedule_prep) or prefix (as before Linux 4.11); busy while an interface is up");
+MODULE_PARM_DESC(irq_mode, "how a receive interrupt takes the NAPI: v4_11 (napi_schedule_prep) or v4_10 (the expression of Linux 4.10.0); busy while an interface is up");
 
 static bool fail_refill;
 module_param(fail_refill, bool, 0644);

@@ -22,11 +22,14 @@ impl IrqMode {
         }
     }
 
-    /// Reads a name; one newline after it is allowed, as `echo` writes it.
+    /// Reads a name, or its alias of release 0.1 (`fixed`, `prefix`). One newline after it is allowed, as `echo` writes it.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let text = text.strip_suffix(b"\n").unwrap_or(text);
-        [Self::V4_11, Self::V4_10].into_iter().find(|mode| mode.name().to_bytes() == text)
+        match text.strip_suffix(b"\n").unwrap_or(text) {
+            b"v4_11" | b"fixed" => Some(Self::V4_11),
+            b"v4_10" | b"prefix" => Some(Self::V4_10),
+            _ => None,
+        }
     }
 }
 
@@ -96,6 +99,11 @@ mod tests {
     fn the_mode_is_read_by_its_exact_name() {
         assert_eq!(IrqMode::parse(b"v4_11"), Some(IrqMode::V4_11));
         assert_eq!(IrqMode::parse(b"v4_10\n"), Some(IrqMode::V4_10));
+        for mode in [IrqMode::V4_11, IrqMode::V4_10] {
+            assert_eq!(IrqMode::parse(mode.name().to_bytes()), Some(mode));
+        }
+        assert_eq!(IrqMode::parse(b"fixed"), Some(IrqMode::V4_11), "an alias");
+        assert_eq!(IrqMode::parse(b"prefix\n"), Some(IrqMode::V4_10), "an alias");
         for wrong in [&b""[..], b"\n", b"fix", b"v4_10 ", b"v4_10\n\n", b"V4_10", b"v4_11prefix"] {
             assert_eq!(IrqMode::parse(wrong), None, "{wrong:?}");
         }

@@ -97,10 +97,12 @@ pub trait RxPort {
 /// The NAPI poll. Returns frames consumed, at most `budget`. May be called without the driver having asked for it (busy
 /// polling), and with budget 0 (netpoll), which is about transmission only.
 ///
-/// With a page there is no look at the ring after arming: the device raises an interrupt for what was published since `ci`
+/// With a page there is no recheck of the ring after arming: the device raises an interrupt for what was published since `ci`
 /// (docs/interface.md, "Interrupts on a queue with a page"). The arm carries the number of the latest interrupt that the handler
 /// has seen. By it the device tells an owner that the handler found before the arm from a later one, which may own `SCHED` by
-/// then. If the device has forgotten the page, the poll goes by virtio's rules and asks for a new registration.
+/// then. Another poll may run between the completion and the arm. Its arm may be the newer of the two and yet land first:
+/// both ask for one interrupt beyond the same `ci`, which is written only while `SCHED` is owned and so never goes back. If the
+/// device has forgotten the page, the poll obeys virtio's rules and asks for a new registration.
 pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if budget <= 0 {
         return 0;
@@ -122,7 +124,7 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     let Consumer { port, ci } = consumer;
     refill(shared, port, ci != before && port.fail_refill());
 
-    // Before `SCHED` is given up: two polls may overlap after that, and `ci` must not go back.
+    // While `SCHED` is still owned: two polls may overlap after its release, and `ci` must not go back.
     shared.set_rx_ci(ci);
     if let Some(page) = page {
         page.set_ci(ci);

@@ -68,20 +68,26 @@ fn budget_0_touches_nothing() {
 }
 
 #[test]
-fn an_arm_is_ci_then_arm_then_a_kick_and_nothing_after_it() {
+fn an_arm_is_ci_before_completion_then_irq_seen_and_number_then_a_kick_and_nothing_after_it() {
     let world = page();
     let (ci, arm) = (world.cell(offset::CI), world.cell(offset::ARM));
     world.publish(1);
     world.publish(2);
+    world.napi.store(0, Ordering::SeqCst);
+    world.set_cell(offset::FIRED, 41);
+    world.interrupt();
+    world.set_cell(offset::FIRED, 42);
+    world.set_cell(offset::IRQ_SEEN, 43);
     world.poll(64);
     let did = world.did();
     let complete = did.iter().position(|did| matches!(did, Did::Complete { .. })).expect("it completed");
     // `ci` is up to date, and the poll done with the ring, before SCHED is given up; the arm comes after.
     assert_eq!(did[complete], Did::Complete { ci: ci + 2, arm, phase: phase::IDLE });
-    let [Did::Notify { ci: seen, arm: next }] = did[complete + 1..] else {
-        panic!("an arm, a kick and no look at the ring after it: {did:?}");
+    let [Did::Notify { ci: seen, irq_seen, arm: next }] = did[complete + 1..] else {
+        panic!("an arm, a kick and no recheck of the ring: {did:?}");
     };
     assert_eq!(seen, ci + 2);
+    assert_eq!(irq_seen, 41, "what the handler saw: not what fired says now, and not what the device may have written");
     assert_ne!(next, arm);
 }
 

@@ -41,6 +41,7 @@ pub enum Did {
     /// With the doorbell cells as the device finds them then.
     Notify {
         ci: u32,
+        irq_seen: u32,
         arm: u32,
     },
     /// With the cells as a rendezvous finds them then.
@@ -248,21 +249,27 @@ impl World {
         if arm != rx.device.arm_seen {
             rx.device.arm_seen = arm;
             rx.device.ci_at_arm = ci;
+            rx.device.irq_seen_at_arm = self.cell(offset::ARM_IRQ_SEEN);
             rx.device.signaled = rx.device.signaled.latest(ci);
             rx.device.armed = true;
         }
     }
 
-    /// Rule 5.
-    pub fn lost(&self) -> bool {
+    /// Rule 5: armed, everything signaled, not everything consumed.
+    fn loss_candidate(&self) -> bool {
         let rx = self.rx.borrow();
         rx.device.armed && rx.device.produced == rx.device.signaled && rx.device.produced.is_after(rx.device.ci_at_arm)
     }
 
-    /// Rule "in flight": what became of the latest interrupt.
-    pub fn answered_as_owned(&self) -> bool {
-        let fired = self.rx.borrow().device.fired.0;
-        self.cell(offset::IRQ_SEEN) == fired && self.cell(offset::IRQ_OWNED) == fired
+    /// A loss candidate whose interrupt's handler found `SCHED` owned, and ran before the arm: the owner that it found is the
+    /// one that has armed, and nobody else is to come.
+    pub fn lost(&self) -> bool {
+        let (fired, irq_seen_at_arm) = {
+            let rx = self.rx.borrow();
+            (rx.device.fired.0, rx.device.irq_seen_at_arm)
+        };
+        let owned = self.cell(offset::IRQ_SEEN) == fired && self.cell(offset::IRQ_OWNED) == fired;
+        self.loss_candidate() && owned && irq_seen_at_arm == fired
     }
 
     /// Sends the oldest transmit chain back with this length.

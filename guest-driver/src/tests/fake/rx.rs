@@ -42,6 +42,8 @@ pub struct Device {
     pub fired: Counter,
     pub arm_seen: Counter,
     pub ci_at_arm: Counter,
+    /// `irq_seen` as the doorbell had it with that arm.
+    pub irq_seen_at_arm: u32,
 }
 
 impl RxPort for &World {
@@ -84,7 +86,11 @@ impl RxPort for &World {
     }
 
     fn notify(&mut self) {
-        self.note(Did::Notify { ci: self.cell(offset::CI), arm: self.cell(offset::ARM) });
+        self.note(Did::Notify {
+            ci: self.cell(offset::CI),
+            irq_seen: self.cell(offset::ARM_IRQ_SEEN),
+            arm: self.cell(offset::ARM),
+        });
         self.doorbell();
     }
 
