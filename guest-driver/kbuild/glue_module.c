@@ -59,6 +59,10 @@ static struct virtio_driver tsnic_driver = {
 	.probe = tsnic_probe,
 	.remove = tsnic_remove,
 	.config_changed = config_changed,
+#ifdef CONFIG_PM
+	.freeze = tsnic_freeze,
+	.restore = tsnic_restore,
+#endif
 };
 module_virtio_driver(tsnic_driver);
 

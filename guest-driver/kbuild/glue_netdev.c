@@ -21,10 +21,16 @@ static void get_stats64(struct net_device *dev, struct rtnl_link_stats64 *stats)
 	stats->tx_dropped = totals.tx_dropped;
 }
 
+static void tx_timeout(struct net_device *dev, unsigned int txqueue)
+{
+	tsnic_tx_timeout(dev);
+}
+
 const struct net_device_ops glue_netdev_ops = {
 	.ndo_open = tsnic_open,
 	.ndo_stop = tsnic_stop,
 	.ndo_start_xmit = tsnic_xmit,
+	.ndo_tx_timeout = tx_timeout,
 	.ndo_get_stats64 = get_stats64,
 	.ndo_validate_addr = eth_validate_addr,
 	.ndo_set_mac_address = eth_mac_addr,
@@ -76,6 +82,27 @@ int glue_netdev_register(struct tsnic *nic)
 void glue_netdev_unregister(struct tsnic *nic)
 {
 	unregister_netdev(nic->dev);
+}
+
+/* The stack transmits no more, once nobody holds the transmit queue's lock; and does not open the interface. */
+void glue_netdev_detach(struct tsnic *nic)
+{
+	netif_device_detach(nic->dev);
+}
+
+void glue_netdev_attach(struct tsnic *nic)
+{
+	netif_device_attach(nic->dev);
+}
+
+void glue_rtnl_lock(void)
+{
+	rtnl_lock();
+}
+
+void glue_rtnl_unlock(void)
+{
+	rtnl_unlock();
 }
 
 void glue_carrier(struct tsnic *nic, bool up)

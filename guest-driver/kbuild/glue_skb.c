@@ -22,12 +22,12 @@ void glue_skb_consume(struct sk_buff *skb, int budget)
 	napi_consume_skb(skb, budget);
 }
 
-const void *glue_skb_data(struct sk_buff *skb)
+const void *glue_skb_data(const struct sk_buff *skb)
 {
 	return skb->data;
 }
 
-unsigned int glue_skb_len(struct sk_buff *skb)
+unsigned int glue_skb_len(const struct sk_buff *skb)
 {
 	return skb->len;
 }

@@ -22,7 +22,7 @@ static void config(struct work_struct *work)
 {
 	struct tsnic *nic = container_of(work, struct tsnic, config);
 
-	tsnic_config(nic, nic->vdev);
+	tsnic_config(nic);
 }
 
 void glue_init_deferred(struct tsnic *nic)
@@ -52,7 +52,7 @@ void glue_schedule_config_work(struct tsnic *nic)
 	spin_unlock_irqrestore(&nic->config_lock, flags);
 }
 
-/* After this no configuration work runs or will be queued. May sleep. */
+/* After this no configuration work runs or will be queued, until glue_config_on(). May sleep. */
 void glue_config_off(struct tsnic *nic)
 {
 	unsigned long flags;
@@ -61,4 +61,13 @@ void glue_config_off(struct tsnic *nic)
 	nic->config_off = true;
 	spin_unlock_irqrestore(&nic->config_lock, flags);
 	cancel_work_sync(&nic->config);
+}
+
+void glue_config_on(struct tsnic *nic)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&nic->config_lock, flags);
+	nic->config_off = false;
+	spin_unlock_irqrestore(&nic->config_lock, flags);
 }

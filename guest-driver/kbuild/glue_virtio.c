@@ -29,6 +29,8 @@ struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size,
 	nic->page = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN, get_order(page_size));
 	nic->page_size = page_size;
 	spin_lock_init(&nic->config_lock);
+	glue_init_deferred(nic);
+	glue_napi_add(nic);
 	vdev->priv = nic;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 	/*
@@ -44,6 +46,7 @@ struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size,
 void glue_nic_free(struct tsnic *nic)
 {
 	nic->vdev->priv = NULL;
+	glue_napi_del(nic);
 	if (nic->page)
 		free_pages((unsigned long)nic->page, get_order(nic->page_size));
 	kfree(nic->registration);
@@ -59,6 +62,11 @@ void *glue_state(struct tsnic *nic)
 void *glue_page(struct tsnic *nic)
 {
 	return nic->page;
+}
+
+struct virtio_device *glue_vdev(struct tsnic *nic)
+{
+	return nic->vdev;
 }
 
 struct tsnic *glue_nic_of_dev(struct net_device *dev)
@@ -115,6 +123,11 @@ void glue_del_vqs(struct tsnic *nic)
 void glue_reset(struct tsnic *nic)
 {
 	virtio_reset_device(nic->vdev);
+}
+
+void glue_device_ready(struct tsnic *nic)
+{
+	virtio_device_ready(nic->vdev);
 }
 
 void glue_read_mac(struct tsnic *nic, u8 *mac)

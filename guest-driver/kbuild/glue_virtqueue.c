@@ -17,6 +17,17 @@ struct virtqueue *glue_tx_vq(struct tsnic *nic)
 	return nic->tx;
 }
 
+/* The kernel's function takes a pointer to const since Linux 6.4, like the one for glue_is_broken(). */
+unsigned int glue_ring_size(struct virtqueue *vq)
+{
+	return virtqueue_get_vring_size(vq);
+}
+
+bool glue_is_broken(struct virtqueue *vq)
+{
+	return virtqueue_is_broken(vq);
+}
+
 unsigned int glue_num_free(struct virtqueue *vq)
 {
 	return vq->num_free;

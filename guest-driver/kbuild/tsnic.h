@@ -4,7 +4,7 @@
  *
  * glue_*() is C, called by Rust: a kernel macro or inline made linkable, or a difference between kernel versions hidden;
  * no policy. tsnic_*() is Rust, called by the kernel through the tables in the glue. guest-driver/src/bridge/sys.rs
- * is the same list in Rust; change both together.
+ * is the same list in Rust: signatures.awk has the compiler compare the two.
  */
 #ifndef TSNIC_H
 #define TSNIC_H
@@ -28,7 +28,7 @@ struct tsnic {
 	struct napi_struct tx_napi;
 	struct timer_list refill;
 	struct work_struct config;
-	/* Guards config_off: once it is set, no configuration work is queued any more. */
+	/* Guards config_off: while it is set, no configuration work is queued. */
 	spinlock_t config_lock;
 	bool config_off;
 	/* The shared queue page: 2^order pages in one piece, or NULL. */
@@ -75,7 +75,9 @@ struct tsnic_rendezvous {
 size_t tsnic_state_size(void);
 int tsnic_probe(struct virtio_device *vdev);
 void tsnic_remove(struct virtio_device *vdev);
-void tsnic_config(struct tsnic *nic, struct virtio_device *vdev);
+int tsnic_freeze(struct virtio_device *vdev);
+int tsnic_restore(struct virtio_device *vdev);
+void tsnic_config(struct tsnic *nic);
 void tsnic_rx_interrupt(struct virtqueue *vq);
 void tsnic_tx_interrupt(struct virtqueue *vq);
 int tsnic_rx_poll(struct napi_struct *napi, int budget);
@@ -84,6 +86,7 @@ void tsnic_refill(struct tsnic *nic);
 int tsnic_open(struct net_device *dev);
 int tsnic_stop(struct net_device *dev);
 netdev_tx_t tsnic_xmit(struct sk_buff *skb, struct net_device *dev);
+void tsnic_tx_timeout(struct net_device *dev);
 void tsnic_totals(struct tsnic *nic, struct tsnic_totals *totals);
 int tsnic_stamp_set(struct tsnic *nic, int *tx_type, int *rx_filter);
 void tsnic_stamp_get(struct tsnic *nic, int *tx_type, int *rx_filter);
@@ -110,7 +113,10 @@ void tsnic_rendezvous_kick(struct napi_struct *napi);
 extern const struct net_device_ops glue_netdev_ops;
 extern const struct ethtool_ops glue_ethtool_ops;
 
-/* Kernel callbacks that glue files give each other. */
+/* What glue files give each other. */
+void glue_init_deferred(struct tsnic *nic);
+void glue_napi_add(struct tsnic *nic);
+void glue_napi_del(struct tsnic *nic);
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 struct kernel_hwtstamp_config;
 int glue_hwtstamp_set(struct net_device *dev, struct kernel_hwtstamp_config *config, struct netlink_ext_ack *extack);
@@ -135,6 +141,7 @@ struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size,
 void glue_nic_free(struct tsnic *nic);
 void *glue_state(struct tsnic *nic);
 void *glue_page(struct tsnic *nic);
+struct virtio_device *glue_vdev(struct tsnic *nic);
 struct tsnic *glue_nic_of_dev(struct net_device *dev);
 struct tsnic *glue_nic_of_vdev(struct virtio_device *vdev);
 struct tsnic *glue_nic_of_vq(struct virtqueue *vq);
@@ -146,12 +153,15 @@ void glue_error(struct virtio_device *vdev, const char *text);
 int glue_find_vqs(struct tsnic *nic);
 void glue_del_vqs(struct tsnic *nic);
 void glue_reset(struct tsnic *nic);
+void glue_device_ready(struct tsnic *nic);
 void glue_read_mac(struct tsnic *nic, u8 *mac);
 u16 glue_read_status(struct tsnic *nic);
 u16 glue_read_mtu(struct tsnic *nic);
 struct virtqueue *glue_rx_vq(struct tsnic *nic);
 struct virtqueue *glue_tx_vq(struct tsnic *nic);
+unsigned int glue_ring_size(struct virtqueue *vq);
 unsigned int glue_num_free(struct virtqueue *vq);
+bool glue_is_broken(struct virtqueue *vq);
 int glue_add_in(struct virtqueue *vq, struct sk_buff *skb, unsigned int length);
 int glue_add_out(struct tsnic *nic, struct sk_buff *skb, const void *header, unsigned int length);
 int glue_add_registration(struct tsnic *nic, const void *header, unsigned int length);
@@ -161,6 +171,10 @@ void glue_netdev_setup(struct tsnic *nic, const u8 *mac, bool csum, bool guest_c
 		       u16 headroom);
 int glue_netdev_register(struct tsnic *nic);
 void glue_netdev_unregister(struct tsnic *nic);
+void glue_netdev_detach(struct tsnic *nic);
+void glue_netdev_attach(struct tsnic *nic);
+void glue_rtnl_lock(void);
+void glue_rtnl_unlock(void);
 void glue_carrier(struct tsnic *nic, bool up);
 void glue_queue_stop(struct tsnic *nic);
 void glue_queue_wake(struct tsnic *nic);
@@ -176,8 +190,6 @@ extern const unsigned int glue_napi_disable_bit;
 struct napi_struct *glue_rx_napi(struct tsnic *nic);
 struct napi_struct *glue_tx_napi(struct tsnic *nic);
 unsigned long *glue_napi_state(struct napi_struct *napi);
-void glue_napi_add(struct tsnic *nic);
-void glue_napi_del(struct tsnic *nic);
 void glue_napi_schedule(struct napi_struct *napi);
 void glue_napi_schedule_bh(struct napi_struct *napi);
 void glue_napi_grace(void);
@@ -187,8 +199,8 @@ extern const unsigned int glue_max_skb_frags;
 struct sk_buff *glue_skb_alloc(struct tsnic *nic, unsigned int length);
 void glue_skb_free(struct sk_buff *skb);
 void glue_skb_consume(struct sk_buff *skb, int budget);
-const void *glue_skb_data(struct sk_buff *skb);
-unsigned int glue_skb_len(struct sk_buff *skb);
+const void *glue_skb_data(const struct sk_buff *skb);
+unsigned int glue_skb_len(const struct sk_buff *skb);
 void glue_skb_put_pull(struct sk_buff *skb, unsigned int length, unsigned int pull);
 void glue_skb_chain(struct sk_buff *head, struct sk_buff **tail, struct sk_buff *part);
 void glue_skb_csum_valid(struct sk_buff *skb);
@@ -202,11 +214,11 @@ bool glue_skb_stamp_due(const struct sk_buff *skb);
 void glue_skb_stamped(struct sk_buff *skb, u64 ns);
 void glue_skb_unstamped(struct sk_buff *skb);
 
-void glue_init_deferred(struct tsnic *nic);
 void glue_refill_in(struct tsnic *nic, unsigned int ms);
 void glue_refill_cancel(struct tsnic *nic);
 void glue_schedule_config_work(struct tsnic *nic);
 void glue_config_off(struct tsnic *nic);
+void glue_config_on(struct tsnic *nic);
 bool glue_fail_refill(void);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Rendezvous: brings a poll of tsnic's receive queue to a stand at the entry of napi_complete_done(), when the device asks
- * for it, until the device lets it go on (docs/interface.md, "Rendezvous"). An ftrace hook, so the driver under test
- * is the driver that runs without it.
+ * Rendezvous: holds a poll of tsnic's receive queue at the entry of napi_complete_done(), when the device requests it, until
+ * the device releases it (docs/interface.md, "Rendezvous"). An ftrace hook, so the driver under test is the driver that runs
+ * without it.
  *
  * The poll that is held owns NAPI_STATE_SCHED, so its interface, page and queue stay; taking the link down or removing the
  * device waits for it, at most bound_ms. This module uses symbols of tsnic, so tsnic cannot be unloaded before it.
@@ -18,7 +18,7 @@
 
 static unsigned int bound_ms = 500;
 module_param(bound_ms, uint, 0644);
-MODULE_PARM_DESC(bound_ms, "longest stand at a rendezvous, milliseconds");
+MODULE_PARM_DESC(bound_ms, "longest wait at a rendezvous, milliseconds");
 
 static atomic_t released = ATOMIC_INIT(0);
 static atomic_t gave_up = ATOMIC_INIT(0);

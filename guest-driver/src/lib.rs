@@ -21,6 +21,7 @@ pub mod header;
 pub mod irq;
 pub mod mode;
 pub mod queue_page;
+pub mod refill;
 pub mod registration;
 pub mod rx;
 pub mod shared;

@@ -68,6 +68,12 @@ impl RegistrationState {
         }
     }
 
+    /// The transmit queue is deleted, and the chain with it if one was in the ring.
+    pub fn queue_deleted(&mut self) {
+        self.posted = None;
+        self.due = false;
+    }
+
     /// The chain is back, with this `used.len`.
     ///
     /// Length 0 is no answer of the device: a VMM returns transmit chains so while its backend is away.

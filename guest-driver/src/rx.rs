@@ -5,7 +5,7 @@ use tsnic_abi::Counter;
 
 use crate::header::{self, Checksum};
 use crate::queue_page::QueuePage;
-use crate::shared::Shared;
+use crate::shared::{Queue, Shared};
 use crate::stats::Stat;
 
 /// Bytes of one receive buffer, header included. A Linux packet buffer of this size, with what the kernel adds, is 2 KiB.
@@ -16,9 +16,6 @@ pub const FRAME_MAX: usize = 65_535;
 
 /// Bytes of an Ethernet header, the least a frame has.
 const ETHERNET_HEADER_LEN: usize = 14;
-
-/// How long to wait before memory is asked for again.
-pub const REFILL_RETRY_MS: u32 = 4;
 
 /// What the stack is told of a frame besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +46,9 @@ pub trait RxPort {
 
     /// Puts a buffer into the ring; false (and the buffer freed) when the ring does not take it. Any context.
     fn push(&mut self, buffer: Self::Buffer) -> bool;
+
+    /// The device has done something that made the kernel give the queue up (`virtqueue_is_broken()`), or it is gone.
+    fn is_broken(&self) -> bool;
 
     /// Tells the device of new buffers if it wants to know. Any context.
     fn kick(&mut self);
@@ -84,7 +84,7 @@ pub trait RxPort {
     /// The driver's own `napi_schedule()`, by the kernel's function.
     fn schedule(&mut self);
 
-    /// Starts (or puts off) the refill timer, which calls [`refill_timer`]. Any context.
+    /// Starts the refill timer, which calls [`refill_timer`]. It is not running. Any context.
     fn refill_in(&mut self, ms: u32);
 
     /// Has the link looked at anew ([`crate::tx::Tx::link`]), soon and in process context. Any context.
@@ -159,9 +159,27 @@ fn page_in_use<'a, P: RxPort>(shared: &Shared<'a>, port: &mut P) -> Option<Queue
     page
 }
 
-/// Before the NAPI is enabled: fills the ring. Process context.
+/// Before the NAPI is enabled: discards what came while the interface was down, and fills the ring. Process context.
+///
+/// A device has no way to be told that the interface is down: it goes on to fill the buffers that are in the ring, and stamps
+/// those frames with the time of their arrival.
 pub fn open<P: RxPort>(shared: &Shared<'_>, port: &mut P) {
+    let mut ci = shared.rx_ci();
+    while port.pop().is_some() {
+        ci = ci.plus(1);
+    }
+    shared.stats.add(Stat::RxDiscarded, ci.since(shared.rx_ci()).into());
+    shared.set_rx_ci(ci);
+    if let Some(page) = shared.page() {
+        page.set_ci(ci);
+    }
+    shared.refill.succeeded();
     refill(shared, port, false);
+}
+
+/// When the refill timer has been cancelled, after the NAPI was disabled. Process context.
+pub fn stop(shared: &Shared<'_>) {
+    shared.refill.ended();
 }
 
 /// The ring as one poll consumes it.
@@ -238,7 +256,7 @@ fn timestamp(shared: &Shared<'_>, completion: Counter) -> Option<u64> {
     found
 }
 
-/// Fills the ring with empty buffers. When memory has run out (or `pretend` it has), the refill timer tries again.
+/// Fills the ring with empty buffers. When memory has run out (or `pretend` it has), the refill timer tries again later.
 fn refill<P: RxPort>(shared: &Shared<'_>, port: &mut P, pretend: bool) {
     let mut added = false;
     let mut out_of_memory = pretend;
@@ -246,7 +264,6 @@ fn refill<P: RxPort>(shared: &Shared<'_>, port: &mut P, pretend: bool) {
         match port.allocate() {
             Some(buffer) => {
                 if !port.push(buffer) {
-                    // The queue is broken.
                     break;
                 }
                 added = true;
@@ -259,7 +276,14 @@ fn refill<P: RxPort>(shared: &Shared<'_>, port: &mut P, pretend: bool) {
     }
     if out_of_memory {
         shared.stats.add(Stat::RxNoMemory, 1);
-        port.refill_in(REFILL_RETRY_MS);
+        if let Some(ms) = shared.refill.failed() {
+            port.refill_in(ms);
+        }
+    } else {
+        shared.refill.succeeded();
+    }
+    if port.is_broken() && shared.found_broken(Queue::Receive) {
+        port.look_at_link();
     }
 }
 
@@ -268,5 +292,6 @@ fn refill<P: RxPort>(shared: &Shared<'_>, port: &mut P, pretend: bool) {
 /// `schedule` is the driver's own `napi_schedule()`, by the kernel's function.
 pub fn refill_timer(shared: &Shared<'_>, schedule: impl FnOnce()) {
     shared.stats.add(Stat::RxRefillTimer, 1);
+    shared.refill.ended();
     schedule();
 }

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tsnic_abi::{Counter, caps};
 
 use crate::queue_page::{Identity, QueuePage};
+use crate::refill::Backoff;
 use crate::stamp::{Able, Stamping};
 use crate::stats::{Stat, Stats};
 
@@ -18,6 +19,15 @@ pub struct Features {
     pub merged_buffers: bool,
 }
 
+/// A queue of the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Frames to the guest.
+    Receive,
+    /// Frames from the guest.
+    Transmit,
+}
+
 /// The state of one interface that all contexts may look at.
 #[derive(Debug)]
 pub struct Shared<'a> {
@@ -27,6 +37,8 @@ pub struct Shared<'a> {
     pub stats: Stats,
     /// Which packets get hardware timestamps.
     pub stamping: Stamping,
+    /// When the refill timer tries again.
+    pub refill: Backoff,
     page: Option<QueuePage<'a>>,
     /// Generation of the registration in force; 0: none, the queue pair obeys virtio's rules.
     generation: AtomicU32,
@@ -41,6 +53,8 @@ pub struct Shared<'a> {
     irq_owned: AtomicU32,
     /// `fired` of the latest interrupt. Written by the interrupt handler only.
     irq_seen: AtomicU32,
+    /// Queues found broken since they were found, indexed by [`Queue`].
+    broken: [AtomicBool; 2],
 }
 
 impl<'a> Shared<'a> {
@@ -51,6 +65,7 @@ impl<'a> Shared<'a> {
             features,
             stats: Stats::new(),
             stamping: Stamping::new(),
+            refill: Backoff::new(),
             page,
             generation: AtomicU32::new(0),
             capabilities: AtomicU32::new(0),
@@ -59,6 +74,7 @@ impl<'a> Shared<'a> {
             rx_ci: AtomicU32::new(0),
             irq_owned: AtomicU32::new(0),
             irq_seen: AtomicU32::new(0),
+            broken: [const { AtomicBool::new(false) }; 2],
         }
     }
 
@@ -118,6 +134,29 @@ impl<'a> Shared<'a> {
         }
         let capabilities = self.capabilities.load(Ordering::Relaxed);
         Able { rx: capabilities & caps::RX_TIMESTAMP != 0, tx: capabilities & caps::TX_TIMESTAMP != 0 }
+    }
+
+    /// A queue was found broken: true for the first time, when it is counted. Any context.
+    #[must_use]
+    pub fn found_broken(&self, queue: Queue) -> bool {
+        let first = !self.broken[queue as usize].swap(true, Ordering::Relaxed);
+        self.stats.add(Stat::QueuesBroken, first.into());
+        first
+    }
+
+    /// The queue was found broken.
+    #[must_use]
+    pub fn is_broken(&self, queue: Queue) -> bool {
+        self.broken[queue as usize].load(Ordering::Relaxed)
+    }
+
+    /// The queues are deleted: what comes next are new ones, with nothing consumed. Nobody else uses them.
+    pub fn queues_deleted(&self) {
+        self.page_gone();
+        self.set_rx_ci(Counter(0));
+        for broken in &self.broken {
+            broken.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Receive completions consumed.

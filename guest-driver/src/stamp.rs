@@ -17,14 +17,9 @@ pub const FILTER_ALL: i32 = 1;
 /// `HWTSTAMP_FILTER_NTP_ALL`, the last filter there is.
 const FILTER_LAST: i32 = 15;
 
-/// Why a configuration was refused.
+/// The device or the driver cannot timestamp the packets that were asked for (`-ERANGE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StampError {
-    /// The device does not do this.
-    Unsupported,
-    /// There is no such type or filter, or it is one that no upscaling satisfies.
-    Range,
-}
+pub struct Unsupported;
 
 /// A timestamp configuration: an `HWTSTAMP_TX_*` and an `HWTSTAMP_FILTER_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,20 +75,18 @@ impl Stamping {
     /// whoever wanted less.
     ///
     /// # Errors
-    /// See [`StampError`]; nothing has changed then.
-    pub fn set(&self, wanted: StampConfig, able: Able) -> Result<StampConfig, StampError> {
+    /// [`Unsupported`]; nothing has changed then.
+    pub fn set(&self, wanted: StampConfig, able: Able) -> Result<StampConfig, Unsupported> {
         let mut word = 0;
         match wanted.rx_filter {
             FILTER_NONE => {}
             FILTER_ALL..=FILTER_LAST if able.rx => word |= RX,
-            FILTER_ALL..=FILTER_LAST => return Err(StampError::Unsupported),
-            _ => return Err(StampError::Range),
+            _ => return Err(Unsupported),
         }
         match wanted.tx_type {
             TX_OFF => {}
             TX_ON if able.tx => word |= TX,
-            TX_ON => return Err(StampError::Unsupported),
-            _ => return Err(StampError::Range),
+            _ => return Err(Unsupported),
         }
         self.0.store(word, Ordering::Relaxed);
         Ok(self.config())
@@ -129,10 +122,10 @@ mod tests {
     fn what_is_refused_changes_nothing() {
         let stamping = Stamping::new();
         let all = StampConfig { tx_type: TX_ON, rx_filter: FILTER_ALL };
-        assert_eq!(stamping.set(all, Able { rx: true, tx: false }), Err(StampError::Unsupported));
-        assert_eq!(stamping.set(all, Able { rx: false, tx: true }), Err(StampError::Unsupported));
+        assert_eq!(stamping.set(all, Able { rx: true, tx: false }), Err(Unsupported));
+        assert_eq!(stamping.set(all, Able { rx: false, tx: true }), Err(Unsupported));
         for (tx_type, rx_filter) in [(2, 0), (-1, 0), (0, 16), (0, -1)] {
-            assert_eq!(stamping.set(StampConfig { tx_type, rx_filter }, BOTH), Err(StampError::Range));
+            assert_eq!(stamping.set(StampConfig { tx_type, rx_filter }, BOTH), Err(Unsupported));
         }
         assert_eq!(stamping.config(), StampConfig { tx_type: TX_OFF, rx_filter: FILTER_NONE });
     }

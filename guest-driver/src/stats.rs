@@ -60,6 +60,8 @@ counters! {
     RxBadBuffers = "rx_bad_buffers",
     /// Frames dropped: the device asked for an offload that was not negotiated, or for an impossible checksum.
     RxBadHeader = "rx_bad_header",
+    /// Receive completions discarded when the interface went up: they came while it was down.
+    RxDiscarded = "rx_discarded",
     /// Refills cut short for want of memory.
     RxNoMemory = "rx_no_memory",
     /// Times the refill timer scheduled the NAPI.
@@ -72,6 +74,8 @@ counters! {
     TxDropped = "tx_dropped",
     /// Times the queue was stopped because the ring was full.
     TxStops = "tx_stops",
+    /// Times the stack found that no frame had left for too long (`ndo_tx_timeout`).
+    TxTimeouts = "tx_timeouts",
     /// Transmit interrupt handler runs.
     TxIrqs = "tx_irqs",
     /// Frames whose hardware transmit timestamp was reported.
@@ -86,7 +90,9 @@ counters! {
     RegistrationsRefused = "registrations_refused",
     /// Pages the device was found to have forgotten.
     PagesForgotten = "pages_forgotten",
-    /// Looks at the link's state after probe: configuration changes, and pages forgotten.
+    /// Queues found broken: the device broke virtio's rules, or is gone. Nothing goes through them any more.
+    QueuesBroken = "queues_broken",
+    /// Looks at the link's state after probe: configuration changes, pages forgotten, queues found broken.
     ConfigChanges = "config_changes",
 }
 

@@ -7,7 +7,7 @@ use tsnic_abi::{Counter, Registration};
 
 use crate::header::{self, Partial};
 use crate::registration::{RegistrationState, Returned};
-use crate::shared::Shared;
+use crate::shared::{Queue, Shared};
 use crate::stats::Stat;
 
 /// What the stack asks for with a frame.
@@ -62,6 +62,12 @@ pub trait TxPort {
     /// Puts a frame into the ring; false (and the frame freed) when the ring does not take it.
     fn push(&mut self, frame: Self::Frame, header: [u8; header::LEN]) -> bool;
 
+    /// The device has done something that made the kernel give the queue up (`virtqueue_is_broken()`), or it is gone.
+    fn is_broken(&self) -> bool;
+
+    /// Has the link looked at anew ([`Tx::link`]), soon and in process context. Any context.
+    fn look_at_link(&mut self);
+
     /// Puts the registration chain into the ring.
     fn push_registration(&mut self, header: &Registration) -> bool;
 
@@ -69,7 +75,7 @@ pub trait TxPort {
     fn awaits_timestamp(&self, frame: &Self::Frame) -> bool;
 
     /// Reports the hardware timestamp of a frame, device clock, ns.
-    fn timestamp(&mut self, frame: &Self::Frame, ns: u64);
+    fn timestamp(&mut self, frame: &mut Self::Frame, ns: u64);
 
     /// A promised timestamp will not come: the stack may make one of its own.
     fn no_timestamp(&mut self, frame: &mut Self::Frame);
@@ -116,6 +122,12 @@ pub fn ring_suffices<P: TxPort>(port: &P) -> bool {
     port.ring_size() >= port.largest()
 }
 
+fn look_whether_broken<P: TxPort>(shared: &Shared<'_>, port: &mut P) {
+    if port.is_broken() && shared.found_broken(Queue::Transmit) {
+        port.look_at_link();
+    }
+}
+
 /// The transmit queue's own state. Guarded by the transmit queue's lock.
 #[derive(Debug, Default)]
 pub struct Tx {
@@ -146,6 +158,7 @@ impl Tx {
             shared.stats.add(Stat::TxBytes, u64::from(length));
         } else {
             shared.stats.add(Stat::TxDropped, 1);
+            look_whether_broken(shared, port);
         }
 
         // Before the ring is so full that the next frame might not fit.
@@ -185,6 +198,21 @@ impl Tx {
         port.schedule_rx();
     }
 
+    /// `ndo_tx_timeout`: the network queue has been stopped for too long.
+    pub fn timed_out<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P) {
+        shared.stats.add(Stat::TxTimeouts, 1);
+        look_whether_broken(shared, port);
+        // Should an interrupt have been missed, this makes up for it.
+        port.schedule();
+    }
+
+    /// The queues are deleted. The next have nothing in them.
+    pub fn queues_deleted(&mut self, shared: &Shared<'_>) {
+        self.ci = Counter(0);
+        self.registration.queue_deleted();
+        shared.queues_deleted();
+    }
+
     /// Takes back all chains that the device has sent back.
     fn reclaim<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P) {
         while let Some(sent) = port.pop() {
@@ -194,7 +222,7 @@ impl Tx {
                 Sent::Frame(mut frame) => {
                     if port.awaits_timestamp(&frame) {
                         if let Some(ns) = shared.page().and_then(|page| page.tx_timestamp(number)) {
-                            port.timestamp(&frame, ns);
+                            port.timestamp(&mut frame, ns);
                             shared.stats.add(Stat::TxTimestamps, 1);
                         } else {
                             port.no_timestamp(&mut frame);

@@ -8,6 +8,7 @@ use core::sync::atomic::AtomicU32;
 
 use tsnic_abi::{offset, point};
 
+use super::life;
 use super::nic::{self, MODE, State};
 use super::rx::RxKernel;
 use super::skb::Skb;
@@ -15,16 +16,18 @@ use super::sys::{self, NapiRef, NicRef, QueueRef, Rendezvous, Totals, VirtioRef,
 use crate::irq::{self, Napi};
 use crate::mode::ModeError;
 use crate::rx;
-use crate::stamp::{StampConfig, StampError};
+use crate::stamp::{StampConfig, Unsupported};
 use crate::stats::{NAME_LEN, Stat};
 
 const EBUSY: c_int = 16;
 const EINVAL: c_int = 22;
 const ERANGE: c_int = 34;
-const EOPNOTSUPP: c_int = 95;
 
-/// `NETDEV_TX_OK`
-const NETDEV_TX_OK: c_int = 0;
+/// C's type of this name.
+#[expect(non_camel_case_types, reason = "C's name")]
+type netdev_tx_t = c_int;
+
+const NETDEV_TX_OK: netdev_tx_t = 0;
 
 /// Bytes of [`State`].
 #[unsafe(no_mangle)]
@@ -35,21 +38,37 @@ extern "C" fn tsnic_state_size() -> usize {
 /// `virtio_driver.probe`. Process context.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_probe(vdev: VirtioRef<'_>) -> c_int {
-    nic::probe(vdev).map_or_else(|errno| -errno, |()| 0)
+    life::probe(vdev).map_or_else(|errno| -errno, |()| 0)
 }
 
 /// `virtio_driver.remove`. Process context.
 #[unsafe(no_mangle)]
-extern "C" fn tsnic_remove(vdev: VirtioRef<'_>) {
-    // SAFETY: The core calls this once, after a probe that succeeded.
-    unsafe { nic::remove(sys::glue_nic_of_vdev(vdev)) }
+extern "C" fn tsnic_remove(vdev: VirtioRef<'static>) {
+    // SAFETY: The core calls this once, after a probe that succeeded, and none of the functions of `life` beside another.
+    unsafe { life::remove(sys::glue_nic_of_vdev(vdev)) }
 }
 
-/// The configuration may have changed, or a poll asks for a registration. Process context (a work item).
+/// `virtio_driver.freeze`. Process context, programs frozen.
 #[unsafe(no_mangle)]
-extern "C" fn tsnic_config(nic: NicRef<'_>, vdev: VirtioRef<'_>) {
+extern "C" fn tsnic_freeze(vdev: VirtioRef<'static>) -> c_int {
+    // SAFETY: The core calls this after a probe or a restore that succeeded, and none of the functions of `life` beside another.
+    unsafe { life::freeze(sys::glue_nic_of_vdev(vdev)) }
+    0
+}
+
+/// `virtio_driver.restore`. Process context, programs frozen.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_restore(vdev: VirtioRef<'static>) -> c_int {
+    // SAFETY: The core calls this after freeze, and none of the functions of `life` beside another.
+    unsafe { life::restore(sys::glue_nic_of_vdev(vdev)) }.map_or_else(|errno| -errno, |()| 0)
+}
+
+/// The configuration may have changed, a poll asks for a registration, or a queue was found broken. Process context (a work item).
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_config(nic: NicRef<'_>) {
     nic::state(nic).shared.stats.add(Stat::ConfigChanges, 1);
-    nic::link(nic, vdev);
+    // SAFETY: The work runs only while the interface is started: it is off, and over, before that ends.
+    unsafe { nic::link(nic) };
 }
 
 /// The receive queue's callback. Hard interrupt context.
@@ -75,8 +94,11 @@ extern "C" fn tsnic_tx_interrupt(vq: QueueRef<'_>) {
 /// The receive NAPI's poll. Bottom halves off: softirq, NAPI thread, or the process that busy-polls.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
-    // SAFETY: Whoever has the context polled owns `SCHED`, until `napi_complete_done()` returns true, after which `rx::poll` does not
-    // touch the ring, but for one look at its used index. (Netpoll, which does not own it, comes with budget 0, with which nothing is done.)
+    // SAFETY:
+    // 1. Whoever has the instance polled owns `SCHED`, until `napi_complete_done()` returns true, after which `rx::poll` does
+    //    not touch the ring, but for one look at its used index. (Netpoll, which does not own it, comes with budget 0, with
+    //    which nothing is done.)
+    // 2. The queues stay until the poll has returned (`Started::quiesce`, and `unregister_netdev()`).
     unsafe {
         let nic = sys::glue_nic_of_rx_napi(napi);
         rx::poll(&nic::state(nic).shared, &mut RxKernel::new(nic), budget)
@@ -90,8 +112,8 @@ extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_tx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
     if budget > 0 {
-        // SAFETY: Called without the lock, with its own budget.
-        unsafe { nic::poll_tx(sys::glue_nic_of_tx_napi(napi), budget, |shared, tx, port| tx.poll(shared, port)) }
+        // SAFETY: The poll, with its own budget, and not 0: so this is not netpoll, which may hold the lock.
+        unsafe { nic::with_tx_locked(sys::glue_nic_of_tx_napi(napi), budget, |shared, tx, port| tx.poll(shared, port)) }
     }
     0
 }
@@ -106,14 +128,11 @@ extern "C" fn tsnic_refill(nic: NicRef<'_>) {
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_open(dev: NonNull<net_device>) -> c_int {
     MODE.up();
-    // SAFETY: An interface of this driver, which is down: its receive NAPI is disabled, and RTNL keeps others from enabling it.
+    // SAFETY: An interface of this driver, which is down, so its receive NAPI is disabled; and not detached, so it is started.
     unsafe {
         let nic = sys::glue_nic_of_dev(dev);
-        rx::open(&nic::state(nic).shared, &mut RxKernel::new(nic));
-        let napi = sys::glue_rx_napi(nic);
-        sys::napi_enable(napi);
-        // Interrupts that came while it was disabled are lost; and the first completion arms.
-        sys::glue_napi_schedule_bh(napi);
+        nic::state(nic).set_up(true);
+        nic::receive_on(nic);
     }
     0
 }
@@ -121,12 +140,14 @@ extern "C" fn tsnic_open(dev: NonNull<net_device>) -> c_int {
 /// `ndo_stop`. Process context, RTNL. The device need not be alive.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_stop(dev: NonNull<net_device>) -> c_int {
-    // SAFETY: An interface of this driver, which is up.
+    // SAFETY: An interface of this driver, which is up. If it is not started (it could not be restored after a sleep) its
+    // receive NAPI is disabled already.
     unsafe {
         let nic = sys::glue_nic_of_dev(dev);
-        // First: a poll may start the timer.
-        sys::napi_disable(sys::glue_rx_napi(nic));
-        sys::glue_refill_cancel(nic);
+        nic::state(nic).set_up(false);
+        if nic::state(nic).is_started() {
+            nic::receive_off(nic);
+        }
     }
     MODE.down();
     0
@@ -134,8 +155,8 @@ extern "C" fn tsnic_stop(dev: NonNull<net_device>) -> c_int {
 
 /// `ndo_start_xmit`. Bottom halves or (netpoll) hard interrupts off, under the transmit queue's lock.
 #[unsafe(no_mangle)]
-extern "C" fn tsnic_xmit(skb: NonNull<sk_buff>, dev: NonNull<net_device>) -> c_int {
-    // SAFETY: The stack holds the lock and gives the skb away.
+extern "C" fn tsnic_xmit(skb: NonNull<sk_buff>, dev: NonNull<net_device>) -> netdev_tx_t {
+    // SAFETY: The stack holds the lock and gives the skb away; the interface is not detached, so it has queues.
     unsafe {
         let nic = sys::glue_nic_of_dev(dev);
         if let Some(skb) = Skb::from_raw(skb.as_ptr().cast()) {
@@ -143,6 +164,18 @@ extern "C" fn tsnic_xmit(skb: NonNull<sk_buff>, dev: NonNull<net_device>) -> c_i
         }
     }
     NETDEV_TX_OK
+}
+
+/// `ndo_tx_timeout`. Softirq context (a timer); the stack does not transmit meanwhile, but holds no queue's lock.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_tx_timeout(dev: NonNull<net_device>) {
+    let text = c"The device has not sent a frame for 5 s, and the transmit ring is full";
+    // SAFETY: A C string. The rest as in `tsnic_xmit`, but for the lock.
+    unsafe {
+        let nic = sys::glue_nic_of_dev(dev);
+        sys::glue_error(sys::glue_vdev(nic), text.as_ptr());
+        nic::with_tx_locked(nic, 0, |shared, tx, port| tx.timed_out(shared, port));
+    }
 }
 
 /// Numbers for `ndo_get_stats64`. Any context.
@@ -169,8 +202,7 @@ extern "C" fn tsnic_stamp_set(nic: NicRef<'_>, tx_type: &mut c_int, rx_filter: &
             *rx_filter = config.rx_filter;
             0
         }
-        Err(StampError::Unsupported) => -EOPNOTSUPP,
-        Err(StampError::Range) => -ERANGE,
+        Err(Unsupported) => -ERANGE,
     }
 }
 
@@ -212,9 +244,9 @@ extern "C" fn tsnic_stat_value(nic: NicRef<'_>, index: c_uint) -> u64 {
 
 /// The module parameter `irq_mode` is written. Process context.
 #[unsafe(no_mangle)]
-extern "C" fn tsnic_irq_mode_set(value: NonNull<u8>, length: usize) -> c_int {
+extern "C" fn tsnic_irq_mode_set(value: *const c_char, length: usize) -> c_int {
     // SAFETY: The glue gives a string and its length.
-    let text = unsafe { slice::from_raw_parts(value.as_ptr(), length) };
+    let text = unsafe { slice::from_raw_parts(value.cast(), length) };
     match MODE.set(text) {
         Ok(()) => 0,
         Err(ModeError::Unknown) => -EINVAL,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A NAPI context, for the interrupt handlers.
+//! A NAPI instance, for the interrupt handlers.
 
 use core::sync::atomic::AtomicUsize;
 
@@ -14,8 +14,8 @@ impl Napi for NapiRef<'_> {
     }
 
     fn state(&self) -> (&AtomicUsize, Bits) {
-        // SAFETY: The word is an `unsigned long`, live as long as the context, and the kernel too only ever touches it by atomic bit
-        // operations while the context may be scheduled.
+        // SAFETY: The word is an `unsigned long`, live as long as the instance, and the kernel too only touches it by atomic operations
+        // while the instance may be scheduled.
         let state = unsafe { AtomicUsize::from_ptr(sys::glue_napi_state(*self).cast()) };
         (state, Bits::for_v4_10_prep(sys::glue_napi_sched_bit, sys::glue_napi_disable_bit))
     }

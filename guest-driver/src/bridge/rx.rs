@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The receive queue, on the kernel.
 
-use core::ffi::{c_uint, c_void};
+use core::ffi::c_uint;
 use core::ptr;
 
 use super::skb::Skb;
@@ -51,23 +51,27 @@ impl RxPort for RxKernel<'_> {
     fn room(&self) -> u32 {
         // SAFETY: The only user, by the invariant.
         let free = unsafe { sys::glue_num_free(self.vq) };
-        queue_page::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::RX_RECORDS)
+        queue_page::room(free, sys::glue_ring_size(self.vq), tsnic_abi::RX_RECORDS)
     }
 
     fn allocate(&mut self) -> Option<Skb> {
-        let skb = sys::glue_skb_alloc(self.nic, BUFFER_LEN as c_uint);
-        // SAFETY: New, so nobody else's.
-        unsafe { Skb::from_raw(skb.cast::<c_void>()) }
+        Skb::alloc(self.nic, BUFFER_LEN)
     }
 
-    fn push(&mut self, buffer: Skb) -> bool {
-        // SAFETY: The only user; every `Skb` of this type was made by `allocate`, so it has `BUFFER_LEN` bytes.
-        let pushed = unsafe { sys::glue_add_in(self.vq, buffer.handle(), BUFFER_LEN as c_uint) } == 0;
+    fn push(&mut self, mut buffer: Skb) -> bool {
+        // SAFETY:
+        // 1. The only user, by the invariant.
+        // 2. Every buffer was made by `allocate`, so it has `BUFFER_LEN` bytes.
+        let pushed = unsafe { sys::glue_add_in(self.vq, buffer.as_ptr(), BUFFER_LEN as c_uint) } == 0;
         if pushed {
             // The ring's now.
-            let _ = buffer.into_handle();
+            let _ = buffer.into_raw();
         }
         pushed
+    }
+
+    fn is_broken(&self) -> bool {
+        sys::glue_is_broken(self.vq)
     }
 
     fn kick(&mut self) {
@@ -84,41 +88,42 @@ impl RxPort for RxKernel<'_> {
         unsafe { buffer.first() }
     }
 
-    fn frame(&mut self, buffer: Skb, length: usize) -> Frame {
-        // SAFETY: The trait's contract: `length` is at most `BUFFER_LEN`, which the buffer has, and at least the header's.
-        unsafe { sys::glue_skb_put_pull(buffer.handle(), length as c_uint, header::LEN as c_uint) }
+    fn frame(&mut self, mut buffer: Skb, length: usize) -> Frame {
+        // SAFETY: The trait's contract:
+        // 1. The buffer is empty so far; `length` is at most `BUFFER_LEN`, which it has.
+        // 2. `length` is at least the header's.
+        unsafe { buffer.put_pull(length, header::LEN) }
         Frame { head: buffer, tail: ptr::null_mut() }
     }
 
-    fn append(&mut self, frame: &mut Frame, buffer: Skb, length: usize) {
-        let part = buffer.into_handle();
-        // SAFETY: `length` is at most `BUFFER_LEN`, which the buffer has. The head owns the part from here on.
+    fn append(&mut self, frame: &mut Frame, mut buffer: Skb, length: usize) {
+        // SAFETY:
+        // 1. The buffer is empty so far; `length` is at most `BUFFER_LEN`, which it has.
+        // 2. The head owns the part from here on; `tail` is the last part before.
         unsafe {
-            sys::glue_skb_put_pull(part, length as c_uint, 0);
-            sys::glue_skb_chain(frame.head.handle(), &raw mut frame.tail, part);
+            buffer.put_pull(length, 0);
+            sys::glue_skb_chain(frame.head.as_ptr(), &raw mut frame.tail, buffer.into_raw());
         }
     }
 
     fn deliver(&mut self, frame: Frame, notes: Notes) -> bool {
-        let skb = frame.head.handle();
+        let mut skb = frame.head;
         match notes.checksum {
             Checksum::Unknown => {}
-            Checksum::Valid => sys::glue_skb_csum_valid(skb),
+            Checksum::Valid => skb.checksum_valid(),
             Checksum::Partial(at) => {
-                if !sys::glue_skb_csum_partial(skb, at.start, at.offset) {
+                if !skb.checksum_partial(at) {
                     return false;
                 }
             }
         }
         if let Some(ns) = notes.timestamp_ns {
-            sys::glue_skb_hwtstamp(skb, ns);
+            skb.set_hwtstamp(ns);
         }
-        // SAFETY: `rx::poll` lets no frame through whose first buffer is shorter than an Ethernet header. The invariant makes us
-        // the receive NAPI's poll, and the skb is given up.
-        unsafe {
-            sys::glue_skb_type(self.nic, skb);
-            sys::glue_gro_receive(sys::glue_rx_napi(self.nic), frame.head.into_handle());
-        }
+        // SAFETY:
+        // 1. `rx::poll` lets no frame through whose first buffer is shorter than an Ethernet header.
+        // 2. Only the poll delivers.
+        unsafe { skb.receive(self.nic, sys::glue_rx_napi(self.nic)) };
         true
     }
 
@@ -138,7 +143,7 @@ impl RxPort for RxKernel<'_> {
     }
 
     fn complete(&mut self, work: i32) -> bool {
-        // SAFETY: `rx::poll` is the context's poll, and after this it does no more to the ring than look at its used index.
+        // SAFETY: `rx::poll` is the instance's poll, and after this it does no more to the ring than look at its used index.
         unsafe { sys::napi_complete_done(sys::glue_rx_napi(self.nic), work) }
     }
 

@@ -8,7 +8,7 @@ use tsnic_abi::Registration;
 
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef};
-use crate::header::{self, Partial};
+use crate::header;
 use crate::queue_page;
 use crate::tx::{Sent, TxPort, Wish};
 
@@ -47,13 +47,13 @@ impl TxPort for TxKernel<'_> {
     }
 
     fn ring_size(&self) -> u32 {
-        sys::virtqueue_get_vring_size(self.vq)
+        sys::glue_ring_size(self.vq)
     }
 
     fn room(&self) -> u32 {
         // SAFETY: The only user, by the invariant.
         let free = unsafe { sys::glue_num_free(self.vq) };
-        queue_page::room(free, sys::virtqueue_get_vring_size(self.vq), tsnic_abi::TX_RECORDS)
+        queue_page::room(free, sys::glue_ring_size(self.vq), tsnic_abi::TX_RECORDS)
     }
 
     fn largest(&self) -> u32 {
@@ -62,34 +62,38 @@ impl TxPort for TxKernel<'_> {
     }
 
     fn wish(&self, frame: &Skb) -> Wish {
-        let mut wish = sys::TxWish::default();
-        sys::glue_skb_wish(frame.handle(), &mut wish);
-        Wish {
-            checksum: wish.csum.then_some(Partial { start: wish.csum_start, offset: wish.csum_offset }),
-            timestamp: wish.hwtstamp,
-        }
+        frame.wish()
     }
 
     fn length(&self, frame: &Skb) -> u32 {
-        sys::glue_skb_len(frame.handle())
+        frame.len()
     }
 
     fn promise_timestamp(&self, frame: &mut Skb, promised: bool) {
-        sys::glue_skb_stamp_soon(frame.handle(), promised);
+        frame.promise_stamp(promised);
     }
 
     fn leaving(&self, frame: &mut Skb) {
-        sys::glue_skb_stamp_soft(frame.handle());
+        frame.stamp_soft();
     }
 
-    fn push(&mut self, frame: Skb, header: [u8; header::LEN]) -> bool {
-        // SAFETY: The only user; the header has the length given.
-        let added = unsafe { sys::glue_add_out(self.nic, frame.handle(), header.as_ptr(), header::LEN as c_uint) } == 0;
+    fn push(&mut self, mut frame: Skb, header: [u8; header::LEN]) -> bool {
+        let bytes = header.as_ptr().cast();
+        // SAFETY: The only user, by the invariant; the header has the length given.
+        let added = unsafe { sys::glue_add_out(self.nic, frame.as_ptr(), bytes, header::LEN as c_uint) } == 0;
         if added {
             // The ring's now.
-            let _ = frame.into_handle();
+            let _ = frame.into_raw();
         }
         added
+    }
+
+    fn is_broken(&self) -> bool {
+        sys::glue_is_broken(self.vq)
+    }
+
+    fn look_at_link(&mut self) {
+        sys::glue_schedule_config_work(self.nic);
     }
 
     fn push_registration(&mut self, header: &Registration) -> bool {
@@ -99,20 +103,20 @@ impl TxPort for TxKernel<'_> {
     }
 
     fn awaits_timestamp(&self, frame: &Skb) -> bool {
-        sys::glue_skb_stamp_due(frame.handle())
+        frame.stamp_due()
     }
 
-    fn timestamp(&mut self, frame: &Skb, ns: u64) {
-        sys::glue_skb_stamped(frame.handle(), ns);
+    fn timestamp(&mut self, frame: &mut Skb, ns: u64) {
+        frame.stamped(ns);
     }
 
     fn no_timestamp(&mut self, frame: &mut Skb) {
-        sys::glue_skb_unstamped(frame.handle());
+        frame.unstamped();
     }
 
     fn free(&mut self, frame: Skb) {
-        // SAFETY: Owned, and given up; the budget is the poll's.
-        unsafe { sys::glue_skb_consume(frame.into_handle(), self.budget) }
+        // SAFETY: The budget is the poll's, or 0, by the type.
+        unsafe { frame.consume(self.budget) }
     }
 
     fn kick(&mut self) {
@@ -154,7 +158,7 @@ impl TxPort for TxKernel<'_> {
 
     fn complete(&mut self) -> bool {
         // SAFETY: Only `Tx::poll` calls it, which only the transmit NAPI's poll calls. What it does afterwards is under the transmit
-        // queue's lock, and before the poll returns (see `nic::tx_napi_off`).
+        // queue's lock, and before the poll returns (see `Started::quiesce`).
         unsafe { sys::napi_complete_done(sys::glue_tx_napi(self.nic), 0) }
     }
 

@@ -217,3 +217,28 @@ fn the_wrap_of_the_generation_skips_0() {
     }
     assert_eq!(generations, [u32::MAX, 1]);
 }
+
+#[test]
+fn after_a_sleep_the_page_is_registered_again_with_nothing_consumed() {
+    let world = World::with_page(IrqMode::V4_11);
+    world.softirq();
+    world.publish(1);
+    world.interrupt_if_due();
+    world.softirq();
+    world.link(true);
+    let before = generation(&world);
+    world.sleep();
+    assert!(world.shared.page().is_none());
+    assert_eq!(world.live.get(), 0, "what was in the rings is freed");
+    world.open();
+    world.link(true);
+    let header = world.posted_registration().expect("posted, though the chain before never came back");
+    assert_eq!((header.rx_ci.get(), header.tx_ci.get()), (0, 0));
+    assert_eq!(header.generation.get(), before + 1, "another generation: the old page's identity is not believed");
+    world.answer_registration();
+    world.softirq();
+    world.publish(2);
+    assert!(world.interrupt_if_due());
+    world.softirq();
+    assert_eq!(world.tags(), [1, 2]);
+}

@@ -8,7 +8,7 @@ use tsnic_abi::{Counter, completion_offset, offset, phase};
 use super::fake::{ALL, Did, IN_BUSY_POLL, RX_RING, SCHED, World, frame_of};
 use crate::header::{Checksum, Partial};
 use crate::mode::IrqMode;
-use crate::rx::REFILL_RETRY_MS;
+use crate::refill::FIRST_MS;
 use crate::shared::Features;
 use crate::stamp::{Able, FILTER_ALL, StampConfig, TX_OFF};
 use crate::stats::Stat;
@@ -313,7 +313,7 @@ fn out_of_memory_starts_the_refill_timer_whose_poll_refills() {
     world.publish(2);
     world.publish(3);
     world.poll(64);
-    assert!(world.did().contains(&Did::RefillIn(REFILL_RETRY_MS)));
+    assert!(world.did().contains(&Did::RefillIn(FIRST_MS)));
     assert_eq!(world.shared.stats.get(Stat::RxNoMemory), 1);
     assert_eq!(world.rx.borrow().posted.len(), RX_RING - 2);
 
@@ -344,7 +344,7 @@ fn fail_refill_fails_in_polls_that_consumed_and_only_in_those() {
     world.publish(1);
     world.poll(64);
     assert_eq!(world.rx.borrow().posted.len(), RX_RING - 1);
-    assert!(world.did().contains(&Did::RefillIn(REFILL_RETRY_MS)));
+    assert!(world.did().contains(&Did::RefillIn(FIRST_MS)));
     world.forget();
     world.refill_timer();
     world.softirq();
@@ -361,6 +361,13 @@ fn a_broken_queue_is_left_in_peace() {
     let did = world.did();
     assert_eq!(did.iter().filter(|did| **did == Did::Push).count(), 1, "one try");
     assert!(!did.iter().any(|did| matches!(did, Did::RefillIn(_) | Did::Kick)), "and no timer");
+    assert!(did.contains(&Did::LookAtLink), "where the user is told");
+    assert_eq!(world.shared.stats.get(Stat::QueuesBroken), 1);
+    world.forget();
+    world.napi.store(SCHED, Ordering::SeqCst);
+    world.poll(64);
+    assert!(!world.did().contains(&Did::LookAtLink), "once");
+    assert_eq!(world.shared.stats.get(Stat::QueuesBroken), 1);
     assert_eq!(world.live.get(), RX_RING - 1, "the buffer that was not taken is freed");
 }
 
@@ -438,4 +445,41 @@ fn a_forgotten_page_that_has_been_asked_for_again_already_is_not_asked_for_twice
     world.poll(64);
     assert!(!world.did().contains(&Did::LookAtLink));
     assert_eq!(world.shared.stats.get(Stat::PagesForgotten), 0);
+}
+
+#[test]
+fn what_came_while_the_interface_was_down_is_discarded_when_it_goes_up() {
+    let world = World::with_page(IrqMode::V4_11);
+    world.softirq();
+    timestamps_on(&world);
+    (1..=3).for_each(|tag| world.publish(tag));
+    world.open();
+    assert_eq!(world.shared.stats.get(Stat::RxDiscarded), 3);
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING, "their buffers are replaced");
+    assert_eq!(world.cell(offset::CI), 3, "the device is told that they are consumed");
+    world.publish(4);
+    world.napi.store(SCHED, Ordering::SeqCst);
+    world.poll(64);
+    assert_eq!(world.tags(), [4]);
+    assert_eq!(world.rx.borrow().delivered[0].notes.timestamp_ns, Some(1003), "with a record of its own");
+}
+
+#[test]
+fn a_refill_that_keeps_failing_backs_off() {
+    let world = page();
+    world.rx.borrow_mut().memory = Some(0);
+    world.publish(1);
+    world.poll(64);
+    // Under traffic the polls try by themselves: they do not put the timer off.
+    for tag in 2..4 {
+        world.publish(tag);
+        world.napi.store(SCHED, Ordering::SeqCst);
+        world.poll(64);
+    }
+    for _ in 0..2 {
+        world.refill_timer();
+        world.softirq();
+    }
+    let delays: Vec<_> = world.did().into_iter().filter(|did| matches!(did, Did::RefillIn(_))).collect();
+    assert_eq!(delays, [Did::RefillIn(FIRST_MS), Did::RefillIn(2 * FIRST_MS), Did::RefillIn(4 * FIRST_MS)]);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Transmission.
 
-use super::fake::{Chain, Packet, TX_RING, World};
+use super::fake::{Chain, Did, Packet, TX_RING, World};
 use crate::header::{self, Partial};
 use crate::mode::IrqMode;
 use crate::stamp::{Able, FILTER_NONE, StampConfig, TX_ON};
@@ -199,4 +199,25 @@ fn a_transmit_ring_that_cannot_take_the_largest_frame_does_not_do() {
         world.tx.borrow_mut().ring_size = entries;
         assert_eq!(ring_suffices(&world.port()), suffices, "{entries}");
     }
+}
+
+#[test]
+fn a_broken_queue_is_counted_and_told_of_once() {
+    let world = plain();
+    world.tx.borrow_mut().broken = true;
+    for _ in 0..3 {
+        world.transmit(frame(&world), false);
+    }
+    let looks = world.did().iter().filter(|did| **did == Did::LookAtLink).count();
+    let stats = &world.shared.stats;
+    assert_eq!((looks, stats.get(Stat::QueuesBroken), stats.get(Stat::TxDropped)), (1, 1, 3));
+}
+
+#[test]
+fn a_timeout_is_counted_and_has_the_ring_looked_at() {
+    let world = plain();
+    world.tx_timeout();
+    assert_eq!(world.shared.stats.get(Stat::TxTimeouts), 1);
+    assert_eq!(world.tx.borrow().scheduled, 1);
+    assert!(!world.did().contains(&Did::LookAtLink), "the queue is not broken");
 }

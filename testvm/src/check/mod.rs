@@ -7,11 +7,13 @@
 
 mod backend;
 mod bench;
+mod down;
 mod driver;
 mod failure;
 mod listener;
 pub(crate) mod log;
 mod machine;
+mod suspend;
 mod traffic;
 
 use std::time::{Duration, Instant};
@@ -39,10 +41,16 @@ struct Check {
 const CHECKS: &[Check] = &[
     Check { name: "reload", about: "tsnic.ko is unloaded and loaded under traffic", run: driver::reload },
     Check { name: "link", about: "the interface goes down and up under traffic", run: driver::link },
+    Check {
+        name: "link-discard",
+        about: "frames that come while the interface is down stay out",
+        run: down::discarded,
+    },
     Check { name: "irq-mode", about: "the interrupt mode changes only while the link is down", run: driver::irq_mode },
     Check { name: "stock-driver", about: "the kernel's virtio_net takes the device over", run: driver::stock },
     Check { name: "forged-page", about: "frames that look like a registration are but frames", run: driver::forged },
     Check { name: "stop-cont", about: "the machine is stopped and goes on under traffic", run: machine::stop_cont },
+    Check { name: "suspend", about: "the machine sleeps (S3) and wakes under traffic", run: suspend::to_memory },
     Check { name: "killed", about: "the backend is killed under traffic and restarted", run: backend::killed },
     Check {
         name: "killed-reload",

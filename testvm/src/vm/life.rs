@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest and its device may have to live through: a device that dies or hangs, a machine that is stopped or reset.
 
+use std::time::{Duration, Instant};
+
 use guest_agent::protocol as agent;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -9,7 +11,10 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::lines::Lines;
 use super::qmp::Qmp;
-use super::{AGENT, DEVICE, QMP_SOCKET, Vm, connect_control, describe, start_device};
+use super::{AGENT, ANSWER_LIMIT, DEVICE, QMP_SOCKET, Vm, connect_control, describe, start_device, unexpected};
+
+/// Between two looks whether the guest has fallen asleep.
+const SLEEP_LOOK: Duration = Duration::from_millis(10);
 
 impl Vm {
     /// Kills the device with SIGKILL, in the middle of whatever it does. The guest goes on without.
@@ -80,6 +85,29 @@ impl Vm {
             none => none.insert(Qmp::connect(&self.sockets.socket(QMP_SOCKET), family)?),
         };
         qmp.execute(command, arguments, family)
+    }
+
+    /// Suspends the guest to memory (S3), wakes it, and waits until its agent is back.
+    ///
+    /// # Errors
+    /// The guest refuses to sleep, does not fall asleep within 20 s, or does not wake within as much.
+    pub fn sleep_and_wake(&mut self) -> Result<(), Error> {
+        let request = agent::Request::WriteFile { path: "/sys/power/state".into(), value: "mem".into() };
+        let doing = describe(&request);
+        self.agent.send(&request).map_err(|source| self.family.diagnose(AGENT, &doing, source))?;
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        // A guest that has refused says so when it is heard below.
+        while self.qmp("query-status", &json!({}))?["status"] != "suspended" && Instant::now() < deadline {
+            std::thread::sleep(SLEEP_LOOK);
+        }
+        if Instant::now() < deadline {
+            self.qmp("system_wakeup", &json!({}))?;
+        }
+        match self.hear_agent(&doing, ANSWER_LIMIT, &mut || ())? {
+            agent::Reply::Done => Ok(()),
+            agent::Reply::Error { message } => Err(Error::Refused { who: AGENT, doing, message }),
+            other => Err(unexpected(AGENT, &doing, &other)),
+        }
     }
 
     /// Restarts the guest's machine, as a reset button would, and waits for its agent. Everything in the guest is gone: modules,

@@ -368,6 +368,24 @@ impl World {
         self.tx_state.borrow_mut().poll(&self.shared, &mut self.port());
     }
 
+    pub fn tx_timeout(&self) {
+        self.tx_state.borrow_mut().timed_out(&self.shared, &mut self.port());
+    }
+
+    /// The machine sleeps: what is in the rings is freed, and the driver and the device begin with new ones.
+    pub fn sleep(&self) {
+        {
+            let (mut rx, mut tx) = (self.rx.borrow_mut(), self.tx.borrow_mut());
+            rx.posted.clear();
+            rx.used.clear();
+            rx.device = rx::Device::default();
+            tx.ring.clear();
+            tx.used.clear();
+            tx.produced = Counter(0);
+        }
+        self.tx_state.borrow_mut().queues_deleted(&self.shared);
+    }
+
     pub fn transmit(&self, packet: Packet, more: bool) {
         self.tx_state.borrow_mut().transmit(&self.shared, &mut self.port(), packet, more);
     }

@@ -81,6 +81,10 @@ impl RxPort for &World {
         true
     }
 
+    fn is_broken(&self) -> bool {
+        self.rx.borrow().broken
+    }
+
     fn kick(&mut self) {
         self.note(Did::Kick);
     }

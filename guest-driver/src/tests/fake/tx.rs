@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use tsnic_abi::{Counter, Registration};
 
-use super::{Packet, TX_RING, World};
+use super::{Did, Packet, TX_RING, World};
 use crate::header;
 use crate::tx::{Sent, TxPort, Wish};
 
@@ -89,6 +89,14 @@ impl TxPort for &World {
         true
     }
 
+    fn is_broken(&self) -> bool {
+        self.tx.borrow().broken
+    }
+
+    fn look_at_link(&mut self) {
+        self.note(Did::LookAtLink);
+    }
+
     fn push_registration(&mut self, header: &Registration) -> bool {
         let room = TxPort::room(self) > 0;
         let mut tx = self.tx.borrow_mut();
@@ -104,7 +112,7 @@ impl TxPort for &World {
         frame.awaits_timestamp
     }
 
-    fn timestamp(&mut self, _frame: &Packet, ns: u64) {
+    fn timestamp(&mut self, _frame: &mut Packet, ns: u64) {
         self.tx.borrow_mut().stamped.push(ns);
     }
 

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Check of an interface that is down while frames come.
+
+use std::net::UdpSocket;
+
+use guest_agent::protocol::Request;
+
+use super::bench::Bench;
+use super::failure::{Failure, expect};
+
+const CYCLES: u64 = 3;
+/// UDP ports of the datagrams.
+const PORTS: (u16, u16) = (7004, 7005);
+/// Datagrams while the interface is down, and after it is up again. The ring has buffers for all of them.
+const DOWN: u64 = 40;
+const UP: u64 = 20;
+
+/// Check: the device cannot be told that the interface is down, and fills the ring with frames that it stamps then. When the
+/// interface goes up they are discarded, and those that come later arrive.
+pub fn discarded(bench: &mut Bench) -> Result<String, Failure> {
+    let (host, guest) = (bench.vm.link().host_ip, bench.vm.link().guest_ip);
+    let socket = UdpSocket::bind((host, PORTS.0))?;
+    socket.connect((guest, PORTS.1))?;
+    let send = |count: u64| (0..count).try_for_each(|_| socket.send(b"counted").map(drop));
+    bench.vm.command(&Request::ReceiverStart {
+        local: (guest, PORTS.1),
+        peer: (host, PORTS.0),
+        busy_poll_us: 0,
+        cpu: 1,
+    })?;
+    for _ in 0..CYCLES {
+        bench.link_down()?;
+        let before = bench.status()?;
+        send(DOWN)?;
+        bench.wait("The device has not put the frames into the ring of the interface that is down", |now| {
+            now.counters.rx_frames >= before.counters.rx_frames + DOWN
+        })?;
+        bench.link_up()?;
+        send(UP)?;
+    }
+    // What was sent before these has arrived when they are answered.
+    let traffic = bench.start_rpcs()?;
+    let rpcs = bench.end_traffic(traffic)?;
+    let received = bench.vm.count(&Request::ReceiverStop)?;
+    expect(received == UP * CYCLES, || {
+        format!("{} datagrams were sent while up and {} while down; {received} arrived", UP * CYCLES, DOWN * CYCLES)
+    })?;
+    Ok(format!("{} datagrams arrived, {} did not, {rpcs}", UP * CYCLES, DOWN * CYCLES))
+}
