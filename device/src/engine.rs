@@ -2,37 +2,32 @@
 //! Puts the parts together and waits: for front ends, for signals, for the control socket.
 
 use std::error::Error;
-use std::io::{self, IsTerminal as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::panic;
 use std::process::{self, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Parser as _;
+use event_manager::{EventManager, MutEventSubscriber, SubscriberOps as _};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use crate::clock::{HostClock, monotonic};
+use crate::clock::HostClock;
 use crate::config::{Args, Config};
 use crate::control::channel::control_channel;
 use crate::control::server::{ControlError, ControlServer};
-use crate::log_limit::LogLimit;
+use crate::front_ends::{End, FrontEnds};
 use crate::net::pair::Pair;
 use crate::port::tap;
 use crate::socket::{ListeningSocket, SocketError};
-use crate::vhost::{Backend, Connection, ConnectionError};
+use crate::vhost::{Backend, ConnectionError};
 
 /// Exit status for a command line that is wrong; the one clap uses.
 const USAGE: u8 = 2;
-
-/// What the engine waits for while no front end is connected, the control socket's commands and the workers' timers besides; a signal
-/// while one is.
-const SIGNAL: u64 = 0;
-const LISTENER: u64 = 1;
 
 /// Why the engine could not start or go on.
 #[derive(Debug, Error)]
@@ -49,6 +44,9 @@ pub enum EngineError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The event loop.
+    #[error("Cannot watch for events")]
+    Events(#[from] event_manager::Error),
     /// The host refused something else.
     #[error("Cannot {what}")]
     Host {
@@ -91,14 +89,33 @@ fn abort_on_panic() {
 
 /// Prints an error with its causes, once.
 fn fail(error: &dyn Error, status: u8) -> ExitCode {
-    eprint!("tsnic: {error}");
+    let mut text = format!("tsnic: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprint!(": {error}");
+        let _ = write!(text, ": {error}");
         cause = error.source();
     }
-    eprintln!();
+    say(&text);
     ExitCode::from(status)
+}
+
+/// Writes a line to standard error. When nobody reads it any more the line is lost, and nothing else.
+fn say(line: &str) {
+    let _ = Log.write_all(format!("{line}\n").as_bytes());
+}
+
+/// Standard error, for the log: what cannot be written is lost. (An error would make the log's own complaint, which panics.)
+struct Log;
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn start_log(verbose: u8) {
@@ -110,7 +127,7 @@ fn start_log(verbose: u8) {
     let filter = EnvFilter::try_from_env("TSNIC_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Log)
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .init();
@@ -127,59 +144,44 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     let (control_end, worker_end) = control_channel().map_err(host("make the control channel"))?;
     // A clone that stays readable here while no worker is there to serve it.
     let commands = worker_end.event().try_clone().map_err(host("make the control channel"))?;
-    let backend =
-        Backend::new(vec![Pair::new(0, port, HostClock, worker_end, config.limits)]).map_err(host("make a timer"))?;
-    let backend = Arc::new(backend);
-    let _control = match &config.control {
-        Some(path) => Some(ControlServer::start(path, control_end)?),
-        None => None,
-    };
+    let pair = Pair::new(0, port, HostClock, worker_end, config.limits);
+    let backend = Arc::new(Backend::new(vec![pair]).map_err(host("make a timer"))?);
+    let mut manager = EventManager::<Subscriber>::new()?;
+    if let Some(path) = &config.control {
+        manager.add_subscriber(Box::new(ControlServer::listen(path, control_end)?));
+    }
     let socket = ListeningSocket::bind(&config.socket)?;
-    info!(socket = %config.socket.display(), port = %config.port, seed = config.seed, "Ready");
-    let (signal_fd, listener_fd) = (signals.as_fd().as_raw_fd(), socket.listener().as_raw_fd());
-    let timers = backend.timers().map(|timer| timer.as_raw_fd());
-    let idle = [signal_fd, listener_fd, commands.as_raw_fd()].into_iter().chain(timers).collect::<Vec<_>>();
-    let idle = Watch::new(&idle).map_err(host("watch for events"))?;
-    // A VMM connects again as often as it is hung up on, and what it says may be its guest's fault.
-    let mut failed = LogLimit::default();
+    let front_ends = FrontEnds::new(backend, socket, signals, commands, config.once).map_err(host("make a timer"))?;
+    let front_ends = Arc::new(Mutex::new(front_ends));
+    manager.add_subscriber(Box::new(Arc::clone(&front_ends)));
+    say(&ready(config));
     loop {
-        match idle.wait()? {
-            SIGNAL => break,
-            LISTENER => {}
-            _ => {
-                backend.serve_alone();
-                continue;
-            }
+        let end = front_ends.lock().unwrap_or_else(PoisonError::into_inner).end();
+        match end {
+            None => {}
+            Some(End::Asked) => break,
+            Some(End::Connection(error)) => return Err(error.into()),
+            Some(End::Events(error)) => return Err(error.into()),
         }
-        let front = match socket.listener().accept() {
-            Ok((front, _)) => front,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {
-                continue;
-            }
-            Err(error) => return Err(host("accept a front end")(error)),
-        };
-        let connection = Connection::start(&backend, front)?;
-        let busy = Watch::new(&[signal_fd, connection.ended().as_raw_fd()]).map_err(host("watch for events"))?;
-        let woken_by = busy.wait()?;
-        let result = connection.finish();
-        if woken_by == SIGNAL {
-            break;
-        }
-        match result {
-            Err(error) if config.once => return Err(error.into()),
-            Err(error) => {
-                if let Some(line) = failed.line(monotonic()) {
-                    warn!(left_out = line.left_out, "{error}");
-                }
-            }
-            Ok(()) => {}
-        }
-        if config.once {
-            break;
-        }
+        manager.run()?;
     }
     info!("Ended");
     Ok(())
+}
+
+type Subscriber = Box<dyn MutEventSubscriber + Send>;
+
+/// The line that says what this process is.
+fn ready(config: &Config) -> String {
+    let Config { socket, control, port, limits, .. } = config;
+    let mut line = format!("tsnic: listening on {}, port {port}", socket.display());
+    if let Some(control) = control {
+        let _ = write!(line, ", control socket {}", control.display());
+    }
+    if limits.rx_usecs != limits.usecs() {
+        let _ = write!(line, "; --rx-frames without --rx-usecs waits for {} us at most", limits.usecs());
+    }
+    line
 }
 
 fn block_signals() -> nix::Result<SignalFd> {
@@ -188,37 +190,6 @@ fn block_signals() -> nix::Result<SignalFd> {
     signals.add(Signal::SIGTERM);
     signals.thread_block()?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-/// Waits for any of a few descriptors.
-struct Watch {
-    epoll: Epoll,
-}
-
-impl Watch {
-    fn new(fds: &[RawFd]) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
-        for (number, fd) in fds.iter().enumerate() {
-            epoll.ctl(ControlOperation::Add, *fd, EpollEvent::new(EventSet::IN, number as u64))?;
-        }
-        Ok(Self { epoll })
-    }
-
-    /// The number of one that is readable or hung up: the lowest.
-    fn wait(&self) -> Result<u64, EngineError> {
-        let mut events = [EpollEvent::default(); 4];
-        loop {
-            match self.epoll.wait(-1, &mut events) {
-                Ok(ready) => {
-                    if let Some(lowest) = events[..ready].iter().map(EpollEvent::data).min() {
-                        return Ok(lowest);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(host("wait for events")(error)),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

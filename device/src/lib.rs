@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod frame;
+mod front_ends;
 pub mod log_limit;
 pub mod net;
 pub mod port;

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The control socket: a thread of its own, between its clients and the data path.
+//! The control socket, between its clients and the data path.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use event_manager::{EventOps, Events, MutEventSubscriber};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tracing::{debug, warn};
 use tsnic_protocol::{Reply, Request};
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::channel::{Command, ControlEnd};
 use super::client::Client;
@@ -38,72 +36,16 @@ pub enum ControlError {
     #[error("Cannot open the control socket")]
     Socket(#[from] SocketError),
     /// The host refused something else.
-    #[error("Cannot start the control thread")]
-    Start(#[from] io::Error),
-    /// Its event loop.
-    #[error("Cannot start the control thread's event loop")]
-    Events(#[from] event_manager::Error),
+    #[error("Cannot make a timer for the control socket")]
+    Timer(#[from] nix::Error),
 }
 
-/// The control socket and its thread; both end when it is dropped.
-#[derive(Debug)]
+/// The control socket: a subscriber of the event loop. Its file is gone when it is dropped.
 pub struct ControlServer {
-    stop: EventFd,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl ControlServer {
-    /// Listens on `path` and serves it until it is dropped.
-    ///
-    /// # Errors
-    /// When the path is in use or cannot be used, or the host has no thread or descriptor left.
-    pub fn start(path: &Path, data_path: ControlEnd) -> Result<Self, ControlError> {
-        let socket = ListeningSocket::bind(path)?;
-        let stop = EventFd::new(EFD_NONBLOCK)?;
-        let stopped = Arc::new(AtomicBool::new(false));
-        let server = Server {
-            socket,
-            data_path,
-            stop: stop.try_clone()?,
-            stopped: Arc::clone(&stopped),
-            dispatcher: Dispatcher::default(),
-            clients: HashMap::new(),
-            ids: HashMap::new(),
-            next_id: 0,
-            accepting: true,
-            refused: false,
-        };
-        let mut manager = EventManager::new()?;
-        manager.add_subscriber(server);
-        let run = move || {
-            while !stopped.load(Ordering::Relaxed) {
-                if let Err(error) = manager.run() {
-                    warn!("The control socket is not served any more: {error}");
-                    break;
-                }
-            }
-        };
-        let thread = thread::Builder::new().name("control".into()).spawn(run)?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for ControlServer {
-    fn drop(&mut self) {
-        if self.stop.write(1).is_ok()
-            && let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("The control thread panicked");
-        }
-    }
-}
-
-struct Server {
     socket: ListeningSocket,
     data_path: ControlEnd,
-    stop: EventFd,
-    stopped: Arc<AtomicBool>,
+    /// When a connection that could not be accepted is tried again.
+    again: TimerFd,
     dispatcher: Dispatcher,
     clients: HashMap<RawFd, (ClientId, Client)>,
     ids: HashMap<ClientId, RawFd>,
@@ -114,21 +56,42 @@ struct Server {
     refused: bool,
 }
 
-impl MutEventSubscriber for Server {
+impl ControlServer {
+    /// Listens on `path`.
+    ///
+    /// # Errors
+    /// When the path is in use or cannot be used, or the host has no descriptor left.
+    pub fn listen(path: &Path, data_path: ControlEnd) -> Result<Self, ControlError> {
+        Ok(Self {
+            socket: ListeningSocket::bind(path)?,
+            data_path,
+            again: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?,
+            dispatcher: Dispatcher::default(),
+            clients: HashMap::new(),
+            ids: HashMap::new(),
+            next_id: 0,
+            accepting: true,
+            refused: false,
+        })
+    }
+}
+
+impl MutEventSubscriber for ControlServer {
     fn init(&mut self, ops: &mut EventOps) {
-        let fds = [self.listener().as_raw_fd(), self.data_path.event().as_raw_fd(), self.stop.as_raw_fd()];
-        for fd in fds {
+        let again = self.again.as_fd().as_raw_fd();
+        for fd in [self.listener().as_raw_fd(), self.data_path.event().as_raw_fd(), again] {
             if let Err(error) = ops.add(Events::new_raw(fd, EventSet::IN)) {
                 warn!("The control socket is not served: {error}");
-                self.stopped.store(true, Ordering::Relaxed);
             }
         }
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         let fd = events.fd();
-        if fd == self.stop.as_raw_fd() {
-            self.stopped.store(true, Ordering::Relaxed);
+        if fd == self.again.as_fd().as_raw_fd() {
+            // EAGAIN: it has not fired.
+            let _ = self.again.wait();
+            self.watch_listener(true, ops);
         } else if fd == self.listener().as_raw_fd() {
             self.accept(ops);
         } else if fd == self.data_path.event().as_raw_fd() {
@@ -139,7 +102,7 @@ impl MutEventSubscriber for Server {
     }
 }
 
-impl Server {
+impl ControlServer {
     const fn listener(&self) -> &UnixListener {
         self.socket.listener()
     }
@@ -154,12 +117,11 @@ impl Server {
                 if !std::mem::replace(&mut self.refused, true) {
                     warn!("Cannot accept a control connection: {error}");
                 }
-                // Waiting on would report the same connection again and again. The next client to leave makes room; when there is
-                // none, somebody else in the process has to, and nobody here waits for anything else.
-                if self.clients.is_empty() {
-                    thread::sleep(ACCEPT_AGAIN);
-                } else {
-                    self.watch_listener(false, ops);
+                // To go on watching would be to be told of the same connection again and again.
+                let expiration = Expiration::OneShot(TimeSpec::from_duration(ACCEPT_AGAIN));
+                match self.again.set(expiration, TimerSetTimeFlags::empty()) {
+                    Ok(()) => self.watch_listener(false, ops),
+                    Err(error) => warn!("The control socket's timer cannot be set: {error}"),
                 }
                 return;
             }

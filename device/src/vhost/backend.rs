@@ -104,6 +104,12 @@ impl Backend {
         })
     }
 
+    /// Queue pairs.
+    #[must_use]
+    pub const fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// The memory table, which the daemon replaces as the front end says.
     pub(super) fn memory(&self) -> Memory {
         self.memory.clone()

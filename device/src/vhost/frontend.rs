@@ -2,18 +2,26 @@
 //! One front end, from its connection to its leaving.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockname, listen, socket,
+};
 use thiserror::Error;
 use tracing::{debug, info};
 use vhost::vhost_user::{Error as VhostError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
+use vm_memory::{GuestAddressSpace as _, GuestMemoryBackend as _};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backend::Backend;
 use super::shim::Shim;
 use crate::clock::monotonic;
+
+/// Private sockets that are made at most, should somebody else connect to them first.
+const PRIVATE_TRIES: u32 = 16;
 
 /// Why a front end could not be served, or not to the end.
 #[derive(Debug, Error)]
@@ -50,7 +58,7 @@ impl Connection {
     /// Starts to serve a front end.
     ///
     /// # Errors
-    /// When a thread, a descriptor or a temporary directory cannot be had.
+    /// When a thread or a descriptor cannot be had.
     pub fn start(backend: &Arc<Backend>, front: UnixStream) -> Result<Self, ConnectionError> {
         let ended = EventFd::new(EFD_NONBLOCK).map_err(host("make an eventfd"))?;
         let mut connection = Self { backend: Arc::clone(backend), daemon: None, shim: None, ended: Arc::new(ended) };
@@ -72,6 +80,18 @@ impl Connection {
     #[must_use]
     pub fn ended(&self) -> &EventFd {
         &self.ended
+    }
+
+    /// The front end is gone, though [`Self::ended`] may not be readable yet.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.shim.as_ref().is_none_or(Shim::is_over)
+    }
+
+    /// The front end has negotiated, and sent no memory table: it has set up no queue.
+    #[must_use]
+    pub fn set_nothing_up(&self) -> bool {
+        self.shim.as_ref().is_some_and(Shim::has_spoken) && self.backend.memory().memory().num_regions() == 0
     }
 
     /// Ends the connection, if it has not ended.
@@ -111,21 +131,36 @@ impl Drop for Connection {
     }
 }
 
-/// A socket that is connected already, and the listener that has it in its queue: the daemon can only accept. Its path is in
-/// a directory of our own and gone before this returns.
+/// A socket that is connected already, and the listener that has it in its queue: the daemon (vhost-user-backend 0.24) can only
+/// accept. It has an address of the abstract namespace that the kernel chooses, so it depends on no directory.
+///
+/// Any process of this network namespace could connect to it. But a queue of length 0 holds one connection, so when this
+/// one was made without waiting, it is the one that the daemon will accept.
 fn private_pair() -> io::Result<(UnixStream, UnixListener)> {
-    let directory = tempfile::Builder::new().prefix("tsnic-").tempdir()?;
-    let path = directory.path().join("daemon");
-    let listener = UnixListener::bind(&path)?;
-    let stream = UnixStream::connect(&path)?;
-    Ok((stream, listener))
+    let new = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None);
+    for _ in 0..PRIVATE_TRIES {
+        let listener = new()?;
+        bind(listener.as_raw_fd(), &UnixAddr::new_unnamed())?;
+        listen(&listener, Backlog::new(0)?)?;
+        let address: UnixAddr = getsockname(listener.as_raw_fd())?;
+        let stream = new()?;
+        match connect(stream.as_raw_fd(), &address) {
+            Ok(()) => {}
+            // Somebody else was first.
+            Err(nix::Error::EAGAIN) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let (stream, listener) = (UnixStream::from(stream), UnixListener::from(listener));
+        stream.set_nonblocking(false)?;
+        return Ok((stream, listener));
+    }
+    Err(io::Error::other("another process connects to each"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::io::{Read as _, Write as _};
-    use std::os::fd::AsRawFd as _;
 
     use nix::sys::memfd::{MFdFlags, memfd_create};
     use vhost::vhost_user::Frontend;

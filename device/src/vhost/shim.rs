@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A shim between the front end's socket and the daemon's, which makes up for two things.
+//! A shim between the front end's socket and the daemon's, which makes up for three things.
 //!
 //! QEMU sends `SET_VRING_ENABLE` when the device is realized, before the guest has negotiated anything and so before any
 //! `SET_FEATURES`. The specification allows the message as soon as `VHOST_USER_F_PROTOCOL_FEATURES` has been *offered* by
 //! the back end and used by the front end; vhost 0.18 and vhost-user-backend 0.24 want it *acknowledged* by `SET_FEATURES`, answer
 //! `InactiveFeature` and end the connection. So the shim puts one `SET_FEATURES` with just that bit in front of such a
 //! message. The real one comes later and replaces it.
+//!
+//! It cuts the padding off memory tables.
 //!
 //! And it passes messages on that have impossible addresses of rings: see [`super::cut`].
 //!
@@ -15,11 +17,13 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use tracing::debug;
 use vhost::vhost_user::message::{FrontendReq, MAX_MSG_SIZE, VhostUserVirtioFeatures};
@@ -28,6 +32,10 @@ use vmm_sys_util::eventfd::EventFd;
 use super::cut::{CutBits, Regions};
 
 const HEADER_LEN: usize = 12;
+
+/// Of a memory table: the number of regions and four bytes of nothing, then the regions.
+const TABLE_HEADER_LEN: usize = 8;
+const REGION_LEN: usize = 32;
 
 /// Most descriptors one message of a Unix socket can bring (the kernel's `SCM_MAX_FD`). Those there is no room for are closed, and
 /// a memory table that has lost some is not what the front end said; how many are too many is the daemon's to decide.
@@ -41,6 +49,8 @@ pub struct Shim {
     front: UnixStream,
     back: UnixStream,
     threads: Vec<JoinHandle<()>>,
+    /// The front end has said something.
+    spoke: Arc<AtomicBool>,
 }
 
 impl Shim {
@@ -49,10 +59,11 @@ impl Shim {
     /// # Errors
     /// When there are no threads or descriptors left.
     pub fn start(front: UnixStream, back: UnixStream, ended: &Arc<EventFd>, cut: Arc<CutBits>) -> io::Result<Self> {
-        let mut shim = Self { front, back, threads: Vec::new() };
+        let spoke = Arc::new(AtomicBool::new(false));
+        let mut shim = Self { front, back, threads: Vec::new(), spoke: Arc::clone(&spoke) };
         let (front, back) = (shim.front.try_clone()?, shim.back.try_clone()?);
         shim.spawn("shim-requests", ended, move || {
-            Requests { front, back, negotiated: false, regions: Regions::default(), cut }.run()
+            Requests { front, back, spoke, negotiated: false, regions: Regions::default(), cut }.run()
         })?;
         let (front, back) = (shim.front.try_clone()?, shim.back.try_clone()?);
         shim.spawn("shim-replies", ended, move || pass_replies(&back, &front))?;
@@ -80,6 +91,20 @@ impl Shim {
     }
 }
 
+impl Shim {
+    /// The front end has said something.
+    pub fn has_spoken(&self) -> bool {
+        self.spoke.load(Ordering::Relaxed)
+    }
+
+    /// The front end has hung up, or has been hung up on. To be told of it takes a little longer.
+    pub fn is_over(&self) -> bool {
+        let mut fds = [PollFd::new(self.front.as_fd(), PollFlags::empty())];
+        let over = PollFlags::POLLHUP | PollFlags::POLLERR;
+        poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|events| events.intersects(over))
+    }
+}
+
 impl Drop for Shim {
     fn drop(&mut self) {
         hang_up(&self.front, &self.back);
@@ -101,6 +126,7 @@ fn hang_up(front: &UnixStream, back: &UnixStream) {
 struct Requests {
     front: UnixStream,
     back: UnixStream,
+    spoke: Arc<AtomicBool>,
     /// A `SET_FEATURES` has passed.
     negotiated: bool,
     /// As of the latest `SET_MEM_TABLE`. There is no other way to change them: messages about single regions
@@ -117,6 +143,7 @@ impl Requests {
             if !receive_exact(&self.front, &mut message[..HEADER_LEN], &mut fds)? {
                 return Ok(());
             }
+            self.spoke.store(true, Ordering::Relaxed);
             let word = |at: usize| u32::from_le_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
             let (request, len) = (word(0), word(8) as usize);
             if len > MAX_MSG_SIZE {
@@ -125,6 +152,7 @@ impl Requests {
             if !receive_exact(&self.front, &mut message[HEADER_LEN..HEADER_LEN + len], &mut fds)? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            let len = if request == FrontendReq::SET_MEM_TABLE as u32 { unpad(&mut message, len) } else { len };
             if request == FrontendReq::SET_FEATURES as u32 {
                 self.negotiated = true;
             } else if request == FrontendReq::SET_VRING_ENABLE as u32 && !self.negotiated {
@@ -139,6 +167,19 @@ impl Requests {
             send_all(&self.back, &message[..HEADER_LEN + len], &fds)?;
         }
     }
+}
+
+/// Cuts off what a `SET_MEM_TABLE` has behind its regions, as user-mode Linux sends it: a table of one region padded to the size of
+/// two. libvhost-user and DPDK take it; vhost 0.18 ends the connection. Returns the length of the payload.
+fn unpad(message: &mut [u8], len: usize) -> usize {
+    let payload = &message[HEADER_LEN..HEADER_LEN + len];
+    let Some(count) = payload.first_chunk().map(|count| u32::from_le_bytes(*count)) else { return len };
+    let needed = (count as usize).saturating_mul(REGION_LEN).saturating_add(TABLE_HEADER_LEN);
+    if needed >= len {
+        return len;
+    }
+    message[8..12].copy_from_slice(&(needed as u32).to_le_bytes());
+    needed
 }
 
 fn acknowledge_protocol_features() -> [u8; HEADER_LEN + 8] {
@@ -262,6 +303,21 @@ mod tests {
         vmm.write_all(&[features.clone(), enable.clone()].concat()).unwrap();
         expect(&mut daemon, &features);
         expect(&mut daemon, &enable);
+    }
+
+    #[test]
+    fn a_memory_table_that_is_padded_loses_its_padding_and_no_other_message_does() {
+        let (mut vmm, mut daemon, _shim, _) = shim();
+        let table = |regions: u32, len: usize| [&u64::from(regions).to_le_bytes()[..], &vec![7; len]].concat();
+        // One region, padded to two; two regions; one that lacks bytes, which is the daemon's to complain of.
+        for (sent, passed) in [(table(1, 64), table(1, 32)), (table(2, 64), table(2, 64)), (table(3, 64), table(3, 64))]
+        {
+            vmm.write_all(&message(FrontendReq::SET_MEM_TABLE, &sent)).unwrap();
+            expect(&mut daemon, &message(FrontendReq::SET_MEM_TABLE, &passed));
+        }
+        let other = message(FrontendReq::SET_VRING_NUM, &table(1, 64));
+        vmm.write_all(&other).unwrap();
+        expect(&mut daemon, &other);
     }
 
     #[test]

@@ -70,7 +70,8 @@ fn either_signal_ends_it_in_good_order_with_no_socket_left() {
         let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
         // Also with a front end connected.
         let _front = UnixStream::connect(&socket).unwrap();
-        assert_eq!(end(child, signal), (Some(0), String::new()));
+        let ready = format!("tsnic: listening on {}, port generator\n", socket.display());
+        assert_eq!(end(child, signal), (Some(0), ready));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }
@@ -120,4 +121,112 @@ fn a_front_end_that_talks_nonsense_is_told_of_and_the_next_one_served() {
     front.read_exact(&mut [0; 20]).unwrap();
     drop(front);
     assert_eq!(end(child, Signal::SIGTERM).0, Some(0));
+}
+
+/// Asks for the features, which are answered by 20 bytes.
+fn ask(front: &mut UnixStream) -> std::io::Result<()> {
+    use std::io::Write as _;
+    front.write_all(&[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0])?;
+    front.read_exact(&mut [0; 20])
+}
+
+#[test]
+fn a_second_front_end_is_hung_up_on_and_the_log_names_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nic");
+    let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
+    let mut first = UnixStream::connect(&socket).unwrap();
+    ask(&mut first).unwrap();
+    let mut second = UnixStream::connect(&socket).unwrap();
+    assert_eq!(second.read(&mut [0; 1]).unwrap_or(0), 0, "it is hung up on");
+    ask(&mut first).unwrap();
+    drop(first);
+    let mut third = UnixStream::connect(&socket).unwrap();
+    ask(&mut third).unwrap();
+    let (status, log) = end(child, Signal::SIGTERM);
+    assert_eq!(status, Some(0));
+    let line = log.lines().find(|line| line.contains("second front end")).expect("it is logged");
+    assert_eq!(
+        line.matches(&format!("process {} (", std::process::id())).count(),
+        2,
+        "who it is, and who is served: {line}"
+    );
+}
+
+#[test]
+fn a_front_end_that_leaves_without_a_queue_is_told_of_and_cannot_come_back_as_fast_as_it_likes() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nic");
+    let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
+    let start = std::time::Instant::now();
+    let mut served = 0;
+    while start.elapsed() < std::time::Duration::from_millis(1_200) {
+        let mut front = UnixStream::connect(&socket).unwrap();
+        ask(&mut front).unwrap();
+        served += 1;
+    }
+    assert!((2..=4).contains(&served), "{served}");
+    let (_, log) = end(child, Signal::SIGTERM);
+    assert!(log.contains("queues=") && log.contains("than this device has: 1"), "{log}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_is_lost_and_the_device_lives() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nic");
+    let mut child = tsnic(&["-vv", "--socket", socket.to_str().unwrap(), "--port", "generator:"]).spawn().unwrap();
+    drop(child.stderr.take());
+    eventually("it listens", || UnixStream::connect(&socket).ok());
+    for _ in 0..3 {
+        ask(&mut UnixStream::connect(&socket).unwrap()).unwrap();
+    }
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_front_end_is_served_whatever_tmpdir_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nic");
+    let long = "x".repeat(200);
+    for place in ["/nonexistent", "/proc", &long] {
+        let arguments = ["--socket", socket.to_str().unwrap(), "--port", "generator:"];
+        let child = tsnic(&arguments).env("TMPDIR", place).spawn().unwrap();
+        eventually("it listens", || UnixStream::connect(&socket).ok());
+        ask(&mut UnixStream::connect(&socket).unwrap()).unwrap();
+        assert_eq!(end(child, Signal::SIGTERM).0, Some(0));
+    }
+}
+
+#[test]
+fn a_front_end_there_are_no_descriptors_for_costs_its_connection_and_not_the_device() {
+    use nix::libc;
+    use nix::libc::rlim_t;
+
+    fn limit(pid: u32, descriptors: rlim_t) {
+        let limit = libc::rlimit { rlim_cur: descriptors, rlim_max: 1024 };
+        let pid = pid.cast_signed();
+        // SAFETY: 1. `limit` is initialised and outlives the call. 2. No old limit is asked for.
+        let result = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+        assert_eq!(result, 0);
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nic");
+    let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count() as rlim_t;
+    // None for the connection; one, and so on until there are enough.
+    let served = (open..open + 40).find(|&descriptors| {
+        limit(child.id(), descriptors);
+        let mut front = UnixStream::connect(&socket).unwrap();
+        front.set_read_timeout(Some(std::time::Duration::from_millis(800))).unwrap();
+        let served = ask(&mut front).is_ok();
+        drop(front);
+        served
+    });
+    assert!(served.is_some_and(|descriptors| descriptors > open), "{served:?} of {open}");
+    let (status, log) = end(child, Signal::SIGTERM);
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains("Too many open files") || log.contains("No file descriptors available"), "{log}");
 }

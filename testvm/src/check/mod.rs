@@ -59,7 +59,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "killed-rendezvous",
-        about: "the backend is killed at a rendezvous",
+        about: "the backend is killed while a poll is at a rendezvous",
         run: backend::killed_rendezvous,
     },
     Check { name: "hung", about: "the backend hangs for a second under traffic", run: backend::hung },
@@ -176,7 +176,8 @@ fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome
             Err(error) => (false, Outcome::Failed(error.chain())),
         },
         Err(Failure::Skip(why)) => (collected.is_ok(), Outcome::Skipped(why)),
-        Err(Failure::NoSituation(why)) => (bench.baseline().is_ok(), Outcome::Undecided(why)),
+        // Whatever was arranged is still there.
+        Err(Failure::NoSituation(why)) => (false, Outcome::Undecided(why)),
         Err(failure) => (bench.baseline().is_ok(), Outcome::Failed(failure.chain())),
     }
 }

@@ -4,11 +4,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::net::status::{PageStatus, PairStatus};
+use event_manager::{EventManager, SubscriberOps as _};
 use tempfile::TempDir;
 use tsnic_core::adversary::Adversary;
 use tsnic_core::model::guest::{Mode, Owner};
@@ -26,11 +29,24 @@ const STOP: &str = r#"{"request":"monitor-stop"}"#;
 
 /// A server on a socket in a directory of its own, and a worker with a page but no guest.
 struct Bench {
-    server: Option<ControlServer>,
+    server: Option<JoinHandle<()>>,
+    ended: Arc<AtomicBool>,
     path: PathBuf,
     worker: Option<JoinHandle<()>>,
     end: Sender<()>,
     _directory: TempDir,
+}
+
+/// An event loop with nothing but this server.
+fn serve(server: ControlServer, ended: &Arc<AtomicBool>) -> JoinHandle<()> {
+    let ended = Arc::clone(ended);
+    thread::spawn(move || {
+        let mut manager = EventManager::new().expect("an event loop");
+        manager.add_subscriber(server);
+        while !ended.load(Ordering::Relaxed) {
+            manager.run_with_timeout(10).expect("it runs");
+        }
+    })
 }
 
 impl Bench {
@@ -44,8 +60,9 @@ impl Bench {
                 work(&worker);
             }
         });
-        let server = ControlServer::start(&path, control).expect("it starts");
-        Self { server: Some(server), path, worker: Some(worker), end, _directory: directory }
+        let ended_server = Arc::new(AtomicBool::new(false));
+        let server = serve(ControlServer::listen(&path, control).expect("it starts"), &ended_server);
+        Self { server: Some(server), ended: ended_server, path, worker: Some(worker), end, _directory: directory }
     }
 
     fn connect(&self) -> Connection {
@@ -57,7 +74,10 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        drop(self.server.take());
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(server) = self.server.take() {
+            server.join().expect("the server has not panicked");
+        }
         assert!(!self.path.exists(), "no socket file is left behind");
         let _ = self.end.send(());
         if let Some(worker) = self.worker.take() {
@@ -267,10 +287,10 @@ fn one_client_too_many_is_told_so() {
 fn a_path_in_use_and_one_that_cannot_be_are_told_apart() {
     let bench = Bench::new();
     let (control, _worker) = control_channel().expect("a channel");
-    let busy = ControlServer::start(&bench.path, control).expect_err("somebody listens there");
+    let busy = ControlServer::listen(&bench.path, control).err().expect("somebody listens there");
     assert!(matches!(&busy, ControlError::Socket(SocketError::Busy { path }) if *path == bench.path), "{busy:?}");
     let (control, _worker) = control_channel().expect("a channel");
-    let nowhere = ControlServer::start(&bench.path.join("below"), control).expect_err("not a directory");
+    let nowhere = ControlServer::listen(&bench.path.join("below"), control).err().expect("not a directory");
     assert!(matches!(nowhere, ControlError::Socket(_)), "{nowhere:?}");
 }
 
@@ -280,10 +300,13 @@ fn a_data_path_that_has_ended_is_said() {
     let path = directory.path().join("control");
     let (control, worker) = control_channel().expect("a channel");
     drop(worker);
-    let _server = ControlServer::start(&path, control).expect("it starts");
+    let ended = Arc::new(AtomicBool::new(false));
+    let server = serve(ControlServer::listen(&path, control).expect("it starts"), &ended);
     let mut stream = UnixStream::connect(&path).expect("it listens");
     stream.write_all(b"{\"request\":\"status\"}\n").expect("it reads");
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).expect("a reply");
     assert_eq!(serde_json::from_str::<Reply>(&line).expect("a reply"), error("The data path has ended".into()));
+    ended.store(true, Ordering::Relaxed);
+    server.join().expect("the server has not panicked");
 }
