@@ -67,6 +67,6 @@ static struct virtio_driver tsnic_driver = {
 module_virtio_driver(tsnic_driver);
 
 /* No MODULE_DEVICE_TABLE: a machine must not load this by itself in place of virtio_net. */
-MODULE_DESCRIPTION("tsnic: a NAPI driver for virtio-net that hands its device a shared queue page");
+MODULE_DESCRIPTION("tsnic: a NAPI driver for virtio-net that registers a shared queue page with its device");
 MODULE_AUTHOR("The tsnic authors");
 MODULE_LICENSE("GPL");

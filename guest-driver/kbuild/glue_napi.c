@@ -5,7 +5,10 @@
 
 #include "tsnic.h"
 
-/* Linux 4.11 inserted NAPI_STATE_MISSED before NAPI_STATE_DISABLE, so the numbers are this kernel's, never constants. */
+/*
+ * Linux 4.11 inserted NAPI_STATE_MISSED before NAPI_STATE_DISABLE, so the numbers are this
+ * kernel's, never constants.
+ */
 const unsigned int glue_napi_sched_bit = NAPI_STATE_SCHED;
 const unsigned int glue_napi_disable_bit = NAPI_STATE_DISABLE;
 
@@ -52,7 +55,10 @@ void glue_napi_schedule(struct napi_struct *napi)
 	napi_schedule(napi);
 }
 
-/* From process context the softirq must be let run: napi_schedule() alone would leave it to the next interrupt. */
+/*
+ * From process context the softirq must be let run: napi_schedule() alone would leave it to the
+ * next interrupt.
+ */
 void glue_napi_schedule_bh(struct napi_struct *napi)
 {
 	local_bh_disable();
@@ -60,7 +66,10 @@ void glue_napi_schedule_bh(struct napi_struct *napi)
 	local_bh_enable();
 }
 
-/* Returns when every poll that had begun has returned: polls run with bottom halves off, which an RCU grace period waits for. */
+/*
+ * Returns when every poll that had begun has returned: polls run with bottom halves off, which an
+ * RCU grace period waits for.
+ */
 void glue_napi_grace(void)
 {
 	synchronize_net();

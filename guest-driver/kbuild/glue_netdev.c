@@ -66,7 +66,10 @@ void glue_netdev_setup(struct tsnic *nic, const u8 *mac, bool csum, bool guest_c
 	netif_carrier_off(dev);
 }
 
-/* Registered and DRIVER_OK in one step: ndo_open must not be called before the device may be kicked. */
+/*
+ * Registered and DRIVER_OK in one step: ndo_open must not be called before the device may be
+ * kicked.
+ */
 int glue_netdev_register(struct tsnic *nic)
 {
 	int err;
@@ -84,7 +87,10 @@ void glue_netdev_unregister(struct tsnic *nic)
 	unregister_netdev(nic->dev);
 }
 
-/* The stack transmits no more, once nobody holds the transmit queue's lock; and does not open the interface. */
+/*
+ * The stack transmits no more, once nobody holds the transmit queue's lock; and does not open the
+ * interface.
+ */
 void glue_netdev_detach(struct tsnic *nic)
 {
 	netif_device_detach(nic->dev);

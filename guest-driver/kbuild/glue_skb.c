@@ -79,7 +79,10 @@ void glue_skb_wish(const struct sk_buff *skb, struct tsnic_tx_wish *wish)
 	wish->hwtstamp = skb_shinfo(skb)->tx_flags & SKBTX_HW_TSTAMP;
 }
 
-/* If one is promised, tells the stack that a hardware timestamp will come, so that it makes none of its own. */
+/*
+ * If one is promised, tells the stack that a hardware timestamp will come, so that it makes none of
+ * its own.
+ */
 void glue_skb_stamp_soon(struct sk_buff *skb, bool promised)
 {
 	glue_tx_cb(skb)->stamp_due = promised;
@@ -104,7 +107,10 @@ void glue_skb_stamped(struct sk_buff *skb, u64 ns)
 	skb_tstamp_tx(skb, &stamps);
 }
 
-/* The promised timestamp did not come. A software timestamp of now is late by the time the device took, but is one. */
+/*
+ * The promised timestamp did not come. A software timestamp of now is late by the time the device
+ * took, but is one.
+ */
 void glue_skb_unstamped(struct sk_buff *skb)
 {
 	skb_shinfo(skb)->tx_flags &= ~SKBTX_IN_PROGRESS;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* linux/net_tstamp.h: the hardware timestamp configuration, by ndo since Linux 6.6, by ioctl before. */
+/*
+ * linux/net_tstamp.h: the hardware timestamp configuration, by ndo since Linux 6.6, by ioctl
+ * before.
+ */
 #include <linux/net_tstamp.h>
 #include <linux/netdevice.h>
 #include <linux/uaccess.h>

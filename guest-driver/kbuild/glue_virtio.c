@@ -34,8 +34,9 @@ struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size,
 	vdev->priv = nic;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 	/*
-	 * The kernel's virtio_net turns configuration changes off when its interface goes down, and off they stay for the next
-	 * driver of the device. What changes before the link is looked at, at the end of probe, need not be told.
+	 * The kernel's virtio_net turns configuration changes off when its interface goes down, and
+	 * off they stay for the next driver of the device. What changes before the link is looked
+	 * at, at the end of probe, need not be told.
 	 */
 	virtio_config_driver_enable(vdev);
 #endif

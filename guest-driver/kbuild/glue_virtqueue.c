@@ -17,7 +17,10 @@ struct virtqueue *glue_tx_vq(struct tsnic *nic)
 	return nic->tx;
 }
 
-/* The kernel's function takes a pointer to const since Linux 6.4, like the one for glue_is_broken(). */
+/*
+ * The kernel's function takes a pointer to const since Linux 6.4, like the one for
+ * glue_is_broken().
+ */
 unsigned int glue_ring_size(struct virtqueue *vq)
 {
 	return virtqueue_get_vring_size(vq);
@@ -41,7 +44,10 @@ int glue_add_in(struct virtqueue *vq, struct sk_buff *skb, unsigned int length)
 	return virtqueue_add_inbuf(vq, &sg, 1, skb, GFP_ATOMIC);
 }
 
-/* The header goes in front of the frame if there is room that is the skb's own, else into the skb's control block. */
+/*
+ * The header goes in front of the frame if there is room that is the skb's own, else into the skb's
+ * control block.
+ */
 int glue_add_out(struct tsnic *nic, struct sk_buff *skb, const void *header, unsigned int length)
 {
 	int used;

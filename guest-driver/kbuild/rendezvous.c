@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The channel for test modules: lets one find the rendezvous cells from inside a poll. The driver itself never calls it. */
+/*
+ * The channel for test modules: lets one find the rendezvous cells from inside a poll. The driver
+ * itself never calls it.
+ */
 #include <linux/export.h>
 #include <linux/netdevice.h>
 #include <linux/virtio.h>

@@ -2,9 +2,10 @@
 /*
  * What the C glue and the Rust half of tsnic.ko know of each other.
  *
- * glue_*() is C, called by Rust: a kernel macro or inline made linkable, or a difference between kernel versions hidden;
- * no policy. tsnic_*() is Rust, called by the kernel through the tables in the glue. guest-driver/src/bridge/sys.rs
- * is the same list in Rust: signatures.awk has the compiler compare the two.
+ * glue_*() is C, called by Rust: a kernel macro or inline made linkable, or a difference between
+ * kernel versions hidden; no policy. tsnic_*() is Rust, called by the kernel through the tables in
+ * the glue. guest-driver/src/bridge/sys.rs is the same list in Rust: signatures.awk has the
+ * compiler compare the two.
  */
 #ifndef TSNIC_H
 #define TSNIC_H
@@ -52,7 +53,10 @@ struct tsnic_totals {
 struct tsnic_tx_cb {
 	/* The virtio-net header, when there is no room for it in front of the frame. */
 	u8 header[12];
-	/* This driver has promised a hardware timestamp. SKBTX_IN_PROGRESS would not tell: the packet's clones share it. */
+	/*
+	 * This driver has promised a hardware timestamp. SKBTX_IN_PROGRESS would not tell: the
+	 * packet's clones share it.
+	 */
 	bool stamp_due;
 };
 
@@ -99,12 +103,13 @@ const char *tsnic_irq_mode_get(void);
 bool tsnic_rendezvous_cells(struct tsnic *nic, struct tsnic_rendezvous *rendezvous);
 
 /*
- * For a test module (rendezvous.c): the rendezvous cells of the receive queue that @napi polls, or false if @napi is not one
- * of this driver's receive NAPIs, or its queue has no page.
+ * For a test module (rendezvous.c): the rendezvous cells of the receive queue that @napi polls, or
+ * false if @napi is not one of this driver's receive NAPIs, or its queue has no page.
  *
- * Context: only from inside the poll of @napi (for instance from a hook on napi_complete_done()). The interface and its
- * page cannot go away while the poll function runs: it has bottom halves off, and device removal waits for an RCU grace
- * period after the NAPI is disabled. (To wait for NAPI_STATE_SCHED would not do: a poll gives it up before it returns.)
+ * Context: only from inside the poll of @napi (for instance from a hook on napi_complete_done()).
+ * The interface and its page cannot go away while the poll function runs: it has bottom halves off,
+ * and device removal waits for an RCU grace period after the NAPI is disabled. (To wait for
+ * NAPI_STATE_SCHED would not do: a poll gives it up before it returns.)
  */
 bool tsnic_rendezvous(struct napi_struct *napi, struct tsnic_rendezvous *rendezvous);
 /* Kicks that queue. Same context. */

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Rendezvous: holds a poll of tsnic's receive queue at the entry of napi_complete_done(), when the device requests it, until
- * the device releases it (docs/interface.md, "Rendezvous"). An ftrace hook, so the driver under test is the driver that runs
- * without it.
+ * Rendezvous: holds a poll of tsnic's receive queue at the entry of napi_complete_done(), when the
+ * device requests it, until the device releases it (docs/interface.md, "Rendezvous"). An ftrace
+ * hook, so the driver under test is the driver that runs without it.
  *
- * The poll that is held owns NAPI_STATE_SCHED, so its interface, page and queue stay; taking the link down or removing the
- * device waits for it, at most bound_ms. This module uses symbols of tsnic, so tsnic cannot be unloaded before it.
+ * The poll that is held owns NAPI_STATE_SCHED, so its interface, page and queue stay; taking the
+ * link down or removing the device waits for it, at most bound_ms. This module uses symbols of
+ * tsnic, so tsnic cannot be unloaded before it.
  */
 #include <linux/atomic.h>
 #include <linux/ftrace.h>
@@ -46,7 +47,10 @@ static void notrace wait_at_point(struct napi_struct *napi, const struct tsnic_r
 	/* The device that sees `arrived` sees `point`. */
 	smp_store_release(m->arrived, number);
 	tsnic_rendezvous_kick(napi);
-	/* Acquire: what the device published before the release is visible to what the poll does next. */
+	/*
+	 * Acquire: what the device published before the release is visible to what the poll does
+	 * next.
+	 */
 	while (smp_load_acquire(m->released) != number) {
 		if (ktime_get_mono_fast_ns() >= end) {
 			atomic_inc(&gave_up);
@@ -58,8 +62,8 @@ static void notrace wait_at_point(struct napi_struct *napi, const struct tsnic_r
 }
 
 /*
- * Bottom halves off, in softirq, the NAPI's kernel thread, or (a busy poller's last poll) the process itself. Hard interrupts
- * as the poll has them: on.
+ * Bottom halves off, in softirq, the NAPI's kernel thread, or (a busy poller's last poll) the
+ * process itself. Hard interrupts as the poll has them: on.
  */
 static void notrace before_complete(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
 				    struct ftrace_regs *fregs)
@@ -71,7 +75,10 @@ static void notrace before_complete(unsigned long ip, unsigned long parent, stru
 	if (!regs)
 		return;
 	napi = (struct napi_struct *)regs_get_kernel_argument(regs, 0);
-	/* While a busy poller or netpoll is in, napi_complete_done() releases nothing; the window is the last poll. */
+	/*
+	 * While a busy poller or netpoll is in, napi_complete_done() releases nothing; the window
+	 * is the last poll.
+	 */
 	if (READ_ONCE(napi->state) & (NAPIF_STATE_IN_BUSY_POLL | NAPIF_STATE_NPSVC))
 		return;
 	if (tsnic_rendezvous(napi, &m) && READ_ONCE(*m.requested) == m.before_complete)

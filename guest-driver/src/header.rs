@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The virtio-net header in front of every frame (virtio 1.x, section 5.1.6), as far as this driver negotiates.
+//! The virtio-net header in front of every frame (virtio 1.x, section 5.1.6), as far as this driver
+//! negotiates.
 
 /// Bytes of the header with `VIRTIO_F_VERSION_1`.
 pub const LEN: usize = 12;
@@ -8,8 +9,8 @@ const FLAG_NEEDS_CSUM: u8 = 1;
 const FLAG_DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 
-/// Where a checksum is still to be filled in: `start` is the first byte summed, the sum goes to `start + offset`. Bytes from the
-/// start of the frame.
+/// Where a checksum is still to be filled in: `start` is the first byte summed, the sum goes to
+/// `start + offset`. Bytes from the start of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partial {
     /// First byte that is summed.

@@ -10,7 +10,8 @@ use crate::queue_page::QueuePage;
 use crate::shared::Shared;
 use crate::stats::Stat;
 
-/// A NAPI instance, as an interrupt handler may use it. Every function may be called in hard interrupt context.
+/// A NAPI instance, as an interrupt handler may use it. Every function may be called in hard
+/// interrupt context.
 pub trait Napi {
     /// The kernel's `napi_schedule_prep()`: true when the caller now owns `SCHED`.
     fn schedule_prep(&self) -> bool;
@@ -25,7 +26,8 @@ pub trait Napi {
 /// The handler of the receive queue's interrupt. Hard interrupt context; not reentrant.
 pub fn receive_interrupt(shared: &Shared<'_>, mode: IrqMode, napi: &impl Napi) {
     let page = shared.page();
-    // Read before the NAPI is looked at: an interrupt raised after this has a handler run of its own.
+    // Read before the NAPI is looked at: an interrupt raised after this has a handler run of its
+    // own.
     let fired = page.map(QueuePage::fired);
     let taken = match mode {
         IrqMode::V4_11 => napi.schedule_prep(),
@@ -34,7 +36,8 @@ pub fn receive_interrupt(shared: &Shared<'_>, mode: IrqMode, napi: &impl Napi) {
             v4_10::schedule_prep(state, bits)
         }
     };
-    // At once: a poll on another CPU may be about to arm, and its arm carries what has been seen by then.
+    // At once: a poll on another CPU may be about to arm, and its arm carries what has been seen by
+    // then.
     if let (Some(page), Some(fired)) = (page, fired) {
         page.interrupt_seen(fired, shared.note_interrupt(fired, taken));
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The tsnic guest driver: a NAPI network driver for stock Linux kernels, and the driver half of docs/interface.md.
+//! The tsnic guest driver: a NAPI network driver for stock Linux kernels, and the driver half of
+//! docs/interface.md.
 //!
-//! Everything the driver decides is in the modules below, in safe Rust, over the traits [`irq::Napi`], [`rx::RxPort`] and
-//! [`tx::TxPort`]; it is tested on the host against a fake of the kernel and the device. For the kernel
-//! (target `x86_64-unknown-none`) `bridge` implements the traits on C glue; it has all of the driver's `unsafe`.
-//! `kbuild/build` makes the modules.
+//! Everything the driver decides is in the modules below, in safe Rust, over the traits
+//! [`irq::Napi`], [`rx::RxPort`] and [`tx::TxPort`]; it is tested on the host against a fake of the
+//! kernel and the device. For the kernel (target `x86_64-unknown-none`) `bridge` implements the
+//! traits on C glue; it has all of the driver's `unsafe`. `kbuild/build` makes the modules.
 //!
 //! | context | what runs there | what it owns |
 //! |---|---|---|

@@ -22,7 +22,8 @@ impl IrqMode {
         }
     }
 
-    /// Reads a name, or its alias of release 0.1 (`fixed`, `prefix`). One newline after it is allowed, as `echo` writes it.
+    /// Reads a name, or its alias of release 0.1 (`fixed`, `prefix`). One newline after it is
+    /// allowed, as `echo` writes it.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         match text.strip_suffix(b"\n").unwrap_or(text) {
@@ -42,8 +43,8 @@ pub enum ModeError {
     Busy,
 }
 
-/// The mode of all interfaces, and how many are up. One word, so that neither can change between a look at the other and
-/// the act.
+/// The mode of all interfaces, and how many are up. One word, so that neither can change between a
+/// look at the other and the act.
 #[derive(Debug)]
 pub struct ModeSwitch(AtomicU32);
 
@@ -66,7 +67,8 @@ impl ModeSwitch {
     /// Sets the mode by its name.
     ///
     /// # Errors
-    /// [`ModeError::Unknown`]: no such name. [`ModeError::Busy`]: an interface is up, and the mode is another.
+    /// [`ModeError::Unknown`]: no such name. [`ModeError::Busy`]: an interface is up, and the mode
+    /// is another.
     pub fn set(&self, text: &[u8]) -> Result<(), ModeError> {
         let mode = IrqMode::parse(text).ok_or(ModeError::Unknown)?;
         let bit = if mode == IrqMode::V4_10 { V4_10 } else { 0 };

@@ -12,8 +12,9 @@ use tsnic_abi::{
 /// Number of 32-bit cells in a page.
 pub const CELLS: usize = QUEUE_PAGE_SIZE as usize / 4;
 
-/// Descriptors that the driver may still use of a ring with `entries` of which `free` are free: all chains in it must have a record of
-/// their own, or one would be overwritten before the driver has read it. What a ring has beyond `records` is left alone.
+/// Descriptors that the driver may still use of a ring with `entries` of which `free` are free: all
+/// chains in it must have a record of their own, or one would be overwritten before the driver has
+/// read it. What a ring has beyond `records` is left alone.
 #[must_use]
 pub fn room(free: u32, entries: u32, records: u16) -> u32 {
     free.saturating_sub(entries.saturating_sub(records.into()))
@@ -41,8 +42,8 @@ impl<'a> QueuePage<'a> {
         Self { cells }
     }
 
-    /// The cell at a byte offset. Offsets are [`offset`]'s constants or a record's, so they are in range; a wrong one
-    /// comes round to the start rather than bring panic code into the kernel.
+    /// The cell at a byte offset. Offsets are [`offset`]'s constants or a record's, so they are in
+    /// range; a wrong one comes round to the start rather than bring panic code into the kernel.
     pub(crate) fn cell(self, offset: usize) -> &'a AtomicU32 {
         &self.cells[offset / 4 % CELLS]
     }
@@ -55,7 +56,8 @@ impl<'a> QueuePage<'a> {
         self.cell(offset).store(value.to_le(), order);
     }
 
-    /// The device's identity, if it is one and of this version. Call it when the registration chain is back.
+    /// The device's identity, if it is one and of this version. Call it when the registration chain
+    /// is back.
     #[must_use]
     pub fn identity(self) -> Option<Identity> {
         let magic = self.get(offset::MAGIC, Ordering::Acquire);
@@ -67,7 +69,8 @@ impl<'a> QueuePage<'a> {
         })
     }
 
-    /// The device still uses the page that it was handed with this generation: it zeroes the cell when it forgets a page.
+    /// The device still uses the page that it was handed with this generation: it zeroes the cell
+    /// when it forgets a page.
     #[must_use]
     pub fn in_use(self, generation: u32) -> bool {
         self.get(offset::GENERATION, Ordering::Relaxed) == generation
@@ -84,8 +87,8 @@ impl<'a> QueuePage<'a> {
         self.set(offset::CI, ci.0, Ordering::Relaxed);
     }
 
-    /// Arms, having seen interrupts up to `irq_seen`. The device that sees `number` sees that, and every [`QueuePage::set_ci`]
-    /// before it. The receive queue must be kicked next.
+    /// Arms, having seen interrupts up to `irq_seen`. The device that sees `number` sees that, and
+    /// every [`QueuePage::set_ci`] before it. The receive queue must be kicked next.
     pub fn arm(self, number: Counter, irq_seen: u32) {
         self.set(offset::ARM_IRQ_SEEN, irq_seen, Ordering::Release);
         self.set(offset::ARM, number.0, Ordering::Release);
@@ -102,8 +105,8 @@ impl<'a> QueuePage<'a> {
         self.set(offset::PHASE, tsnic_abi::phase::IDLE, Ordering::Release);
     }
 
-    /// An interrupt handler run that read `fired` has looked at the NAPI. `latest_owned` is what the latest run that found
-    /// `NAPI_STATE_SCHED` owned had read; it is written first.
+    /// An interrupt handler run that read `fired` has looked at the NAPI. `latest_owned` is what
+    /// the latest run that found `NAPI_STATE_SCHED` owned had read; it is written first.
     pub fn interrupt_seen(self, fired: u32, latest_owned: u32) {
         self.set(offset::IRQ_OWNED, latest_owned, Ordering::Relaxed);
         self.set(offset::IRQ_SEEN, fired, Ordering::Release);
@@ -127,8 +130,8 @@ impl<'a> QueuePage<'a> {
         self.timestamp(completion_offset(offset::TX, TX_RECORDS, number), number)
     }
 
-    /// None when the record at `at` is not completion `number`'s, or has no valid time. The used index that announced the
-    /// completion was read before (acquire), so the record is complete.
+    /// None when the record at `at` is not completion `number`'s, or has no valid time. The used
+    /// index that announced the completion was read before (acquire), so the record is complete.
     fn timestamp(self, at: usize, number: Counter) -> Option<u64> {
         let low = self.get(at, Ordering::Relaxed);
         let high = self.get(at + 4, Ordering::Relaxed);

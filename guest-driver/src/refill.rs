@@ -9,10 +9,11 @@ pub const FIRST_MS: u32 = 4;
 /// Longest delay, milliseconds.
 pub const LAST_MS: u32 = 512;
 
-/// The refill timer's delays: each time it finds memory still missing, twice as long as the time before.
+/// The refill timer's delays: each time it finds memory still missing, twice as long as the time
+/// before.
 ///
-/// Every poll tries to refill by itself, so the timer is only for a queue that is not polled. The owner of `SCHED` writes the
-/// delay; the timer ends its own run.
+/// Every poll tries to refill by itself, so the timer is only for a queue that is not polled. The
+/// owner of `SCHED` writes the delay; the timer ends its own run.
 #[derive(Debug)]
 pub struct Backoff {
     next_ms: AtomicU32,
@@ -26,7 +27,8 @@ impl Backoff {
         Self { next_ms: AtomicU32::new(FIRST_MS), running: AtomicBool::new(false) }
     }
 
-    /// Memory was missing: the delay to start the timer with, milliseconds. None while it is running.
+    /// Memory was missing: the delay to start the timer with, milliseconds. None while it is
+    /// running.
     #[must_use]
     pub fn failed(&self) -> Option<u32> {
         if self.running.swap(true, Ordering::Relaxed) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The registration of the shared queue page, on the transmit queue (docs/interface.md, "Registration").
+//! The registration of the shared queue page, on the transmit queue (docs/interface.md,
+//! "Registration").
 
 use tsnic_abi::{Counter, Registration};
 
@@ -18,7 +19,8 @@ pub enum Returned {
 
 /// Where the registration stands. Guarded by the transmit queue's lock.
 ///
-/// One chain at a time: its header is one piece of memory, which the device may read until the chain is back.
+/// One chain at a time: its header is one piece of memory, which the device may read until the
+/// chain is back.
 #[derive(Debug)]
 pub struct RegistrationState {
     /// Generation of the chain that is in the ring.
@@ -41,8 +43,8 @@ impl RegistrationState {
         Self { next, ..Self::new() }
     }
 
-    /// The link is up, or its configuration has changed: the page is to be posted. Until it is accepted the queue pair obeys
-    /// virtio's rules.
+    /// The link is up, or its configuration has changed: the page is to be posted. Until it is
+    /// accepted the queue pair obeys virtio's rules.
     pub fn request(&mut self, shared: &Shared<'_>) {
         shared.page_gone();
         self.due = shared.own_page().is_some();
@@ -54,8 +56,8 @@ impl RegistrationState {
         self.due = false;
     }
 
-    /// Posts the page if that is due and possible. `tx_ci` is the transmit completions consumed; `post` puts the chain into the
-    /// ring and tells whether it could.
+    /// Posts the page if that is due and possible. `tx_ci` is the transmit completions consumed;
+    /// `post` puts the chain into the ring and tells whether it could.
     pub fn post_if_due(&mut self, shared: &Shared<'_>, tx_ci: Counter, post: impl FnOnce(&Registration) -> bool) {
         if !self.due || self.posted.is_some() {
             return;
@@ -76,7 +78,8 @@ impl RegistrationState {
 
     /// The chain is back, with this `used.len`.
     ///
-    /// Length 0 is no answer of the device: a VMM returns transmit chains so while its backend is away.
+    /// Length 0 is no answer of the device: a VMM returns transmit chains so while its backend is
+    /// away.
     pub fn returned(&mut self, shared: &Shared<'_>, length: u32) -> Returned {
         let posted = self.posted.take();
         let identity = shared.own_page().and_then(QueuePage::identity);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The receive queue: poll, refill, and what a frame must be like.
+//! The receive queue: poll, refill, and what a received frame must be like.
 
 use tsnic_abi::Counter;
 
@@ -8,7 +8,8 @@ use crate::queue_page::QueuePage;
 use crate::shared::{Queue, Shared};
 use crate::stats::Stat;
 
-/// Bytes of one receive buffer, header included. A Linux packet buffer of this size, with what the kernel adds, is 2 KiB.
+/// Bytes of one receive buffer, header included. A Linux packet buffer of this size, with what the
+/// kernel adds, is 2 KiB.
 pub const BUFFER_LEN: usize = 1664;
 
 /// Bytes of the largest frame a device may make of merged buffers.
@@ -26,16 +27,16 @@ pub struct Notes {
     pub timestamp_ns: Option<u64>,
 }
 
-/// The receive queue's ring, NAPI and buffers. In the poll unless it says otherwise: bottom halves off, in softirq, the
-/// NAPI's kernel thread or the process that busy-polls; never sleeps.
+/// The receive queue's ring, NAPI and buffers. In the poll unless it says otherwise: bottom halves
+/// off, in softirq, the NAPI's kernel thread or the process that busy-polls; never sleeps.
 pub trait RxPort {
     /// A receive buffer: empty, in the ring, or filled. Dropping it frees it.
     type Buffer;
     /// A frame made of buffers. Dropping it frees it.
     type Frame;
 
-    /// Takes the next used buffer, with the length the device claims to have written. Orders all reads of what the device wrote
-    /// before it after this.
+    /// Takes the next used buffer, with the length the device claims to have written. Orders all
+    /// reads of what the device wrote before it after this.
     fn pop(&mut self) -> Option<(Self::Buffer, u32)>;
 
     /// Buffers the ring can still take.
@@ -44,10 +45,12 @@ pub trait RxPort {
     /// A new buffer of [`BUFFER_LEN`] bytes; None when there is no memory. Any context.
     fn allocate(&mut self) -> Option<Self::Buffer>;
 
-    /// Puts a buffer into the ring; false (and the buffer freed) when the ring does not take it. Any context.
+    /// Puts a buffer into the ring; false (and the buffer freed) when the ring does not take it.
+    /// Any context.
     fn push(&mut self, buffer: Self::Buffer) -> bool;
 
-    /// The device has done something that made the kernel give the queue up (`virtqueue_is_broken()`), or it is gone.
+    /// The device has done something that made the kernel give the queue up
+    /// (`virtqueue_is_broken()`), or it is gone.
     fn is_broken(&self) -> bool;
 
     /// Tells the device of new buffers if it wants to know. Any context.
@@ -59,14 +62,16 @@ pub trait RxPort {
     /// Copies the virtio-net header out of a used buffer.
     fn header(&self, buffer: &Self::Buffer) -> [u8; header::LEN];
 
-    /// Makes a frame of its first buffer: `length` bytes were written to it, the first [`header::LEN`] of which are not the frame's.
-    /// `length` is at least [`header::LEN`] and at most [`BUFFER_LEN`].
+    /// Makes a frame of its first buffer: `length` bytes were written to it, the first
+    /// [`header::LEN`] of which are not the frame's. `length` is at least [`header::LEN`] and at
+    /// most [`BUFFER_LEN`].
     fn frame(&mut self, buffer: Self::Buffer, length: usize) -> Self::Frame;
 
     /// Appends a buffer of `length` bytes to a frame. `length` is at most [`BUFFER_LEN`].
     fn append(&mut self, frame: &mut Self::Frame, buffer: Self::Buffer, length: usize);
 
-    /// Gives a frame to the stack; false (and the frame freed) when it cannot have the checksum it claims.
+    /// Gives a frame to the stack; false (and the frame freed) when it cannot have the checksum it
+    /// claims.
     fn deliver(&mut self, frame: Self::Frame, notes: Notes) -> bool;
 
     /// `virtqueue_disable_cb()`: under virtio's rules, asks the device for no interrupts.
@@ -87,22 +92,26 @@ pub trait RxPort {
     /// Starts the refill timer, which calls [`refill_timer`]. It is not running. Any context.
     fn refill_in(&mut self, ms: u32);
 
-    /// Has the link looked at anew ([`crate::tx::Tx::link`]), soon and in process context. Any context.
+    /// Has the link looked at anew ([`crate::tx::Tx::link`]), soon and in process context. Any
+    /// context.
     fn look_at_link(&mut self);
 
     /// The test parameter `fail_refill`. Any context.
     fn fail_refill(&self) -> bool;
 }
 
-/// The NAPI poll. Returns frames consumed, at most `budget`. May be called without the driver having asked for it (busy
-/// polling), and with budget 0 (netpoll), which is about transmission only.
+/// The NAPI poll. Returns frames consumed, at most `budget`. May be called without the driver
+/// having asked for it (busy polling), and with budget 0 (netpoll), which is about transmission
+/// only.
 ///
-/// With a page there is no recheck of the ring after arming: the device raises an interrupt for what was published since `ci`
-/// (docs/interface.md, "Interrupts on a queue with a page"). The arm carries the number of the latest interrupt that the handler
-/// has seen. By it the device tells an owner that the handler found before the arm from a later one, which may own `SCHED` by
-/// then. Another poll may run between the completion and the arm. Its arm may be the newer of the two and yet land first:
-/// both ask for one interrupt beyond the same `ci`, which is written only while `SCHED` is owned and so never goes back. If the
-/// device has forgotten the page, the poll obeys virtio's rules and asks for a new registration.
+/// With a page there is no recheck of the ring after arming: the device raises an interrupt for
+/// what was published since `ci` (docs/interface.md, "Interrupts on a queue with a page"). The arm
+/// carries the number of the latest interrupt that the handler has seen. By it the device tells an
+/// owner that the handler found before the arm from a later one, which may own `SCHED` by then.
+/// Another poll may run between the completion and the arm. Its arm may be the newer of the two and
+/// yet land first: both ask for one interrupt beyond the same `ci`, which is written only while
+/// `SCHED` is owned and so never goes back. If the device has forgotten the page, the poll obeys
+/// virtio's rules and asks for a new registration.
 pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if budget <= 0 {
         return 0;
@@ -112,7 +121,8 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if let Some(page) = page {
         page.poll_begins(number);
     }
-    // Under virtio's rules this masks the interrupt for the length of the poll. A device with a page does not look at it.
+    // Under virtio's rules this masks the interrupt for the length of the poll. A device with a
+    // page does not look at it.
     port.disable_callbacks();
 
     let before = shared.rx_ci();
@@ -124,7 +134,8 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     let Consumer { port, ci } = consumer;
     refill(shared, port, ci != before && port.fail_refill());
 
-    // While `SCHED` is still owned: two polls may overlap after its release, and `ci` must not go back.
+    // While `SCHED` is still owned: two polls may overlap after its release, and `ci` must not go
+    // back.
     shared.set_rx_ci(ci);
     if let Some(page) = page {
         page.set_ci(ci);
@@ -133,8 +144,8 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     if work == budget {
         return work;
     }
-    // A device with a page does not look at this either. But should it forget the page, this is how its interrupts go on. If it has
-    // done so since the poll began, there is nobody to be armed.
+    // A device with a page does not look at this either. But should it forget the page, this is how
+    // its interrupts go on. If it has done so since the poll began, there is nobody to be armed.
     let mark = port.enable_callbacks();
     let page = page.and_then(|_| page_in_use(shared, port));
     if let Some(page) = page {
@@ -149,7 +160,8 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
     work
 }
 
-/// The page, if the device uses it. The first to find that the device has forgotten it has it handed over again.
+/// The page, if the device uses it. The first to find that the device has forgotten it asks for
+/// another registration.
 fn page_in_use<'a, P: RxPort>(shared: &Shared<'a>, port: &mut P) -> Option<QueuePage<'a>> {
     let (page, forgotten) = shared.page_or_forgotten();
     if forgotten {
@@ -159,10 +171,11 @@ fn page_in_use<'a, P: RxPort>(shared: &Shared<'a>, port: &mut P) -> Option<Queue
     page
 }
 
-/// Before the NAPI is enabled: discards what came while the interface was down, and fills the ring. Process context.
+/// Before the NAPI is enabled: discards what came while the interface was down, and fills the ring.
+/// Process context.
 ///
-/// A device has no way to be told that the interface is down: it goes on to fill the buffers that are in the ring, and stamps
-/// those frames with the time of their arrival.
+/// A device has no way to be told that the interface is down: it goes on to fill the buffers that
+/// are in the ring, and stamps those frames with the time of their arrival.
 pub fn open<P: RxPort>(shared: &Shared<'_>, port: &mut P) {
     let mut ci = shared.rx_ci();
     while port.pop().is_some() {
@@ -197,7 +210,8 @@ impl<P: RxPort> Consumer<'_, P> {
         Some((buffer, length as usize))
     }
 
-    /// Takes one frame off the ring and gives it to the stack, or drops it; false when the ring is empty.
+    /// Takes one frame off the ring and gives it to the stack, or drops it; false when the ring is
+    /// empty.
     fn receive(&mut self, shared: &Shared<'_>) -> bool {
         let completion = self.ci;
         let Some((buffer, length)) = self.pop() else { return false };
@@ -256,7 +270,8 @@ fn timestamp(shared: &Shared<'_>, completion: Counter) -> Option<u64> {
     found
 }
 
-/// Fills the ring with empty buffers. When memory has run out (or `pretend` it has), the refill timer tries again later.
+/// Fills the ring with empty buffers. When memory has run out (or `pretend` it has), the refill
+/// timer tries again later.
 fn refill<P: RxPort>(shared: &Shared<'_>, port: &mut P, pretend: bool) {
     let mut added = false;
     let mut out_of_memory = pretend;
@@ -287,7 +302,8 @@ fn refill<P: RxPort>(shared: &Shared<'_>, port: &mut P, pretend: bool) {
     }
 }
 
-/// The refill timer: has the queue polled, which refills it. Softirq context; the queue may be armed.
+/// The refill timer: has the queue polled, which refills it. Softirq context; the queue may be
+/// armed.
 ///
 /// `schedule` is the driver's own `napi_schedule()`, by the kernel's function.
 pub fn refill_timer(shared: &Shared<'_>, schedule: impl FnOnce()) {

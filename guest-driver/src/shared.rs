@@ -13,7 +13,8 @@ use crate::stats::{Stat, Stats};
 /// What was negotiated with the device, and what follows from it. Constant after probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// `VIRTIO_NET_F_GUEST_CSUM`: the device may leave checksums to be filled in, and say that it has checked one.
+    /// `VIRTIO_NET_F_GUEST_CSUM`: the device may leave checksums to be filled in, and say that it
+    /// has checked one.
     pub guest_csum: bool,
     /// `VIRTIO_NET_F_MRG_RXBUF`: a frame may take several buffers.
     pub merged_buffers: bool,
@@ -49,7 +50,8 @@ pub struct Shared<'a> {
     arm: AtomicU32,
     /// Receive completions consumed. Written by the poll only.
     rx_ci: AtomicU32,
-    /// `fired` of the latest interrupt that found `SCHED` owned. Written by the interrupt handler only.
+    /// `fired` of the latest interrupt that found `SCHED` owned. Written by the interrupt handler
+    /// only.
     irq_owned: AtomicU32,
     /// `fired` of the latest interrupt. Written by the interrupt handler only.
     irq_seen: AtomicU32,
@@ -58,7 +60,8 @@ pub struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    /// At probe. `page` is the memory to hand over, None when there is none or it must not be handed over.
+    /// At probe. `page` is the memory to register, None when there is none or it must not be
+    /// registered.
     #[must_use]
     pub const fn new(features: Features, page: Option<QueuePage<'a>>) -> Self {
         Self {
@@ -107,8 +110,9 @@ impl<'a> Shared<'a> {
         self.generation.store(0, Ordering::Release);
     }
 
-    /// The page, if the device uses it, and whether it has just been found to have forgotten it without a word: once for each
-    /// page, after which it is gone. The caller asks for a new registration then.
+    /// The page, if the device uses it, and whether it has just been found to have forgotten it
+    /// without a word: once for each page, after which it is gone. The caller asks for a new
+    /// registration then.
     pub fn page_or_forgotten(&self) -> (Option<QueuePage<'a>>, bool) {
         let generation = self.generation.load(Ordering::Acquire);
         match self.page {
@@ -122,8 +126,8 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// What can be timestamped. While it is not known, because the registration is not answered yet or the link is down, what
-    /// this version's devices can do.
+    /// What can be timestamped. While it is not known, because the registration is not answered yet
+    /// or the link is down, what this version's devices can do.
     #[must_use]
     pub fn able(&self) -> Able {
         if self.page.is_none() || self.refused.load(Ordering::Relaxed) {
@@ -150,7 +154,8 @@ impl<'a> Shared<'a> {
         self.broken[queue as usize].load(Ordering::Relaxed)
     }
 
-    /// The queues are deleted: what comes next are new ones, with nothing consumed. Nobody else uses them.
+    /// The queues are deleted: what comes next are new ones, with nothing consumed. Nobody else
+    /// uses them.
     pub fn queues_deleted(&self) {
         self.page_gone();
         self.set_rx_ci(Counter(0));
@@ -182,20 +187,23 @@ impl<'a> Shared<'a> {
         Counter(self.arm.load(Ordering::Relaxed))
     }
 
-    /// The poll with this number has armed: an arm's number is that of its poll, for a poll arms once at most.
+    /// The poll with this number has armed: an arm's number is that of its poll, for a poll arms
+    /// once at most.
     pub fn armed(&self, poll: Counter) {
         self.stats.add(Stat::RxArms, 1);
         self.arm.store(poll.0, Ordering::Relaxed);
     }
 
-    /// Number of the latest interrupt that the handler has seen: the driver's own copy, which the device cannot write.
+    /// Number of the latest interrupt that the handler has seen: the driver's own copy, which the
+    /// device cannot write.
     #[must_use]
     pub fn irq_seen(&self) -> u32 {
         self.irq_seen.load(Ordering::Acquire)
     }
 
-    /// What `irq_owned` says after a handler run that read `fired`: the latest interrupt that found `SCHED` owned, and never one
-    /// that took it: of two runs for one interrupt the later is the answer.
+    /// What `irq_owned` says after a handler run that read `fired`: the latest interrupt that found
+    /// `SCHED` owned, and never one that took it: of two runs for one interrupt the later is the
+    /// answer.
     #[must_use]
     pub fn note_interrupt(&self, fired: u32, taken: bool) -> u32 {
         let before = self.irq_owned.load(Ordering::Relaxed);
@@ -205,7 +213,8 @@ impl<'a> Shared<'a> {
             (true, false) => before,
         };
         self.irq_owned.store(after, Ordering::Relaxed);
-        // Before the cell: an arm that is written meanwhile must not carry less than the device can have read there.
+        // Before the cell: an arm that is written meanwhile must not carry less than the device can
+        // have read there.
         self.irq_seen.store(fired, Ordering::Release);
         after
     }

@@ -71,8 +71,8 @@ impl Stamping {
         }
     }
 
-    /// Puts a configuration in force and returns it as it is in force: every filter but "none" becomes "all", which serves
-    /// whoever wanted less.
+    /// Puts a configuration in force and returns it as it is in force: every filter but "none"
+    /// becomes "all", which serves whoever wanted less.
     ///
     /// # Errors
     /// [`Unsupported`]; nothing has changed then.

@@ -58,7 +58,8 @@ counters! {
     RxBadLength = "rx_bad_length",
     /// Frames dropped: the device gave a number of buffers it had not used.
     RxBadBuffers = "rx_bad_buffers",
-    /// Frames dropped: the device asked for an offload that was not negotiated, or for an impossible checksum.
+    /// Frames dropped: the device asked for an offload that was not negotiated, or for an
+    /// impossible checksum.
     RxBadHeader = "rx_bad_header",
     /// Receive completions discarded when the interface went up: they came while it was down.
     RxDiscarded = "rx_discarded",
@@ -90,9 +91,11 @@ counters! {
     RegistrationsRefused = "registrations_refused",
     /// Pages the device was found to have forgotten.
     PagesForgotten = "pages_forgotten",
-    /// Queues found broken: the device broke virtio's rules, or is gone. Nothing goes through them any more.
+    /// Queues found broken: the device broke virtio's rules, or is gone. Nothing goes through them
+    /// any more.
     QueuesBroken = "queues_broken",
-    /// Looks at the link's state after probe: configuration changes, pages forgotten, queues found broken.
+    /// Looks at the link's state after probe: configuration changes, pages forgotten, queues found
+    /// broken.
     ConfigChanges = "config_changes",
 }
 

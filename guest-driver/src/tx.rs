@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The transmit queue: frames out, completions, and the registration, which travels here.
 //!
-//! It has a NAPI of its own: a transmit completion that polled the receive NAPI would rescue lost packets.
+//! It has a NAPI of its own: a transmit completion that polled the receive NAPI would rescue lost
+//! packets.
 
 use tsnic_abi::{Counter, Registration};
 
@@ -28,8 +29,8 @@ pub enum Sent<F> {
     Registration(u32),
 }
 
-/// The transmit queue's ring, NAPI and network queue. All under the transmit queue's lock, bottom halves or hard interrupts off, never
-/// sleeps.
+/// The transmit queue's ring, NAPI and network queue. All under the transmit queue's lock, bottom
+/// halves or hard interrupts off, never sleeps.
 pub trait TxPort {
     /// A frame. Dropping it frees it as dropped, [`TxPort::free`] as sent.
     type Frame;
@@ -52,8 +53,8 @@ pub trait TxPort {
     /// Bytes of a frame.
     fn length(&self, frame: &Self::Frame) -> u32;
 
-    /// Notes with the frame whether a hardware timestamp is to come ([`TxPort::awaits_timestamp`]), and if so tells the stack.
-    /// Once for each frame.
+    /// Notes with the frame whether a hardware timestamp is to come ([`TxPort::awaits_timestamp`]),
+    /// and if so tells the stack. Once for each frame.
     fn promise_timestamp(&self, frame: &mut Self::Frame, promised: bool);
 
     /// The last moment before the device gets the frame: the stack's own timestamp.
@@ -62,7 +63,8 @@ pub trait TxPort {
     /// Puts a frame into the ring; false (and the frame freed) when the ring does not take it.
     fn push(&mut self, frame: Self::Frame, header: [u8; header::LEN]) -> bool;
 
-    /// The device has done something that made the kernel give the queue up (`virtqueue_is_broken()`), or it is gone.
+    /// The device has done something that made the kernel give the queue up
+    /// (`virtqueue_is_broken()`), or it is gone.
     fn is_broken(&self) -> bool;
 
     /// Has the link looked at anew ([`Tx::link`]), soon and in process context. Any context.
@@ -71,7 +73,8 @@ pub trait TxPort {
     /// Puts the registration chain into the ring.
     fn push_registration(&mut self, header: &Registration) -> bool;
 
-    /// A hardware timestamp was promised for this chain: by this driver, not by whoever else has a clone of the packet.
+    /// A hardware timestamp was promised for this chain: by this driver, not by whoever else has a
+    /// clone of the packet.
     fn awaits_timestamp(&self, frame: &Self::Frame) -> bool;
 
     /// Reports the hardware timestamp of a frame, device clock, ns.
@@ -101,7 +104,8 @@ pub trait TxPort {
     /// `virtqueue_enable_cb_prepare()`.
     fn enable_callbacks(&mut self) -> u32;
 
-    /// `virtqueue_enable_cb_delayed()`: asks for an interrupt when most of what is in the ring is done; false when it already is.
+    /// `virtqueue_enable_cb_delayed()`: asks for an interrupt when most of what is in the ring is
+    /// done; false when it already is.
     fn enable_callbacks_delayed(&mut self) -> bool;
 
     /// `virtqueue_poll()`.
@@ -117,7 +121,8 @@ pub trait TxPort {
     fn schedule_rx(&mut self);
 }
 
-/// The transmit ring can take the largest frame. If it cannot the network queue would stop at the first frame, for ever.
+/// The transmit ring can take the largest frame. If it cannot the network queue would stop at the
+/// first frame, for ever.
 pub fn ring_suffices<P: TxPort>(port: &P) -> bool {
     port.ring_size() >= port.largest()
 }
@@ -143,7 +148,8 @@ impl Tx {
         Self { ci: Counter(0), registration: RegistrationState::new() }
     }
 
-    /// `ndo_start_xmit`: gives a frame to the device. `more`: others follow at once, which may share the kick.
+    /// `ndo_start_xmit`: gives a frame to the device. `more`: others follow at once, which may
+    /// share the kick.
     pub fn transmit<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, mut frame: P::Frame, more: bool) {
         port.disable_callbacks();
         self.reclaim(shared, port);
@@ -185,9 +191,9 @@ impl Tx {
         }
     }
 
-    /// The link's state at probe, or after a configuration change. Posts the page when the link is up, whether it was before or
-    /// not: an outage may come and go between two looks. Afterwards the receive NAPI must be scheduled once, for the
-    /// rules that it completes by may be others.
+    /// The link's state at probe, or after a configuration change. Posts the page when the link is
+    /// up, whether it was before or not: an outage may come and go between two looks. Afterwards
+    /// the receive NAPI must be scheduled once, for the rules that it completes by may be others.
     pub fn link<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, up: bool) {
         if up {
             self.registration.request(shared);

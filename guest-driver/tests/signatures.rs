@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `kbuild/signatures.awk`: a Rust declaration that differs from C's does not get through the module's build.
+//! `kbuild/signatures.awk`: a Rust declaration that differs from C's does not get through the
+//! module's build.
 
 use std::fs;
 use std::path::Path;
@@ -42,7 +43,8 @@ unsafe extern "C" {
 extern "C" fn tsnic_value(nic: NicRef<'_>) -> u64 {
 "#;
 
-/// The comparison of `TSNIC_H` with these declarations: awk's end, and the compiler's if it came to that.
+/// The comparison of `TSNIC_H` with these declarations: awk's end, and the compiler's if it came to
+/// that.
 fn compare(declarations: &str) -> (Output, Option<Output>) {
     let dir = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| {
@@ -60,8 +62,7 @@ fn compare(declarations: &str) -> (Output, Option<Output>) {
         return (made, None);
     }
     let source = write("signatures.c", &String::from_utf8_lossy(&made.stdout));
-    let compiled =
-        Command::new("cc").args(["-fsyntax-only", "-I"]).arg(dir.path()).arg(source).output().expect("cc");
+    let compiled = Command::new("cc").args(["-fsyntax-only", "-I"]).arg(dir.path()).arg(source).output().expect("cc");
     (made, Some(compiled))
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the kernel calls, through the tables in the C glue. `kbuild/tsnic.h` declares these functions for it.
+//! What the kernel calls, through the tables in the C glue. `kbuild/tsnic.h` declares these
+//! functions for it.
 
 use core::ffi::{c_char, c_int, c_uint};
 use core::ptr::NonNull;
@@ -44,14 +45,16 @@ extern "C" fn tsnic_probe(vdev: VirtioRef<'_>) -> c_int {
 /// `virtio_driver.remove`. Process context.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_remove(vdev: VirtioRef<'static>) {
-    // SAFETY: The core calls this once, after a probe that succeeded, and none of the functions of `life` beside another.
+    // SAFETY: The core calls this once, after a probe that succeeded, and none of the functions of
+    // `life` beside another.
     unsafe { life::remove(sys::glue_nic_of_vdev(vdev)) }
 }
 
 /// `virtio_driver.freeze`. Process context, programs frozen.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_freeze(vdev: VirtioRef<'static>) -> c_int {
-    // SAFETY: The core calls this after a probe or a restore that succeeded, and none of the functions of `life` beside another.
+    // SAFETY: The core calls this after a probe or a restore that succeeded, and none of the
+    // functions of `life` beside another.
     unsafe { life::freeze(sys::glue_nic_of_vdev(vdev)) }
     0
 }
@@ -63,11 +66,13 @@ extern "C" fn tsnic_restore(vdev: VirtioRef<'static>) -> c_int {
     unsafe { life::restore(sys::glue_nic_of_vdev(vdev)) }.map_or_else(|errno| -errno, |()| 0)
 }
 
-/// The configuration may have changed, a poll asks for a registration, or a queue was found broken. Process context (a work item).
+/// The configuration may have changed, a poll asks for a registration, or a queue was found broken.
+/// Process context (a work item).
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_config(nic: NicRef<'_>) {
     nic::state(nic).shared.stats.add(Stat::ConfigChanges, 1);
-    // SAFETY: The work runs only while the interface is started: it is off, and over, before that ends.
+    // SAFETY: The work runs only while the interface is started: it is off, and over, before that
+    // ends.
     unsafe { nic::link(nic) };
 }
 
@@ -91,14 +96,16 @@ extern "C" fn tsnic_tx_interrupt(vq: QueueRef<'_>) {
     }
 }
 
-/// The receive NAPI's poll. Bottom halves off: softirq, NAPI thread, or the process that busy-polls.
+/// The receive NAPI's poll. Bottom halves off: softirq, NAPI thread, or the process that
+/// busy-polls.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
     // SAFETY:
-    // 1. Whoever has the instance polled owns `SCHED`, until `napi_complete_done()` returns true, after which `rx::poll` does
-    //    not touch the ring, but for one look at its used index. (Netpoll, which does not own it, comes with budget 0, with
-    //    which nothing is done.)
-    // 2. The queues stay until the poll has returned (`Started::quiesce`, and `unregister_netdev()`).
+    // 1. Whoever has the instance polled owns `SCHED`, until `napi_complete_done()` returns true,
+    //    after which `rx::poll` does not touch the ring, but for one look at its used index.
+    //    (Netpoll, which does not own it, comes with budget 0, with which nothing is done.)
+    // 2. The queues stay until the poll has returned (`Started::quiesce`, and
+    //    `unregister_netdev()`).
     unsafe {
         let nic = sys::glue_nic_of_rx_napi(napi);
         rx::poll(&nic::state(nic).shared, &mut RxKernel::new(nic), budget)
@@ -107,12 +114,13 @@ extern "C" fn tsnic_rx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
 
 /// The transmit NAPI's poll. Softirq or NAPI thread. Nothing counts against the budget.
 ///
-/// Netpoll calls it too: with budget 0, hard interrupts off, and perhaps on the CPU that holds the lock. There is nothing for it
-/// here: transmission takes back what is done.
+/// Netpoll calls it too: with budget 0, hard interrupts off, and perhaps on the CPU that holds the
+/// lock. There is nothing for it here: transmission takes back what is done.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_tx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
     if budget > 0 {
-        // SAFETY: The poll, with its own budget, and not 0: so this is not netpoll, which may hold the lock.
+        // SAFETY: The poll, with its own budget, and not 0: so this is not netpoll, which may hold
+        // the lock.
         unsafe { nic::with_tx_locked(sys::glue_nic_of_tx_napi(napi), budget, |shared, tx, port| tx.poll(shared, port)) }
     }
     0
@@ -128,7 +136,8 @@ extern "C" fn tsnic_refill(nic: NicRef<'_>) {
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_open(dev: NonNull<net_device>) -> c_int {
     MODE.up();
-    // SAFETY: An interface of this driver, which is down, so its receive NAPI is disabled; and not detached, so it is started.
+    // SAFETY: An interface of this driver, which is down, so its receive NAPI is disabled; and not
+    // detached, so it is started.
     unsafe {
         let nic = sys::glue_nic_of_dev(dev);
         nic::state(nic).set_up(true);
@@ -140,8 +149,8 @@ extern "C" fn tsnic_open(dev: NonNull<net_device>) -> c_int {
 /// `ndo_stop`. Process context, RTNL. The device need not be alive.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_stop(dev: NonNull<net_device>) -> c_int {
-    // SAFETY: An interface of this driver, which is up. If it is not started (it could not be restored after a sleep) its
-    // receive NAPI is disabled already.
+    // SAFETY: An interface of this driver, which is up. If it is not started (it could not be
+    // restored after a sleep) its receive NAPI is disabled already.
     unsafe {
         let nic = sys::glue_nic_of_dev(dev);
         nic::state(nic).set_up(false);
@@ -153,10 +162,12 @@ extern "C" fn tsnic_stop(dev: NonNull<net_device>) -> c_int {
     0
 }
 
-/// `ndo_start_xmit`. Bottom halves or (netpoll) hard interrupts off, under the transmit queue's lock.
+/// `ndo_start_xmit`. Bottom halves or (netpoll) hard interrupts off, under the transmit queue's
+/// lock.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_xmit(skb: NonNull<sk_buff>, dev: NonNull<net_device>) -> netdev_tx_t {
-    // SAFETY: The stack holds the lock and gives the skb away; the interface is not detached, so it has queues.
+    // SAFETY: The stack holds the lock and gives the skb away; the interface is not detached, so it
+    // has queues.
     unsafe {
         let nic = sys::glue_nic_of_dev(dev);
         if let Some(skb) = Skb::from_raw(skb.as_ptr().cast()) {
@@ -166,7 +177,8 @@ extern "C" fn tsnic_xmit(skb: NonNull<sk_buff>, dev: NonNull<net_device>) -> net
     NETDEV_TX_OK
 }
 
-/// `ndo_tx_timeout`. Softirq context (a timer); the stack does not transmit meanwhile, but holds no queue's lock.
+/// `ndo_tx_timeout`. Softirq context (a timer); the stack does not transmit meanwhile, but holds no
+/// queue's lock.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_tx_timeout(dev: NonNull<net_device>) {
     let text = c"The device has not sent a frame for 5 s, and the transmit ring is full";

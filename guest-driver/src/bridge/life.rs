@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! An interface from probe to removal, and through the machine's sleep. Process context, all of it.
 //!
-//! What can be done next is what the value at hand offers: [`Interface`] (memory) gives [`Queues`], which borrow it, and these
-//! become [`Started`]. Back again: [`Started::quiesce`], then each value is dropped.
+//! What can be done next is what the value at hand offers: [`Interface`] (memory) gives [`Queues`],
+//! which borrow it, and these become [`Started`]. Back again: [`Started::quiesce`], then each value
+//! is dropped.
 
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;
@@ -54,8 +55,8 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), Errno> {
     let mut interface = unsafe { Interface::new(vdev) }?;
     let nic = interface.0;
     let started = interface.find_queues()?.register()?;
-    // SAFETY: Started, and quiesced only by `freeze` and `remove`, which turn the configuration work off first; and this
-    // caller has not returned to the core, which calls them.
+    // SAFETY: Started, and quiesced only by `freeze` and `remove`, which turn the configuration
+    // work off first; and this caller has not returned to the core, which calls them.
     unsafe { nic::link(nic) };
     started.keep();
     mem::forget(interface);
@@ -80,16 +81,17 @@ pub unsafe fn remove(nic: NicRef<'static>) {
     }
 }
 
-/// `virtio_driver.freeze`: the machine is going to sleep, or an image of its memory is going to be made. What was in the rings is
-/// freed.
+/// `virtio_driver.freeze`: the machine is going to sleep, or an image of its memory is going to be
+/// made. What was in the rings is freed.
 ///
 /// # Safety
 /// As for [`remove`]; but the interface is used again after [`restore`].
 pub unsafe fn freeze(nic: NicRef<'static>) {
     sys::glue_config_off(nic);
     let state = nic::state(nic);
-    // SAFETY: The caller's promise: the interface is registered and started. Programs are frozen; the kernel's own users of
-    // the interface are kept out by RTNL until the interface is detached, and by that until it is attached again.
+    // SAFETY: The caller's promise: the interface is registered and started. Programs are frozen;
+    // the kernel's own users of the interface are kept out by RTNL until the interface is detached,
+    // and by that until it is attached again.
     unsafe {
         sys::glue_rtnl_lock();
         if state.is_up() {
@@ -105,7 +107,8 @@ pub unsafe fn freeze(nic: NicRef<'static>) {
     }
 }
 
-/// `virtio_driver.restore`: the machine is awake again, and the device as it is after a reset and the negotiation of features.
+/// `virtio_driver.restore`: the machine is awake again, and the device as it is after a reset and
+/// the negotiation of features.
 ///
 /// # Errors
 /// The interface stays detached.
@@ -113,10 +116,12 @@ pub unsafe fn freeze(nic: NicRef<'static>) {
 /// # Safety
 /// As for [`freeze`], which comes first.
 pub unsafe fn restore(nic: NicRef<'static>) -> Result<(), Errno> {
-    // SAFETY: The interface is the kernel's to keep, so it is not dropped here. It has no queues since `freeze`.
+    // SAFETY: The interface is the kernel's to keep, so it is not dropped here. It has no queues
+    // since `freeze`.
     let mut interface = unsafe { Interface::again(nic) };
     let queues = interface.find_queues()?;
-    // SAFETY: Registered, detached, and kept so by RTNL. In this order: the device is not kicked before it is ready.
+    // SAFETY: Registered, detached, and kept so by RTNL. In this order: the device is not kicked
+    // before it is ready.
     unsafe {
         sys::glue_rtnl_lock();
         queues.restart().keep();
@@ -135,8 +140,8 @@ pub unsafe fn restore(nic: NicRef<'static>) -> Result<(), Errno> {
 /// Memory, NAPIs, timer and work of an interface.
 ///
 /// # Invariants
-/// It has no queues but those that [`Interface::find_queues`] has given, and both NAPIs are disabled but by [`Started`] or by
-/// `ndo_open`. When it is dropped it is not registered.
+/// It has no queues but those that [`Interface::find_queues`] has given, and both NAPIs are
+/// disabled but by [`Started`] or by `ndo_open`. When it is dropped it is not registered.
 struct Interface(NicRef<'static>);
 
 impl Interface {
@@ -152,14 +157,17 @@ impl Interface {
         let nic = unsafe { NicRef::from_raw(NonNull::new(nic).ok_or(ENOMEM)?) };
         let features = Features { guest_csum: has(feature::GUEST_CSUM), merged_buffers: has(feature::MRG_RXBUF) };
         let cells = NonNull::new(sys::glue_page(nic)).map(NonNull::cast::<[AtomicU32; CELLS]>);
-        // With an IOMMU in between the device could not go on using the page after it has returned the chain.
+        // With an IOMMU in between the device could not go on using the page after it has returned
+        // the chain.
         let page = cells.filter(|_| !has(feature::ACCESS_PLATFORM)).map(|cells| {
             // SAFETY:
-            // 1. `QUEUE_PAGE_SIZE` bytes, page-aligned; freed with the interface, after the state that this goes into.
+            // 1. `QUEUE_PAGE_SIZE` bytes, page-aligned; freed with the interface, after the state
+            //    that this goes into.
             // 2. Rust looks at them only as atomics; so does rendezvous.c.
             QueuePage::new(unsafe { cells.as_ref() })
         });
-        // SAFETY: The memory is for this, and nobody else has a handle yet: both NAPIs are disabled.
+        // SAFETY: The memory is for this, and nobody else has a handle yet: both NAPIs are
+        // disabled.
         unsafe { ptr::write(sys::glue_state(nic).cast(), State::new(Shared::new(features, page))) };
         Ok(Self(nic))
     }
@@ -183,8 +191,8 @@ impl Interface {
             err => return Err(-err),
         }
         let queues = Queues { nic: self.0, interface: PhantomData };
-        // SAFETY: 1: found above. 2: the transmit NAPI is disabled, and the stack does not transmit: not registered, or
-        // detached.
+        // SAFETY: 1: found above. 2: the transmit NAPI is disabled, and the stack does not
+        // transmit: not registered, or detached.
         if !unsafe { nic::with_tx(queues.nic, 0, |_, _, port| tx::ring_suffices(port)) } {
             error(
                 sys::glue_vdev(queues.nic),
@@ -207,8 +215,8 @@ impl Drop for Interface {
 /// The queues of an interface, and the device that has them.
 ///
 /// # Invariants
-/// Nobody else uses the queues: the NAPIs are disabled and the stack does not transmit. (The kernel's interrupt handlers may
-/// run: they find NAPIs that cannot be scheduled.)
+/// Nobody else uses the queues: the NAPIs are disabled and the stack does not transmit. (The
+/// kernel's interrupt handlers may run: they find NAPIs that cannot be scheduled.)
 struct Queues<'a> {
     nic: NicRef<'static>,
     interface: PhantomData<&'a mut Interface>,
@@ -220,8 +228,8 @@ impl<'a> Queues<'a> {
         self.set_up();
         let nic = self.nic;
         // SAFETY:
-        // 1. Just added, so disabled. From here on enabled, except while frozen: registrations come back while the interface is
-        //    down, too.
+        // 1. Just added, so disabled. From here on enabled, except while frozen: registrations come
+        //    back while the interface is down, too.
         // 2. Set up above.
         let err = unsafe {
             sys::napi_enable(sys::glue_tx_napi(nic));
@@ -259,7 +267,8 @@ impl<'a> Queues<'a> {
 
     /// Starts the device of an interface that is registered. Process context, RTNL.
     fn restart(self) -> Started<'a> {
-        // SAFETY: The device was reset before its queues were found; the NAPI is disabled, by the invariant.
+        // SAFETY: The device was reset before its queues were found; the NAPI is disabled, by the
+        // invariant.
         unsafe {
             sys::glue_device_ready(self.nic);
             sys::napi_enable(sys::glue_tx_napi(self.nic));
@@ -273,8 +282,10 @@ impl Drop for Queues<'_> {
     fn drop(&mut self) {
         let nic = self.nic;
         // SAFETY:
-        // 1. By the invariant the queues are this value's; once the device is reset no interrupt handler runs either.
-        // 2. Tokens are skbs that the rings owned, but for the registration, whose memory is the interface's.
+        // 1. By the invariant the queues are this value's; once the device is reset no interrupt
+        //    handler runs either.
+        // 2. Tokens are skbs that the rings owned, but for the registration, whose memory is the
+        //    interface's.
         unsafe {
             sys::glue_reset(nic);
             let (rx, tx) = (sys::glue_rx_vq(nic), sys::glue_tx_vq(nic));
@@ -311,14 +322,14 @@ impl Started<'_> {
 }
 
 impl<'a> Started<'a> {
-    /// Ends the use of the queues by the NAPIs. The receive NAPI is disabled, or was never enabled. The stack must not transmit
-    /// any more before the result is dropped.
+    /// Ends the use of the queues by the NAPIs. The receive NAPI is disabled, or was never enabled.
+    /// The stack must not transmit any more before the result is dropped.
     fn quiesce(self) -> Queues<'a> {
         let nic = self.0.nic;
         nic::state(nic).set_started(false);
-        // `napi_disable()` only waits until a poll has given `SCHED` up, after which the poll still looks at its ring, arms or kicks it. A
-        // grace period waits for the poll's return.
-        // SAFETY: Enabled, by the type.
+        // `napi_disable()` only waits until a poll has given `SCHED` up, after which the poll still
+        // looks at its ring, arms or kicks it. A grace period waits for the poll's return. SAFETY:
+        // Enabled, by the type.
         unsafe { sys::napi_disable(sys::glue_tx_napi(nic)) };
         sys::glue_napi_grace();
         self.0

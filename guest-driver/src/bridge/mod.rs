@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The bridge to the kernel: all of the driver's `unsafe`, and nothing that decides.
 //!
-//! `sys` declares the C side, `nic` holds the state of an interface, `life` takes it from probe to removal, `skb` is an owned
-//! packet, `napi`, `rx` and `tx` implement the driver's traits, `entry` is what the kernel calls.
+//! `sys` declares the C side, `nic` holds the state of an interface, `life` takes it from probe to
+//! removal, `skb` is an owned packet, `napi`, `rx` and `tx` implement the driver's traits, `entry`
+//! is what the kernel calls.
 
 mod entry;
 mod life;
@@ -13,7 +14,8 @@ mod skb;
 mod sys;
 mod tx;
 
-/// Nothing in the driver panics (`kbuild/build` looks for it in the object); the language wants a handler all the same.
+/// Nothing in the driver panics (`kbuild/build` looks for it in the object); the language wants a
+/// handler all the same.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {

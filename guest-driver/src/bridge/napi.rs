@@ -14,8 +14,8 @@ impl Napi for NapiRef<'_> {
     }
 
     fn state(&self) -> (&AtomicUsize, Bits) {
-        // SAFETY: The word is an `unsigned long`, live as long as the instance, and the kernel too only touches it by atomic operations
-        // while the instance may be scheduled.
+        // SAFETY: The word is an `unsigned long`, live as long as the instance, and the kernel too
+        // only touches it by atomic operations while the instance may be scheduled.
         let state = unsafe { AtomicUsize::from_ptr(sys::glue_napi_state(*self).cast()) };
         (state, Bits::for_v4_10_prep(sys::glue_napi_sched_bit, sys::glue_napi_disable_bit))
     }

@@ -29,8 +29,8 @@ pub struct State {
     tx: UnsafeCell<Tx>,
     /// The interface is up. Written under RTNL.
     up: AtomicBool,
-    /// The interface has queues, the device runs, and the transmit NAPI is enabled; the receive NAPI is, too, if the interface
-    /// is up. Written under RTNL, and at probe.
+    /// The interface has queues, the device runs, and the transmit NAPI is enabled; the receive
+    /// NAPI is, too, if the interface is up. Written under RTNL, and at probe.
     started: AtomicBool,
 }
 
@@ -66,7 +66,8 @@ impl State {
 
 /// The state of an interface.
 pub fn state(nic: NicRef<'_>) -> &State {
-    // SAFETY: `Interface::new` writes it before it lets anybody have a handle; it stays until the interface is freed.
+    // SAFETY: `Interface::new` writes it before it lets anybody have a handle; it stays until the
+    // interface is freed.
     unsafe { &*sys::glue_state(nic).cast() }
 }
 
@@ -74,8 +75,8 @@ pub fn state(nic: NicRef<'_>) -> &State {
 ///
 /// # Safety
 /// 1. The interface has queues.
-/// 2. The caller holds the transmit queue's lock, bottom halves or hard interrupts off, while `f` runs; or nobody else uses the
-///    queue.
+/// 2. The caller holds the transmit queue's lock, bottom halves or hard interrupts off, while `f`
+///    runs; or nobody else uses the queue.
 /// 3. `budget` is 0, or that of the transmit NAPI's poll in which the caller is.
 pub unsafe fn with_tx<R>(
     nic: NicRef<'_>,
@@ -149,7 +150,8 @@ pub unsafe fn link(nic: NicRef<'_>) {
 /// # Safety
 /// The interface has queues, the device is ready, and the receive NAPI is disabled.
 pub unsafe fn receive_on(nic: NicRef<'_>) {
-    // SAFETY: The NAPI is disabled, and RTNL keeps others from enabling it: the queue is this function's.
+    // SAFETY: The NAPI is disabled, and RTNL keeps others from enabling it: the queue is this
+    // function's.
     unsafe {
         rx::open(&state(nic).shared, &mut RxKernel::new(nic));
         let napi = sys::glue_rx_napi(nic);

@@ -13,8 +13,8 @@ use crate::rx::{BUFFER_LEN, Notes, RxPort};
 /// The receive queue in the hands of its one user.
 ///
 /// # Invariants
-/// No other value of this type for the same interface is in use: its user owns `SCHED` of the receive NAPI, or the NAPI is
-/// disabled.
+/// No other value of this type for the same interface is in use: its user owns `SCHED` of the
+/// receive NAPI, or the NAPI is disabled.
 pub struct RxKernel<'a> {
     nic: NicRef<'a>,
     vq: QueueRef<'a>,
@@ -44,7 +44,8 @@ impl RxPort for RxKernel<'_> {
         let mut length: c_uint = 0;
         // SAFETY: The only user, by the invariant.
         let token = unsafe { sys::virtqueue_get_buf(self.vq, &raw mut length) };
-        // SAFETY: Only `push` puts tokens into this ring, each an skb that the ring then owns and has just given back.
+        // SAFETY: Only `push` puts tokens into this ring, each an skb that the ring then owns and
+        // has just given back.
         unsafe { Skb::from_raw(token) }.map(|skb| (skb, length))
     }
 
@@ -75,7 +76,8 @@ impl RxPort for RxKernel<'_> {
     }
 
     fn kick(&mut self) {
-        // SAFETY: The only user, by the invariant. (False: the queue is broken, and nothing is to be done about it.)
+        // SAFETY: The only user, by the invariant. (False: the queue is broken, and nothing is to
+        // be done about it.)
         let _ = unsafe { sys::virtqueue_kick(self.vq) };
     }
 
@@ -121,7 +123,8 @@ impl RxPort for RxKernel<'_> {
             skb.set_hwtstamp(ns);
         }
         // SAFETY:
-        // 1. `rx::poll` lets no frame through whose first buffer is shorter than an Ethernet header.
+        // 1. `rx::poll` lets no frame through whose first buffer is shorter than an Ethernet
+        //    header.
         // 2. Only the poll delivers.
         unsafe { skb.receive(self.nic, sys::glue_rx_napi(self.nic)) };
         true
@@ -138,12 +141,14 @@ impl RxPort for RxKernel<'_> {
     }
 
     fn used_since(&self, mark: u32) -> bool {
-        // SAFETY: Reads one index, which a poll that has begun meanwhile may be moving; either answer is right then.
+        // SAFETY: Reads one index, which a poll that has begun meanwhile may be moving; either
+        // answer is right then.
         unsafe { sys::virtqueue_poll(self.vq, mark) }
     }
 
     fn complete(&mut self, work: i32) -> bool {
-        // SAFETY: `rx::poll` is the instance's poll, and after this it does no more to the ring than look at its used index.
+        // SAFETY: `rx::poll` is the instance's poll, and after this it does no more to the ring
+        // than look at its used index.
         unsafe { sys::napi_complete_done(sys::glue_rx_napi(self.nic), work) }
     }
 

@@ -9,7 +9,8 @@ use super::sys::{self, NapiRef, NicRef, sk_buff};
 use crate::header::Partial;
 use crate::tx::Wish;
 
-/// A packet that nobody else owns. Dropping it frees it as dropped (`dev_kfree_skb_any()`, any context).
+/// A packet that nobody else owns. Dropping it frees it as dropped (`dev_kfree_skb_any()`, any
+/// context).
 ///
 /// # Invariants
 /// The pointer is of a live skb, owned by this value.
@@ -39,7 +40,8 @@ impl Skb {
         ManuallyDrop::new(self).0.as_ptr()
     }
 
-    /// Copies the first `N` bytes of the linear data. They may be in memory that the device can write: each is read once.
+    /// Copies the first `N` bytes of the linear data. They may be in memory that the device can
+    /// write: each is read once.
     ///
     /// # Safety
     /// The linear room (filled or not) has `N` bytes.
@@ -90,7 +92,8 @@ impl Skb {
     /// 1. The linear data has an Ethernet header.
     /// 2. The caller is the poll of `napi`, an instance of `nic`.
     pub unsafe fn receive(mut self, nic: NicRef<'_>, napi: NapiRef<'_>) {
-        // SAFETY: Owned, by the invariant, and given up by the second; the rest is the caller's promise.
+        // SAFETY: Owned, by the invariant, and given up by the second; the rest is the caller's
+        // promise.
         unsafe {
             sys::glue_skb_type(nic, self.as_ptr());
             sys::glue_gro_receive(napi, self.into_raw());

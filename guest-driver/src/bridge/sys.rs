@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The C side: `kbuild/glue_*.c` (one file per kernel header) and the exported kernel functions that need no glue.
+//! The C side: `kbuild/glue_*.c` (one file per kernel header) and the exported kernel functions
+//! that need no glue.
 //!
-//! `kbuild/build` derives a C declaration from each declaration here, and from each structure, and has the C compiler compare
-//! it with that of `kbuild/tsnic.h` or the kernel (`kbuild/signatures.awk`). It knows the types that are used so far.
+//! `kbuild/build` derives a C declaration from each declaration here, and from each structure, and
+//! has the C compiler compare it with that of `kbuild/tsnic.h` or the kernel
+//! (`kbuild/signatures.awk`). It knows the types that are used so far.
 //!
-//! A function is `safe` when its only condition is that its handles are live, which is the invariant of [`Handle`], and when
-//! what it changes is the kernel's own and guarded by the kernel (a timer, a state bit, a work item), so that calls may overlap. The
-//! others are `unsafe` and say what more they ask for. Types of this crate that own or borrow exclusively wrap those:
+//! A function is `safe` when its only condition is that its handles are live, which is the
+//! invariant of [`Handle`], and when what it changes is the kernel's own and guarded by the kernel
+//! (a timer, a state bit, a work item), so that calls may overlap. The others are `unsafe` and say
+//! what more they ask for. Types of this crate that own or borrow exclusively wrap those:
 //! [`super::skb::Skb`], [`super::life`], [`super::rx::RxKernel`], [`super::tx::TxKernel`].
 
 use core::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
@@ -93,12 +96,13 @@ pub struct Rendezvous {
 
 // SAFETY:
 // 1. Each declaration has the C function's type: the module's build compares them.
-// 2. A `safe` function asks for no more than its handles' invariant: see the module's text, and the C function.
+// 2. A `safe` function asks for no more than its handles' invariant: see the module's text, and the
+//    C function.
 unsafe extern "C" {
     // glue_virtio.c: linux/virtio_config.h, linux/slab.h. Process context; may sleep.
 
-    /// A new interface, not yet registered, with its NAPIs added and disabled; NULL without memory. It becomes the device's
-    /// driver data.
+    /// A new interface, not yet registered, with its NAPIs added and disabled; NULL without memory.
+    /// It becomes the device's driver data.
     ///
     /// # Safety
     /// The device has no other.
@@ -106,7 +110,8 @@ unsafe extern "C" {
     /// Frees an interface and its page.
     ///
     /// # Safety
-    /// Nobody has a handle of it any more; it is not registered, its NAPIs are disabled and its queues are deleted.
+    /// Nobody has a handle of it any more; it is not registered, its NAPIs are disabled and its
+    /// queues are deleted.
     pub unsafe fn glue_nic_free(nic: NicRef<'_>);
     pub safe fn glue_has_feature(vdev: VirtioRef<'_>, bit: c_uint) -> bool;
     /// `dev_err()`. Any context.
@@ -140,9 +145,11 @@ unsafe extern "C" {
 
     // glue_virtio.c: from one handle to another. Any context.
 
-    /// The memory of the Rust half's state: zeroed at first, 8-byte aligned, `tsnic_state_size()` bytes.
+    /// The memory of the Rust half's state: zeroed at first, 8-byte aligned, `tsnic_state_size()`
+    /// bytes.
     pub safe fn glue_state(nic: NicRef<'_>) -> *mut c_void;
-    /// The page: page-aligned, zeroed at first, freed with the interface; NULL if there was no memory for it.
+    /// The page: page-aligned, zeroed at first, freed with the interface; NULL if there was no
+    /// memory for it.
     pub safe fn glue_page(nic: NicRef<'_>) -> *mut c_void;
     pub safe fn glue_vdev(nic: NicRef<'_>) -> VirtioRef<'_>;
     pub safe fn glue_rx_napi(nic: NicRef<'_>) -> NapiRef<'_>;
@@ -174,12 +181,14 @@ unsafe extern "C" {
     // # Safety, of all `unsafe` ones: nobody else is in a function on the same queue, `virtqueue_notify()` apart.
 
     pub unsafe fn glue_num_free(vq: QueueRef<'_>) -> c_uint;
-    /// `virtqueue_add_inbuf()`: on success the ring owns the skb; its data has room for `length` bytes.
+    /// `virtqueue_add_inbuf()`: on success the ring owns the skb; its data has room for `length`
+    /// bytes.
     pub unsafe fn glue_add_in(vq: QueueRef<'_>, skb: *mut sk_buff, length: c_uint) -> c_int;
-    /// `virtqueue_add_outbuf()`: on success the ring owns the skb. `header` has `length` bytes, at most 12.
+    /// `virtqueue_add_outbuf()`: on success the ring owns the skb. `header` has `length` bytes, at
+    /// most 12.
     pub unsafe fn glue_add_out(nic: NicRef<'_>, skb: *mut sk_buff, header: *const c_void, length: c_uint) -> c_int;
-    /// `virtqueue_add_sgs()`: the header, copied, then the page. No other registration is in the ring; `header` has `length` bytes,
-    /// at most what `glue_nic_alloc()` was told.
+    /// `virtqueue_add_sgs()`: the header, copied, then the page. No other registration is in the
+    /// ring; `header` has `length` bytes, at most what `glue_nic_alloc()` was told.
     pub unsafe fn glue_add_registration(nic: NicRef<'_>, header: *const c_void, length: c_uint) -> c_int;
     pub unsafe fn virtqueue_get_buf(vq: QueueRef<'_>, len: *mut c_uint) -> *mut c_void;
     pub unsafe fn virtqueue_detach_unused_buf(vq: QueueRef<'_>) -> *mut c_void;
@@ -244,7 +253,8 @@ unsafe extern "C" {
     pub safe fn glue_queue_stop(nic: NicRef<'_>);
     pub safe fn glue_queue_wake(nic: NicRef<'_>);
     pub safe fn glue_queue_stopped(nic: NicRef<'_>) -> bool;
-    /// The transmit queue's lock, bottom halves off: the lock under which the stack transmits. Process context.
+    /// The transmit queue's lock, bottom halves off: the lock under which the stack transmits.
+    /// Process context.
     ///
     /// # Safety
     /// The caller does not hold it.
@@ -269,7 +279,8 @@ unsafe extern "C" {
     pub safe static glue_napi_disable_bit: c_uint;
     /// `&napi->state`.
     pub safe fn glue_napi_state(napi: NapiRef<'_>) -> *mut c_ulong;
-    /// `synchronize_net()`: returns when every poll that had begun has returned. Process context; sleeps.
+    /// `synchronize_net()`: returns when every poll that had begun has returned. Process context;
+    /// sleeps.
     pub safe fn glue_napi_grace();
     /// Softirq context, or bottom halves or hard interrupts off.
     pub safe fn glue_napi_schedule(napi: NapiRef<'_>);
@@ -292,8 +303,8 @@ unsafe extern "C" {
     /// # Safety
     /// The instance is disabled (as it is after it was added).
     pub unsafe fn napi_enable(napi: NapiRef<'_>);
-    /// Process context; sleeps until it has got `SCHED`, after which no poll begins. One that has given `SCHED` up may not have
-    /// returned yet: [`glue_napi_grace`].
+    /// Process context; sleeps until it has got `SCHED`, after which no poll begins. One that has
+    /// given `SCHED` up may not have returned yet: [`glue_napi_grace`].
     ///
     /// # Safety
     /// The instance is enabled.
@@ -319,7 +330,8 @@ unsafe extern "C" {
     pub unsafe fn glue_skb_len(skb: *const sk_buff) -> c_uint;
     /// `skb_put()`, `__skb_pull()`. The linear room has `length` bytes; `pull` is at most that.
     pub unsafe fn glue_skb_put_pull(skb: *mut sk_buff, length: c_uint, pull: c_uint);
-    /// Appends `part` to the fragment list of `head`, which owns it then. `tail` is the last part so far, or NULL.
+    /// Appends `part` to the fragment list of `head`, which owns it then. `tail` is the last part
+    /// so far, or NULL.
     pub unsafe fn glue_skb_chain(head: *mut sk_buff, tail: *mut *mut sk_buff, part: *mut sk_buff);
     pub unsafe fn glue_skb_csum_valid(skb: *mut sk_buff);
     /// `skb_partial_csum_set()`: false when the place is outside of the linear data.
@@ -335,7 +347,8 @@ unsafe extern "C" {
     pub unsafe fn glue_skb_stamp_due(skb: *const sk_buff) -> bool;
     /// `skb_tstamp_tx()`. Not in hard interrupt context.
     pub unsafe fn glue_skb_stamped(skb: *mut sk_buff, ns: u64);
-    /// `skb_tx_timestamp()`, of a packet that the stack was told would get a hardware timestamp. Not in hard interrupt context.
+    /// `skb_tx_timestamp()`, of a packet that the stack was told would get a hardware timestamp.
+    /// Not in hard interrupt context.
     pub unsafe fn glue_skb_unstamped(skb: *mut sk_buff);
 
     // glue_timer.c: linux/timer.h, linux/workqueue.h.

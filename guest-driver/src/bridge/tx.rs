@@ -15,7 +15,8 @@ use crate::tx::{Sent, TxPort, Wish};
 /// The transmit queue in the hands of its one user.
 ///
 /// # Invariants
-/// The transmit queue's lock is held, bottom halves or hard interrupts off; or nothing can transmit and the transmit NAPI is disabled.
+/// The transmit queue's lock is held, bottom halves or hard interrupts off; or nothing can transmit
+/// and the transmit NAPI is disabled.
 pub struct TxKernel<'a> {
     nic: NicRef<'a>,
     vq: QueueRef<'a>,
@@ -25,7 +26,8 @@ pub struct TxKernel<'a> {
 
 impl<'a> TxKernel<'a> {
     /// # Safety
-    /// The type's invariant, for as long as the value lives; after `glue_find_vqs()`; `budget` as in the type.
+    /// The type's invariant, for as long as the value lives; after `glue_find_vqs()`; `budget` as
+    /// in the type.
     pub unsafe fn new(nic: NicRef<'a>, budget: c_int) -> Self {
         // SAFETY: The caller's promise.
         Self { nic, vq: unsafe { sys::glue_tx_vq(nic) }, budget }
@@ -42,7 +44,8 @@ impl TxPort for TxKernel<'_> {
         if !token.is_null() && sys::glue_is_registration(self.nic, token) {
             return Some(Sent::Registration(length));
         }
-        // SAFETY: Every other token is an skb that `push` put in, which the ring then owned and has just given back.
+        // SAFETY: Every other token is an skb that `push` put in, which the ring then owned and has
+        // just given back.
         unsafe { Skb::from_raw(token) }.map(Sent::Frame)
     }
 
@@ -98,7 +101,8 @@ impl TxPort for TxKernel<'_> {
 
     fn push_registration(&mut self, header: &Registration) -> bool {
         let bytes = ptr::from_ref(header).cast();
-        // SAFETY: The only user; `RegistrationState` posts one chain at a time; the interface was made with room for a `Registration`.
+        // SAFETY: The only user; `RegistrationState` posts one chain at a time; the interface was
+        // made with room for a `Registration`.
         unsafe { sys::glue_add_registration(self.nic, bytes, size_of::<Registration>() as c_uint) == 0 }
     }
 
@@ -120,7 +124,8 @@ impl TxPort for TxKernel<'_> {
     }
 
     fn kick(&mut self) {
-        // SAFETY: The only user, by the invariant. (False: the queue is broken, and nothing is to be done about it.)
+        // SAFETY: The only user, by the invariant. (False: the queue is broken, and nothing is to
+        // be done about it.)
         let _ = unsafe { sys::virtqueue_kick(self.vq) };
     }
 
@@ -157,8 +162,9 @@ impl TxPort for TxKernel<'_> {
     }
 
     fn complete(&mut self) -> bool {
-        // SAFETY: Only `Tx::poll` calls it, which only the transmit NAPI's poll calls. What it does afterwards is under the transmit
-        // queue's lock, and before the poll returns (see `Started::quiesce`).
+        // SAFETY: Only `Tx::poll` calls it, which only the transmit NAPI's poll calls. What it does
+        // afterwards is under the transmit queue's lock, and before the poll returns (see
+        // `Started::quiesce`).
         unsafe { sys::napi_complete_done(sys::glue_tx_napi(self.nic), 0) }
     }
 

@@ -18,7 +18,8 @@ fn world() -> World {
     world
 }
 
-/// Polls and gives the number of frames dropped for `stat`; whatever happened, no buffer is lost and an honest frame is received.
+/// Polls and gives the number of frames dropped for `stat`; whatever happened, no buffer is lost
+/// and an honest frame is received.
 fn dropped(world: &World, stat: Stat) -> u64 {
     world.poll(64);
     let before = world.rx.borrow().delivered.len();
@@ -141,7 +142,8 @@ proptest! {
                 world.use_buffer(&bytes, claimed);
             }
             for (cell, value) in &cells {
-                // The doorbell cells are the driver's; what the device writes there is its own loss.
+                // The doorbell cells are the driver's; what the device writes there is its own
+                // loss.
                 if *cell != offset::CI / 4 {
                     world.set_cell(cell * 4, *value);
                 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The driver on the host: against a fake kernel and a fake device ([`fake`]), one test for each thing it promises.
+//! The driver on the host: against a fake kernel and a fake device ([`fake`]), one test for each
+//! thing it promises.
 
 mod fake;
 mod hostile;

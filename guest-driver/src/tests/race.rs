@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The race itself, step by step: who owns `SCHED`, an interrupt in the window before `napi_complete_done()` clears it, then the arm.
+//! The race itself, step by step: who owns `SCHED`, an interrupt in the window before
+//! `napi_complete_done()` clears it, then the arm.
 
 use std::sync::atomic::Ordering;
 
@@ -61,7 +62,8 @@ fn v4_11_delivers_the_packet() {
     assert!(world.rx.borrow().device.armed);
 }
 
-/// A busy poller: takes `SCHED` with `IN_BUSY_POLL`, polls, then clears `MISSED` and `IN_BUSY_POLL` and polls a last time.
+/// A busy poller: takes `SCHED` with `IN_BUSY_POLL`, polls, then clears `MISSED` and `IN_BUSY_POLL`
+/// and polls a last time.
 fn busy_poll(world: &World, before_last: impl FnOnce(&World)) {
     world.napi.store(SCHED | IN_BUSY_POLL, Ordering::SeqCst);
     world.poll(8);
@@ -111,7 +113,8 @@ fn a_poll_that_the_interrupt_started_is_immune_in_both_modes() {
     }
 }
 
-/// A busy poller's last poll that has given `SCHED` up and has not armed yet, while `meanwhile` goes on on another CPU.
+/// A busy poller's last poll that has given `SCHED` up and has not armed yet, while `meanwhile`
+/// goes on on another CPU.
 fn delayed_arm(mode: IrqMode, meanwhile: fn(&World)) -> World {
     let world = armed(mode);
     world.publish(1);
@@ -158,7 +161,8 @@ fn a_delayed_arm_after_the_newer_ones_interrupt_loses_nothing_and_invents_no_los
             world.publish(2);
             assert!(world.interrupt_if_due(), "the newer arm's interrupt, whose handler takes the NAPI");
         });
-        // busy_poll() has run that poll, too. One interrupt too many is the price of the delayed arm.
+        // busy_poll() has run that poll, too. One interrupt too many is the price of the delayed
+        // arm.
         settle(&world);
         world.publish(3);
         settle(&world);

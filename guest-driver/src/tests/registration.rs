@@ -122,7 +122,8 @@ fn one_chain_at_a_time_and_an_answer_that_is_out_of_date_does_not_count() {
     let world = new();
     world.link(true);
     let first = generation(&world);
-    // The backend goes and comes while the chain is in the ring. (The fake asserts that there is one chain.)
+    // The backend goes and comes while the chain is in the ring. (The fake asserts that there is
+    // one chain.)
     world.link(false);
     world.link(true);
     assert_eq!(world.tx.borrow().ring.len(), 1);
@@ -198,7 +199,7 @@ fn what_can_be_timestamped_is_what_the_device_says() {
     world.link(true);
     world.answer_registration();
     assert_eq!(world.shared.able(), both);
-    assert_eq!(Shared::new(ALL, None).able(), Able::default(), "no page to hand over");
+    assert_eq!(Shared::new(ALL, None).able(), Able::default(), "no page to register");
 }
 
 #[test]

@@ -81,7 +81,8 @@ fn an_arm_is_ci_before_completion_then_irq_seen_and_number_then_a_kick_and_nothi
     world.poll(64);
     let did = world.did();
     let complete = did.iter().position(|did| matches!(did, Did::Complete { .. })).expect("it completed");
-    // `ci` is up to date, and the poll done with the ring, before SCHED is given up; the arm comes after.
+    // `ci` is up to date, and the poll done with the ring, before SCHED is given up; the arm comes
+    // after.
     assert_eq!(did[complete], Did::Complete { ci: ci + 2, arm, phase: phase::IDLE });
     let [Did::Notify { ci: seen, irq_seen, arm: next }] = did[complete + 1..] else {
         panic!("an arm, a kick and no recheck of the ring: {did:?}");
@@ -111,7 +112,8 @@ fn an_arm_carries_what_the_handler_had_seen_before_it_and_not_after() {
             world.set_cell(offset::FIRED, 5);
             world.interrupt();
         };
-        // Before: between the completion and the arm. After: its handler finds a later owner, that has not polled yet.
+        // Before: between the completion and the arm. After: its handler finds a later owner, that
+        // has not polled yet.
         if seen_before {
             world.after_complete(interrupt);
         }

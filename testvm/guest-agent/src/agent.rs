@@ -6,7 +6,7 @@ use crate::kmsg::KernelLog;
 use crate::protocol::{Reply, Request};
 use crate::receiver::Receiver;
 use crate::rpc::RpcServer;
-use crate::{affinity, files, hwtstamp, link, modules, napi, packet};
+use crate::{affinity, files, hwtstamp, link, modules, napi, packet, snapshot};
 
 /// What the agent keeps from one request to the next.
 #[derive(Debug, Default)]
@@ -63,6 +63,7 @@ impl Agent {
             }
             Request::SendFrame { name, frame } => packet::send(&name, &frame)?,
             Request::NapiCheck { seed, steps } => return Ok(Reply::NapiCheck(napi::check(seed, steps)?)),
+            Request::Snapshot => snapshot::create()?,
             Request::Reboot => {}
             Request::PowerOff => {
                 // Their counts interest nobody any more.

@@ -26,5 +26,6 @@ pub mod protocol;
 pub mod receiver;
 pub mod rpc;
 pub mod serial;
+pub mod snapshot;
 pub mod sockopt;
 pub mod system;

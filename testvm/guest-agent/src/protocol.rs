@@ -110,6 +110,8 @@ pub enum Request {
         /// How many.
         steps: u32,
     },
+    /// Make an image of the machine's memory, as hibernation does, and throw it away (`/dev/snapshot`).
+    Snapshot,
     /// Restart the machine without a word to its drivers' devices. The next thing said is [`Reply::Ready`].
     Reboot,
     /// Power the machine off. No answer.

@@ -51,6 +51,11 @@ const CHECKS: &[Check] = &[
     Check { name: "forged-page", about: "frames that look like a registration are but frames", run: driver::forged },
     Check { name: "stop-cont", about: "the machine is stopped and goes on under traffic", run: machine::stop_cont },
     Check { name: "suspend", about: "the machine sleeps (S3) and wakes under traffic", run: suspend::to_memory },
+    Check {
+        name: "snapshot",
+        about: "an image of the memory is made, as for hibernation, under traffic",
+        run: suspend::snapshot,
+    },
     Check { name: "killed", about: "the backend is killed under traffic and restarted", run: backend::killed },
     Check {
         name: "killed-reload",

@@ -8,6 +8,9 @@ use super::bench::Bench;
 use super::failure::{Failure, expect};
 
 const SLEEPS: usize = 3;
+const SNAPSHOTS: usize = 3;
+/// How often the machine has slept and woken.
+const SLEPT: &str = "/sys/power/suspend_stats/success";
 const MEM_SLEEP: &str = "/sys/power/mem_sleep";
 
 /// Check: the machine is suspended to memory (S3) under traffic and woken by QMP. Each time the old page is forgotten and
@@ -20,7 +23,10 @@ pub fn to_memory(bench: &mut Bench) -> Result<String, Failure> {
     let traffic = bench.start_traffic()?;
     for _ in 0..SLEEPS {
         let before = bench.status()?;
+        let slept = bench.number(SLEPT)?;
         bench.vm.sleep_and_wake()?;
+        let now = bench.number(SLEPT)?;
+        expect(now == slept + 1, || format!("{SLEPT} went from {slept} to {now}: the machine did not sleep"))?;
         registered_again(bench, &before)?;
         bench.stamped_rpcs(&traffic)?;
     }
@@ -35,7 +41,32 @@ pub fn to_memory(bench: &mut Bench) -> Result<String, Failure> {
     })?;
     let traffic = bench.start_traffic()?;
     let rpcs_after = bench.end_traffic(traffic)?;
+    restart(bench)?;
     Ok(format!("{SLEEPS} times, {rpcs}; once with the link down, {rpcs_after}"))
+}
+
+/// Check: images of the machine's memory are made under traffic, as for hibernation. The driver puts its device to rest
+/// (`freeze`) and wakes it again, by the function that is called when an image is loaded, too (`restore`). No image is loaded.
+pub fn snapshot(bench: &mut Bench) -> Result<String, Failure> {
+    if bench.read("/sys/power/disk").is_ok_and(|modes| modes.contains("disabled")) {
+        return Err(Failure::Skip("This kernel does not hibernate".into()));
+    }
+    let traffic = bench.start_traffic()?;
+    for _ in 0..SNAPSHOTS {
+        let before = bench.status()?;
+        bench.vm.command(&Request::Snapshot)?;
+        registered_again(bench, &before)?;
+        bench.stamped_rpcs(&traffic)?;
+    }
+    let rpcs = bench.end_traffic(traffic)?;
+    restart(bench)?;
+    Ok(format!("{SNAPSHOTS} times, {rpcs}"))
+}
+
+/// Resets the machine. One that has slept here sometimes does not power off: Linux says "Power down", and QEMU goes on.
+fn restart(bench: &mut Bench) -> Result<(), Failure> {
+    bench.collect_log()?;
+    Ok(bench.vm.reboot()?)
 }
 
 /// The page of `before` is forgotten and another one is in use and armed.

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest and its device may have to live through: a device that dies or hangs, a machine that is stopped or reset.
 
-use std::time::{Duration, Instant};
-
 use guest_agent::protocol as agent;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::error::Error;
+use super::family::Waiting;
 use super::lines::Lines;
 use super::qmp::Qmp;
 use super::{AGENT, ANSWER_LIMIT, DEVICE, QMP_SOCKET, Vm, connect_control, describe, start_device, unexpected};
-
-/// Between two looks whether the guest has fallen asleep.
-const SLEEP_LOOK: Duration = Duration::from_millis(10);
 
 impl Vm {
     /// Kills the device with SIGKILL, in the middle of whatever it does. The guest goes on without.
@@ -87,23 +83,26 @@ impl Vm {
         qmp.execute(command, arguments, family)
     }
 
-    /// Suspends the guest to memory (S3), wakes it, and waits until its agent is back.
+    /// Suspends the guest to memory (S3), wakes it if it does not wake by itself, and waits until its agent is back.
     ///
     /// # Errors
-    /// The guest refuses to sleep, does not fall asleep within 20 s, or does not wake within as much.
+    /// The guest refuses to sleep, or its agent is not back within 20 s.
     pub fn sleep_and_wake(&mut self) -> Result<(), Error> {
         let request = agent::Request::WriteFile { path: "/sys/power/state".into(), value: "mem".into() };
         let doing = describe(&request);
+        // Connects, the first time.
+        self.qmp("query-status", &json!({}))?;
         self.agent.send(&request).map_err(|source| self.family.diagnose(AGENT, &doing, source))?;
-        let deadline = Instant::now() + ANSWER_LIMIT;
-        // A guest that has refused says so when it is heard below.
-        while self.qmp("query-status", &json!({}))?["status"] != "suspended" && Instant::now() < deadline {
-            std::thread::sleep(SLEEP_LOOK);
-        }
-        if Instant::now() < deadline {
-            self.qmp("system_wakeup", &json!({}))?;
-        }
-        match self.hear_agent(&doing, ANSWER_LIMIT, &mut || ())? {
+        let Self { agent, family, qmp, .. } = self;
+        let received = agent.receive(ANSWER_LIMIT, &mut || {
+            family.check(&doing).map_err(Waiting::Died)?;
+            let Some(qmp) = qmp else { return Ok(()) };
+            if qmp.execute("query-status", &json!({}), family).map_err(Waiting::Died)?["status"] == "suspended" {
+                qmp.execute("system_wakeup", &json!({}), family).map_err(Waiting::Died)?;
+            }
+            Ok(())
+        });
+        match received.map_err(|waiting| self.family.explain(AGENT, &doing, waiting))? {
             agent::Reply::Done => Ok(()),
             agent::Reply::Error { message } => Err(Error::Refused { who: AGENT, doing, message }),
             other => Err(unexpected(AGENT, &doing, &other)),

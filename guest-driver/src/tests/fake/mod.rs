@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A fake kernel and a fake device, single-threaded. What another CPU would do at a moment that matters is done by a hook that
-//! runs inside `napi_complete_done()`, or by the test between two calls.
+//! A fake kernel and a fake device, single-threaded. What another CPU would do at a moment that
+//! matters is done by a hook that runs inside `napi_complete_done()`, or by the test between two
+//! calls.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -200,7 +201,8 @@ impl World {
         self.set_cell(at + 12, record_flags::TIMESTAMP);
     }
 
-    /// Uses one buffer: its bytes, and the length claimed. The record's time is 1,000 + the completion's number.
+    /// Uses one buffer: its bytes, and the length claimed. The record's time is 1,000 + the
+    /// completion's number.
     pub fn use_buffer(&self, bytes: &[u8], claimed: u32) {
         let mut rx = self.rx.borrow_mut();
         let mut buffer = rx.posted.pop_front().expect("the driver keeps the ring filled");
@@ -216,7 +218,8 @@ impl World {
         self.use_buffer(&frame_of(tag), frame_of(tag).len() as u32);
     }
 
-    /// Rule 2, and the interrupt handler if there is an interrupt. The kernel does not call the handler when nothing is used.
+    /// Rule 2, and the interrupt handler if there is an interrupt. The kernel does not call the
+    /// handler when nothing is used.
     pub fn interrupt_if_due(&self) -> bool {
         let due = {
             let mut rx = self.rx.borrow_mut();
@@ -261,8 +264,8 @@ impl World {
         rx.device.armed && rx.device.produced == rx.device.signaled && rx.device.produced.is_after(rx.device.ci_at_arm)
     }
 
-    /// A loss candidate whose interrupt's handler found `SCHED` owned, and ran before the arm: the owner that it found is the
-    /// one that has armed, and nobody else is to come.
+    /// A loss candidate whose interrupt's handler found `SCHED` owned, and ran before the arm: the
+    /// owner that it found is the one that has armed, and nobody else is to come.
     pub fn lost(&self) -> bool {
         let (fired, irq_seen_at_arm) = {
             let rx = self.rx.borrow();
@@ -320,7 +323,8 @@ impl World {
         }
     }
 
-    /// `net_rx_action()` and busy pollers: has the owner poll once. The caller has seen to it that `SCHED` is owned.
+    /// `net_rx_action()` and busy pollers: has the owner poll once. The caller has seen to it that
+    /// `SCHED` is owned.
     pub fn poll(&self, budget: i32) -> i32 {
         self.queued.set(0);
         let work = rx_driver::poll(&self.shared, &mut self.port(), budget);
@@ -372,7 +376,8 @@ impl World {
         self.tx_state.borrow_mut().timed_out(&self.shared, &mut self.port());
     }
 
-    /// The machine sleeps: what is in the rings is freed, and the driver and the device begin with new ones.
+    /// The machine sleeps: what is in the rings is freed, and the driver and the device begin with
+    /// new ones.
     pub fn sleep(&self) {
         {
             let (mut rx, mut tx) = (self.rx.borrow_mut(), self.tx.borrow_mut());
