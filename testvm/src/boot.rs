@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use guest_agent::protocol::Request;
+use guest_protocol::Request;
 use nix::unistd::geteuid;
 
 use crate::config::Machine;

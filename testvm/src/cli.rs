@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::config::{AccelChoice, Config, Interrupts, KernelChoice, Machine, Series};
+use crate::config::{AccelChoice, Config, Interrupts, KernelChoice, Machine, Places, Series};
 use crate::{check, preflight};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
@@ -33,6 +33,8 @@ pub enum Command {
     Napi(NapiArgs),
     /// Only boot the guest, to see that everything it needs works
     Boot(BootArgs),
+    /// Check user-mode Linux as the front end, with its stock network driver: no QEMU, no KVM
+    Uml(UmlArgs),
     /// Only fetch the kernel and build everything, so that a later run can be offline
     Fetch(MachineArgs),
 }
@@ -105,6 +107,14 @@ pub struct BootArgs {
     pub machine: MachineArgs,
 }
 
+/// Arguments of `testvm uml`.
+#[derive(Debug, Args)]
+pub struct UmlArgs {
+    /// User-mode Linux to use [default: linux.uml on the PATH, from the package user-mode-linux]
+    #[arg(long, value_name = "FILE")]
+    pub uml: Option<PathBuf>,
+}
+
 /// Arguments about the guest's surroundings, common to all commands.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Guest")]
@@ -166,11 +176,7 @@ impl TryFrom<MachineArgs> for Machine {
             (Some(image), Some(build)) => KernelChoice::Own { image: absolute(&image)?, build: absolute(&build)? },
             _ => KernelChoice::Debian(args.kernel_series),
         };
-        let source = source_dir();
-        let target = match env::var_os("CARGO_TARGET_DIR").filter(|v| !v.is_empty()) {
-            Some(dir) => absolute(Path::new(&dir))?,
-            None => source.join("target"),
-        };
+        let Places { cache, source, target } = places()?;
         Ok(Self {
             kernel,
             append: args.append,
@@ -180,9 +186,7 @@ impl TryFrom<MachineArgs> for Machine {
             interrupts: if args.intx { Interrupts::Intx } else { Interrupts::Msix },
             refresh: args.refresh,
             keep: args.keep,
-            cache: cache_dir(|name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
-                .ok_or(UsageError::NoCache)
-                .and_then(|dir| absolute(&dir))?,
+            cache,
             source,
             target,
         })
@@ -201,6 +205,20 @@ impl TryFrom<ReproArgs> for Config {
             machine: args.machine.try_into()?,
         })
     }
+}
+
+/// Where a run reads from and builds to.
+///
+/// # Errors
+/// There is no cache directory, or a path cannot be resolved.
+pub fn places() -> Result<Places, UsageError> {
+    let source = source_dir();
+    let target = match env::var_os("CARGO_TARGET_DIR").filter(|v| !v.is_empty()) {
+        Some(dir) => absolute(Path::new(&dir))?,
+        None => source.join("target"),
+    };
+    let cache = cache_dir(|name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from));
+    Ok(Places { cache: absolute(&cache.ok_or(UsageError::NoCache)?)?, source, target })
 }
 
 /// The checkout this binary was built from: the device, driver and agent are built from the same one.

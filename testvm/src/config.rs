@@ -43,6 +43,17 @@ pub struct Machine {
     pub target: PathBuf,
 }
 
+/// Where a run reads from and builds to.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Downloads and builds.
+    pub cache: PathBuf,
+    /// The checkout the device, driver and agent are built from.
+    pub source: PathBuf,
+    /// Cargo's target directory.
+    pub target: PathBuf,
+}
+
 /// Where the guest's kernel comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelChoice {

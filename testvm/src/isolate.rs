@@ -203,6 +203,15 @@ impl Link {
         ip(&self.commands())
     }
 
+    /// The guest has this MAC address, and not [`Self::guest_mac`]: a front end that cannot be told it has one of its own.
+    ///
+    /// # Errors
+    /// `ip` is missing or refuses.
+    pub fn guest_is_at(&self, address: &str) -> Result<(), Error> {
+        let Self { tap, guest_ip, .. } = self;
+        ip(&format!("neigh replace {guest_ip} lladdr {address} dev {tap} nud permanent\n"))
+    }
+
     /// What `ip -batch` is told. The guest is a static neighbour, and the host has no IPv6 here: every frame on the wire is one
     /// that a scenario asked for.
     fn commands(&self) -> String {

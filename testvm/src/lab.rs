@@ -16,7 +16,7 @@ use crate::process;
 use crate::progress::{Progress, Stage};
 use crate::provision::{self, Debian, Kernel};
 use crate::qemu::{self, Qemu};
-use crate::vm::{self, Parts, Vm, VmConfig};
+use crate::vm::{self, Hypervisor, Parts, Vm, VmConfig};
 
 /// What can go wrong before or while a guest is booted. None of these is a verdict.
 #[derive(Debug, Error)]
@@ -160,14 +160,17 @@ impl Lab {
     /// See [`vm::Error`].
     pub fn boot(&mut self, config: &VmConfig, progress: &mut Progress) -> Result<Vm, Error> {
         let parts = Parts {
-            qemu: &self.qemu,
+            hypervisor: Hypervisor::Qemu {
+                qemu: &self.qemu,
+                kernel: &self.kernel.image,
+                interrupts: self.machine.interrupts,
+            },
             device: &self.device,
-            kernel: &self.kernel.image,
-            initramfs: &self.initramfs,
+            initrd: &self.initramfs.path,
+            transport: &self.initramfs.transport,
             run: &self.run,
             logs: &self.logs,
             index: self.guests,
-            interrupts: self.machine.interrupts,
         };
         self.guests += 1;
         let mut stage = progress.stage(Stage::Boot { vcpus: config.vcpus });

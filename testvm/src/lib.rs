@@ -23,5 +23,6 @@ pub mod qemu;
 pub mod report;
 pub mod rpc;
 pub mod scenario;
+pub mod uml;
 pub mod verdict;
 pub mod vm;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use testvm::cli::{Cli, Command, MachineArgs, UsageError};
+use testvm::cli::{self, Cli, Command, MachineArgs, UsageError};
 use testvm::config::{Config, KernelChoice, Machine};
 use testvm::lab::Built;
 use testvm::progress::Progress;
 use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
-use testvm::{boot, check, interrupt, napi, preflight, scenario};
+use testvm::{boot, check, interrupt, napi, preflight, scenario, uml};
 
 const EXIT_USAGE: u8 = 2;
 
@@ -54,6 +54,10 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
             let (vcpus, hold) = (args.vcpus, args.hold);
             let machine = machine(args.machine)?;
             Box::new(move || boot::run(&machine, vcpus, hold))
+        }
+        Command::Uml(args) => {
+            let places = cli::places()?;
+            Box::new(move || uml::run(&places, args.uml.as_deref()))
         }
         Command::Fetch(args) => {
             let machine = machine(args)?;

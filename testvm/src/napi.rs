@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `testvm napi`: the model of NAPI's protocol (`napi-state`) against the kernel that it models.
 //!
-//! The guest's agent does the work ([`guest_agent::napi`]), in slices, each with a seed of its own; this adds them up. In the end the
+//! The guest's agent does the work (`guest_agent::napi`), in slices, each with a seed of its own; this adds them up. In the end the
 //! kernel is given the `napi_schedule_prep()` of 4.10 by a livepatch, and the same comparison must find that.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
-use guest_agent::protocol::{NapiReport, NapiRow, Reply, Request};
+use guest_protocol::{NapiReport, NapiRow, Reply, Request};
 
 use crate::check::log::Log;
 use crate::config::Machine;

@@ -13,16 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use guest_agent::protocol as agent;
+use guest_protocol as agent;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use testvm::config::Interrupts;
-use testvm::initramfs::Initramfs;
 use testvm::isolate::RunDir;
 use testvm::process::adopt_orphans;
 use testvm::progress::{Progress, Stage};
 use testvm::qemu::{Accel, Qemu, Version};
-use testvm::vm::{Error, Parts, Vm, VmConfig};
+use testvm::vm::{Error, Hypervisor, Parts, Vm, VmConfig};
 use testvm::{boot, interrupt};
 use tsnic_protocol as device;
 
@@ -164,24 +163,14 @@ fn run(name: &str) -> ExitCode {
         accel: Accel::Tcg,
         accel_reason: String::new(),
     };
-    let initramfs = Initramfs {
-        path: "/dev/null".into(),
-        transport: Vec::new(),
-        virtio_net: Vec::new(),
-        driver: String::new(),
-        livepatch: String::new(),
-        rendezvous: String::new(),
-        napicheck: String::new(),
-    };
     let parts = Parts {
-        qemu: &qemu,
+        hypervisor: Hypervisor::Qemu { qemu: &qemu, kernel: Path::new("/dev/null"), interrupts: Interrupts::Msix },
         device: &device,
-        kernel: Path::new("/dev/null"),
-        initramfs: &initramfs,
+        initrd: Path::new("/dev/null"),
+        transport: &[],
         run: &inside,
         logs: dir.path(),
         index: 0,
-        interrupts: Interrupts::Msix,
     };
     case(Vm::boot(&parts, &VmConfig::default(), &mut || ()));
     ExitCode::SUCCESS

@@ -12,6 +12,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use parking_lot::FairMutex;
 use tracing::error;
 use tsnic_core::time::Instant;
+use vhost::vhost_user::Backend as BackendChannel;
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringT as _};
 use virtio_queue::QueueT as _;
@@ -59,6 +60,8 @@ pub struct Backend {
     pairs: Vec<Worker>,
     exit_fds: Mutex<Vec<RawFd>>,
     lines: Mutex<Lined>,
+    /// The channel for requests to the front end, on which nothing is ever said.
+    requests: Mutex<Option<BackendChannel>>,
 }
 
 /// What a guest can cause lines of the log by, by having its VMM connect again and again.
@@ -101,6 +104,7 @@ impl Backend {
             pairs,
             exit_fds: Mutex::default(),
             lines: Mutex::default(),
+            requests: Mutex::new(None),
         })
     }
 
@@ -148,6 +152,7 @@ impl Backend {
     /// The front end is gone: lets go of its memory. No worker touches a ring afterwards.
     pub(super) fn disconnect(&self) {
         self.connected.store(false, Ordering::Release);
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.reset_device();
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).replace(GuestMemoryMmap::new());
         self.serve_alone();
@@ -215,7 +220,13 @@ impl VhostUserBackend for Backend {
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
         // Not CONFIG: a VMM keeps the configuration of a network device itself, and QEMU warns when it is offered.
-        VhostUserProtocolFeatures::REPLY_ACK
+        // BACKEND_REQ, though nothing is ever asked of a front end: user-mode Linux 6.1 has no interrupt for its queues without it.
+        VhostUserProtocolFeatures::REPLY_ACK | VhostUserProtocolFeatures::BACKEND_REQ
+    }
+
+    fn set_backend_req_fd(&self, channel: BackendChannel) {
+        // Kept: a front end takes a channel that is closed for a back end that has died.
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
     }
 
     fn set_event_idx(&self, _enabled: bool) {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Requests to deeds.
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use guest_protocol::{Reply, Request, icmp, transfer};
+
 use crate::error::Error;
 use crate::kmsg::KernelLog;
-use crate::protocol::{Reply, Request};
 use crate::receiver::Receiver;
 use crate::rpc::RpcServer;
 use crate::{affinity, files, hwtstamp, link, modules, napi, packet, snapshot};
@@ -54,6 +57,12 @@ impl Agent {
                 let server = self.rpc.take().ok_or(Error::State("No RPC server is running"))?;
                 return Ok(Reply::Count { count: server.stop()? });
             }
+            Request::Ping { to, count } => {
+                let answered = icmp::ping(to, count).map_err(Error::call(format!("Cannot ping {to}")))?;
+                return Ok(Reply::Count { count: answered });
+            }
+            Request::TransferReceive { local } => return Ok(Reply::Count { count: transfer_receive(local)? }),
+            Request::TransferSend { peer, bytes } => transfer_send(peer, bytes)?,
             Request::KernelLog => {
                 let log = match &mut self.log {
                     Some(log) => log,
@@ -73,4 +82,17 @@ impl Agent {
         }
         Ok(Reply::Done)
     }
+}
+
+fn transfer_receive(local: (Ipv4Addr, u16)) -> Result<u64, Error> {
+    let at = || format!("Cannot receive on TCP port {}:{}", local.0, local.1);
+    let listener = TcpListener::bind(local).map_err(Error::call(at()))?;
+    let (mut stream, _) = listener.accept().map_err(Error::call(at()))?;
+    transfer::receive(&mut stream).map_err(Error::call(at()))
+}
+
+fn transfer_send(peer: (Ipv4Addr, u16), bytes: u64) -> Result<(), Error> {
+    let to = || format!("Cannot send to TCP port {}:{}", peer.0, peer.1);
+    let mut stream = TcpStream::connect(peer).map_err(Error::call(to()))?;
+    transfer::send(&mut stream, bytes).map_err(Error::call(to()))
 }

@@ -12,17 +12,14 @@
 
 pub mod affinity;
 pub mod agent;
-pub mod clock;
 pub mod error;
 pub mod files;
-pub mod frame;
 pub mod hwtstamp;
 pub mod kmsg;
 pub mod link;
 pub mod modules;
 pub mod napi;
 pub mod packet;
-pub mod protocol;
 pub mod receiver;
 pub mod rpc;
 pub mod serial;

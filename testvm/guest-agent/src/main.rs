@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use guest_agent::agent::Agent;
 use guest_agent::error::Error;
-use guest_agent::protocol::Request;
 use guest_agent::serial::{Channel, Incoming};
 use guest_agent::{serial, system};
+use guest_protocol::Request;
 
 /// The first serial port is the console.
 const PORT: &str = "/dev/ttyS1";
@@ -60,7 +60,7 @@ fn serve() -> Result<End, Error> {
                 }
                 reply
             }
-            Incoming::Bad(error) => guest_agent::protocol::Reply::Error { message: error.chain() },
+            Incoming::Bad(error) => guest_protocol::Reply::Error { message: error.chain() },
             Incoming::End => return Ok(End::PowerOff),
         };
         channel.send(&reply).map_err(Error::file("write", PORT))?;

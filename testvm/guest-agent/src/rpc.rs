@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use guest_protocol::clock::{monotonic_ns, timespec_ns};
+use guest_protocol::frame::{REQUEST_LEN, ReplyFrame, RequestFrame};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, TimestampingFlag, Timestamps, recvmsg, setsockopt, sockopt,
 };
 use zerocopy::IntoBytes;
 
-use crate::clock::{monotonic_ns, timespec_ns};
 use crate::error::Error;
-use crate::frame::{REQUEST_LEN, ReplyFrame, RequestFrame};
 use crate::receiver::set_busy_poll;
 use crate::system;
 

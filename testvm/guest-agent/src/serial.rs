@@ -5,10 +5,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
+use guest_protocol::{Reply, Request};
 use rustix::termios::{self, ControlModes, OptionalActions};
 
 use crate::error::Error;
-use crate::protocol::{Reply, Request};
 
 /// A longer request is a mistake: it is refused, so that a line that never ends cannot take all memory.
 pub const LINE_MAX: usize = 64 * 1024;

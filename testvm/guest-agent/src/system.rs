@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use guest_protocol::Reply;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::error::Error;
-use crate::protocol::Reply;
 use crate::{affinity, files};
 
 /// File systems the requests reach into: type and place, in this order.

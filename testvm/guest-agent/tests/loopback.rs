@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use guest_agent::agent::Agent;
-use guest_agent::clock::monotonic_ns;
-use guest_agent::frame::{REPLY_LEN, ReplyFrame, RequestFrame};
-use guest_agent::protocol::{Reply, Request};
 use guest_agent::receiver::Receiver;
 use guest_agent::rpc::RpcServer;
+use guest_protocol::clock::monotonic_ns;
+use guest_protocol::frame::{REPLY_LEN, ReplyFrame, RequestFrame};
+use guest_protocol::{Reply, Request};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use zerocopy::IntoBytes;

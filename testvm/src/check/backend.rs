@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use guest_agent::protocol::Request;
+use guest_protocol::Request;
 use tsnic_protocol::{InjectionSpec, Request as DeviceRequest, Stimulus};
 
 use super::bench::Bench;

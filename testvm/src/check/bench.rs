@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use guest_agent::protocol::Request;
+use guest_protocol::Request;
 use serde_json::json;
 use tsnic_protocol::Status;
 

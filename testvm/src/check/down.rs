@@ -3,7 +3,7 @@
 
 use std::net::UdpSocket;
 
-use guest_agent::protocol::Request;
+use guest_protocol::Request;
 
 use super::bench::Bench;
 use super::failure::{Failure, expect};

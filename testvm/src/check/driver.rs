@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use guest_agent::protocol::Request;
+use guest_protocol::Request;
 use nix::libc::{EBUSY, EINVAL};
 use tsnic_abi::{Counter, Registration};
 use zerocopy::IntoBytes as _;

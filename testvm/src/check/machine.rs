@@ -4,7 +4,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use guest_agent::protocol::Request;
+use guest_protocol::Request;
 use serde_json::json;
 
 use super::bench::Bench;

@@ -19,16 +19,15 @@ mod traffic;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-
 use bench::Bench;
 use failure::Failure;
+use log::Log;
 
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
 use crate::progress::{Progress, Stage};
 use crate::verdict::Verdict;
-use log::Log;
 
 /// One check.
 struct Check {

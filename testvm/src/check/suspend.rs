@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Checks of power management: the machine sleeps and the driver goes on.
 
-use guest_agent::protocol::Request;
+use guest_protocol::Request;
 use tsnic_protocol::Status;
 
 use super::bench::Bench;

@@ -93,15 +93,8 @@ impl Initramfs {
         let mut virtio_net = Tree::open(&kernel.modules).with_needs("virtio_net")?;
         virtio_net.retain(|module| transport.iter().all(|t| t.name != module.name));
 
-        let out = File::create(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let written = |source| Error::Io { path: path.to_owned(), source };
-        let mut archive = cpio::Archive::new(BufWriter::new(out));
-        for dir in ["dev", "proc", "sys", MODULE_DIR] {
-            archive.directory(dir).map_err(written)?;
-        }
-        // The kernel opens it for init before anything is mounted.
-        archive.character_device("dev/console", 5, 1).map_err(written)?;
-        archive.file("init", 0o755, &read(agent)?).map_err(written)?;
+        let mut archive = start(path, agent)?;
 
         let mut put = |name: &str, object: &[u8]| {
             let path = format!("{MODULE_DIR}/{name}.ko");
@@ -123,6 +116,38 @@ impl Initramfs {
         archive.finish().map_err(written)?;
         Ok(initramfs)
     }
+}
+
+/// Puts an archive together at `path` with the agent and the `virtio_net` of the kernel whose modules are in `modules`. The archive, and
+/// the modules in it in loading order.
+///
+/// # Errors
+/// A file of it cannot be read, or it cannot be written.
+pub fn stock(path: &Path, modules: &Path, agent: &Path) -> Result<(PathBuf, Vec<String>), Error> {
+    let virtio_net = Tree::open(modules).with_needs("virtio_net")?;
+    let written = |source| Error::Io { path: path.to_owned(), source };
+    let mut archive = start(path, agent)?;
+    let mut inside = Vec::new();
+    for module in &virtio_net {
+        let name = format!("{MODULE_DIR}/{}.ko", module.name);
+        archive.file(&name, 0o644, &module.object).map_err(written)?;
+        inside.push(format!("/{name}"));
+    }
+    archive.finish().map_err(written)?;
+    Ok((path.to_owned(), inside))
+}
+
+/// An archive at `path` with directories, a console, and the agent as init.
+fn start(path: &Path, agent: &Path) -> Result<cpio::Archive<BufWriter<File>>, Error> {
+    let written = |source| Error::Io { path: path.to_owned(), source };
+    let mut archive = cpio::Archive::new(BufWriter::new(File::create(path).map_err(written)?));
+    for dir in ["dev", "proc", "sys", MODULE_DIR] {
+        archive.directory(dir).map_err(written)?;
+    }
+    // The kernel opens it for init before anything is mounted.
+    archive.character_device("dev/console", 5, 1).map_err(written)?;
+    archive.file("init", 0o755, &read(agent)?).map_err(written)?;
+    Ok(archive)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use tsnic_protocol::{InjectionReport, MonitorReport, Outcome, RandomReport};
 
 use super::buckets::Buckets;
+
 pub use super::distribution::{MedianMax, Quantiles};
 use super::expected::CellKey;
 use crate::rpc::Latency;

@@ -6,8 +6,8 @@ use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use guest_agent::clock::monotonic_ns;
-use guest_agent::frame::{FrameError, REPLY_LEN, ReplyFrame, RequestFrame};
+use guest_protocol::clock::monotonic_ns;
+use guest_protocol::frame::{FrameError, REPLY_LEN, ReplyFrame, RequestFrame};
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, libc, sockopt_impl};
 use rand::{RngExt, SeedableRng};
@@ -185,7 +185,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
 
-    use guest_agent::frame::REQUEST_LEN;
+    use guest_protocol::frame::REQUEST_LEN;
 
     use super::*;
 

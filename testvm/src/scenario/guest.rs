@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use guest_agent::protocol::Request;
+use guest_protocol::Request;
 use tsnic_protocol::{self as device, Flow, Status};
 
 use super::error::Error;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest and its device may have to live through: a device that dies or hangs, a machine that is stopped or reset.
 
-use guest_agent::protocol as agent;
+use guest_protocol as agent;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};

@@ -115,7 +115,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use guest_agent::protocol::Reply;
+    use guest_protocol::Reply;
 
     fn receive(lines: &mut Lines, limit: Duration) -> Result<Reply, LineError> {
         lines.receive(limit, &mut || Ok(()))

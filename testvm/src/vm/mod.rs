@@ -7,6 +7,7 @@ mod family;
 mod life;
 mod lines;
 mod qmp;
+mod uml;
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,21 +15,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use guest_agent::protocol as agent;
+use console::Console;
+use guest_protocol as agent;
 use tsnic_protocol as device;
 
 use crate::config::Interrupts;
-use crate::initramfs::Initramfs;
 use crate::interrupt;
 use crate::isolate::{Link, RunDir, SocketDir};
 use crate::process::{Child, TICK, Tail, readable};
 use crate::qemu::{MachineSpec, Qemu};
 
-use console::Console;
 pub use error::Error;
 use family::{Family, Logs, Waiting};
 pub use lines::{LineError, Lines};
 use qmp::Qmp;
+use uml::UmlSpec;
 
 /// What a guest is made of.
 #[derive(Clone, Debug)]
@@ -52,22 +53,57 @@ impl Default for VmConfig {
 /// What a boot needs besides its [`VmConfig`]; [`crate::lab::Lab`] has it all.
 #[derive(Debug)]
 pub struct Parts<'a> {
-    /// QEMU.
-    pub qemu: &'a Qemu,
+    /// What runs the guest.
+    pub hypervisor: Hypervisor<'a>,
     /// The device's program.
     pub device: &'a Path,
-    /// Kernel image.
-    pub kernel: &'a Path,
-    /// The guest's files.
-    pub initramfs: &'a Initramfs,
+    /// The guest's initial root file system.
+    pub initrd: &'a Path,
+    /// Modules of the virtio transport in it, in loading order; none when the kernel has it built in.
+    pub transport: &'a [String],
     /// The run directory.
     pub run: &'a RunDir,
     /// Where logs go; a directory that exists.
     pub logs: &'a Path,
     /// Number of this guest in the run.
     pub index: u8,
-    /// How the device interrupts.
-    pub interrupts: Interrupts,
+}
+
+/// What runs a guest, and which kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Hypervisor<'a> {
+    /// QEMU.
+    Qemu {
+        /// Which.
+        qemu: &'a Qemu,
+        /// Kernel image.
+        kernel: &'a Path,
+        /// How the device interrupts.
+        interrupts: Interrupts,
+    },
+    /// User-mode Linux, kernel and front end in one.
+    Uml {
+        /// The program.
+        program: &'a Path,
+    },
+}
+
+impl Hypervisor<'_> {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Qemu { .. } => QEMU,
+            Self::Uml { .. } => UML,
+        }
+    }
+
+    /// Name of the receive queue's interrupt in the guest's /proc/interrupts.
+    const fn rx_irq(&self) -> &'static str {
+        match self {
+            Self::Qemu { interrupts: Interrupts::Msix, .. } => "virtio0-rx",
+            Self::Qemu { interrupts: Interrupts::Intx, .. } => "virtio0",
+            Self::Uml { .. } => "virtio",
+        }
+    }
 }
 
 /// What the agent said when it came up.
@@ -91,7 +127,7 @@ pub struct Vm {
     link: Link,
     ready: Ready,
     boot_time: Duration,
-    interrupts: Interrupts,
+    rx_irq: &'static str,
     transport: Vec<String>,
     device: DeviceProgram,
     sockets: SocketDir,
@@ -107,6 +143,7 @@ struct DeviceProgram {
 const AGENT: &str = "The guest agent";
 const DEVICE: &str = "The device";
 const QEMU: &str = "QEMU";
+const UML: &str = "User-mode Linux";
 
 const NIC_SOCKET: &str = "nic";
 const CONTROL_SOCKET: &str = "control";
@@ -140,31 +177,57 @@ impl Vm {
         let device = DeviceProgram { path: parts.device.to_owned(), args: config.device_args.clone() };
         let mut backend = start_device(&device, &link, &sockets, &logs)?;
         let control = connect_control(&sockets, &mut backend, &logs, tick)?;
+        let console = Console::new(logs.path("console"));
+        // Kept until the guest has been started, which has the other end.
+        let (own_end, guest_end) =
+            UnixStream::pair().map_err(|source| Error::Io { path: AGENT_SOCKET.into(), source })?;
         let agent_socket = sockets.socket(AGENT_SOCKET);
         let listener =
             UnixListener::bind(&agent_socket).map_err(|source| Error::Io { path: agent_socket.clone(), source })?;
-        let console = Console::new(logs.path("console"));
-        let spec = MachineSpec {
-            version: parts.qemu.version,
-            accel: parts.qemu.accel,
-            vcpus: config.vcpus,
-            memory_mib: config.memory_mib,
-            kernel: parts.kernel,
-            initrd: &parts.initramfs.path,
-            kernel_args: &config.kernel_args,
-            console: console.path(),
-            agent_socket: AGENT_SOCKET,
-            device_socket: NIC_SOCKET,
-            qmp_socket: QMP_SOCKET,
-            guest_mac: link.guest_mac,
-            interrupts: parts.interrupts,
+        let mut command = match parts.hypervisor {
+            Hypervisor::Qemu { qemu, kernel, interrupts } => {
+                let spec = MachineSpec {
+                    version: qemu.version,
+                    accel: qemu.accel,
+                    vcpus: config.vcpus,
+                    memory_mib: config.memory_mib,
+                    kernel,
+                    initrd: parts.initrd,
+                    kernel_args: &config.kernel_args,
+                    console: console.path(),
+                    agent_socket: AGENT_SOCKET,
+                    device_socket: NIC_SOCKET,
+                    qmp_socket: QMP_SOCKET,
+                    guest_mac: link.guest_mac,
+                    interrupts,
+                };
+                let mut command = Command::new(&qemu.path);
+                command.args(spec.arguments());
+                logs.redirect(&mut command, "qemu")?;
+                command
+            }
+            Hypervisor::Uml { program } => {
+                let spec = UmlSpec {
+                    program,
+                    initrd: parts.initrd,
+                    directory: sockets.path(),
+                    memory_mib: config.memory_mib,
+                    kernel_args: &config.kernel_args,
+                    agent: &guest_end,
+                };
+                let io = |source: nix::Error| Error::Io { path: AGENT_SOCKET.into(), source: source.into() };
+                let mut command = spec.command().map_err(io)?;
+                logs.redirect(&mut command, "console")?;
+                command
+            }
         };
-        let mut command = Command::new(&parts.qemu.path);
-        command.args(spec.arguments()).current_dir(sockets.path());
-        logs.redirect(&mut command, "qemu")?;
-        let qemu = Child::spawn(QEMU, &mut command)?;
-        let mut family = Family { qemu, backend, device_off: false, console, logs };
-        let agent = accept(&listener, &agent_socket, &mut family, tick)?;
+        let machine = Child::spawn(parts.hypervisor.name(), command.current_dir(sockets.path()))?;
+        drop(guest_end);
+        let mut family = Family { qemu: machine, backend, device_off: false, console, logs };
+        let agent = match parts.hypervisor {
+            Hypervisor::Qemu { .. } => accept(&listener, &agent_socket, &mut family, tick)?,
+            Hypervisor::Uml { .. } => own_end,
+        };
         let mut vm = Self {
             family,
             agent: Lines::new(agent),
@@ -173,8 +236,8 @@ impl Vm {
             link,
             ready: Ready { kernel: String::new(), cpus: 0, clocksource: String::new() },
             boot_time: Duration::ZERO,
-            interrupts: parts.interrupts,
-            transport: parts.initramfs.transport.clone(),
+            rx_irq: parts.hypervisor.rx_irq(),
+            transport: parts.transport.to_vec(),
             device,
             sockets,
         };
@@ -221,10 +284,7 @@ impl Vm {
     /// Name of the receive queue's interrupt in the guest's /proc/interrupts.
     #[must_use]
     pub fn rx_irq(&self) -> &'static str {
-        match self.interrupts {
-            Interrupts::Msix => "virtio0-rx",
-            Interrupts::Intx => "virtio0",
-        }
+        self.rx_irq
     }
 
     /// Ask the agent; [`agent::Reply::Error`] becomes [`Error::Refused`].

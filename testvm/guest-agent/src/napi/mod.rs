@@ -14,15 +14,15 @@ mod step;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use device::{Device, STEPS_MAX};
+use guest_protocol::{NapiReport, NapiRow};
+use model::{Model, Situation};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
-
-use crate::error::Error;
-use crate::protocol::{NapiReport, NapiRow};
-use device::{Device, STEPS_MAX};
-use model::{Model, Situation};
 use rows::ROWS;
 use step::{Seen, Step};
+
+use crate::error::Error;
 
 /// Steps shown before one that differs.
 const SHOWN: usize = 10;

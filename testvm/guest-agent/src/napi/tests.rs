@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The comparison itself, with a second model in the kernel's place.
 
-use super::*;
 use step::{LISTED, QUEUED, RETURNED};
+
+use super::*;
 
 /// A model whose observations pass through `change`.
 struct Changed<F: FnMut(Step, &mut Seen)>(Model, F);

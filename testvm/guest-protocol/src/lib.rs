@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What testvm and the agent say to each other over the second serial port: one JSON object a line.
+//! What testvm and the agent say to each other over the second serial port: one JSON object a line; and what both send over
+//! the network.
 //!
 //! testvm asks, the agent answers, one at a time; the agent speaks first, once, with [`Reply::Ready`].
+
+pub mod clock;
+pub mod frame;
+pub mod icmp;
+pub mod transfer;
 
 use std::net::Ipv4Addr;
 
@@ -94,6 +100,25 @@ pub enum Request {
     },
     /// Stop it; answered by [`Reply::Count`] of requests served.
     RpcStop,
+    /// Send ICMP echo requests; answered by [`Reply::Count`] of those that were answered.
+    Ping {
+        /// Whom.
+        to: Ipv4Addr,
+        /// How many.
+        count: u16,
+    },
+    /// Accept one TCP connection and read [`transfer`]'s stream to its end; answered by [`Reply::Count`] of bytes.
+    TransferReceive {
+        /// Own address.
+        local: (Ipv4Addr, u16),
+    },
+    /// Connect and send [`transfer`]'s stream.
+    TransferSend {
+        /// Peer's address.
+        peer: (Ipv4Addr, u16),
+        /// How many bytes.
+        bytes: u64,
+    },
     /// Kernel log lines since the last call; answered by [`Reply::Text`].
     KernelLog,
     /// Send one Ethernet frame, as it is, out of an interface (`AF_PACKET`).
