@@ -22,6 +22,8 @@ macro_rules! for_each_counter {
             rx_not_running,
             /// Frames lost because their open checksum was outside of them, or they were to be cut into segments.
             rx_malformed,
+            /// Frames lost because the guest's buffer for them was not in memory that the front end shares.
+            rx_unshared,
             /// Receive interrupts raised.
             rx_interrupts,
             /// Frames taken from the guest.
@@ -32,6 +34,8 @@ macro_rules! for_each_counter {
             tx_interrupts,
             /// Transmit chains that were no proper frame, and dropped.
             tx_malformed,
+            /// Transmit chains lost because they were not in memory that the front end shares.
+            tx_unshared,
             /// Frames the port did not take.
             tx_port_errors,
             /// Times a queue was found broken and left alone until its reset.

@@ -13,7 +13,7 @@ use vm_memory::GuestMemoryMmap;
 use super::features::Features;
 use super::held::Held;
 use super::index::Index;
-use super::memory::GuestView;
+use super::memory::{GuestView, MemoryError};
 use super::queue_page::{QueuePage, Refusal};
 use super::ring::{Ring, RingConfig, RingError, RingState};
 use super::status::{PageStatus, PairStatus};
@@ -27,6 +27,9 @@ use tsnic_core::counters::Counters;
 /// Frames that came in while no guest was there, discarded at a time. More than a host queues by default; a sender that is faster
 /// than they are discarded must not keep the worker here.
 const STALE_MAX: u32 = 4096;
+
+/// Kicks of a queue that has never had an entry after which that is no coincidence: QEMU kicks each queue once at its start.
+const EMPTY_KICKS: u32 = 2;
 
 /// The receive queue of a pair.
 pub const RX: usize = 0;
@@ -75,12 +78,16 @@ struct Running {
     start: u32,
     state: RingState,
     broken: bool,
+    /// Kicks while the ring has never had an entry; `None` once it has.
+    empty_kicks: Option<u32>,
 }
 
 /// What a guest can cause lines of the log by, as often as it likes.
 #[derive(Debug, Default)]
 struct Limited {
     broken: LogLimit,
+    unshared: LogLimit,
+    empty: LogLimit,
     refused: LogLimit,
     accepted: LogLimit,
     forgotten: LogLimit,
@@ -236,7 +243,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
         let stopped = self.queues[queue].stopped.take().filter(|_| !restarted);
         let config = setup.config;
         let state = RingState::starting_at(setup.next_avail, Index(0));
-        self.queues[queue].running = Some(Running { config, start: setup.start, state, broken: false });
+        self.queues[queue].running =
+            Some(Running { config, start: setup.start, state, broken: false, empty_kicks: Some(0) });
         let ring = Ring::start(view, config, setup.next_avail)?;
         // Now, for the session may put this ring off to a later one.
         self.keep(queue, ring.state());
@@ -294,6 +302,42 @@ impl<P: Port, C: Clock> Pair<P, C> {
                 left_out = line.left_out,
                 error = error as &dyn std::error::Error,
                 "The guest has broken its {name} queue, which is left alone until its reset"
+            );
+        }
+    }
+
+    /// A buffer was not in memory that the front end shares, and its frame is lost.
+    pub(super) fn unshared(&mut self, error: &MemoryError) {
+        if let Some(line) = self.limited.unshared.line(self.clock.now().timer) {
+            let error = error as &dyn std::error::Error;
+            let (pair, left_out) = (self.number, line.left_out);
+            warn!(pair, left_out, error, "A frame is lost: the front end does not share this memory (QEMU: share=on)");
+        }
+    }
+
+    /// The guest has kicked a queue.
+    pub fn kicked(&mut self, queue: usize) {
+        if let Some(running) = &mut self.queues[queue].running {
+            running.empty_kicks = running.empty_kicks.map(|kicks| kicks.saturating_add(1));
+        }
+    }
+
+    /// A queue that has been kicked [`EMPTY_KICKS`] times and never had an entry: says once what that means.
+    pub(super) fn look_for_emptiness(&mut self, queue: usize, ring: &Ring<'_>) {
+        let Some(running) = &mut self.queues[queue].running else { return };
+        if !ring.is_untouched() {
+            running.empty_kicks = None;
+        }
+        if running.empty_kicks.is_none_or(|kicks| kicks < EMPTY_KICKS) {
+            return;
+        }
+        running.empty_kicks = None;
+        if let Some(line) = self.limited.empty.line(self.clock.now().timer) {
+            let name = if queue == RX { "receive" } else { "transmit" };
+            warn!(
+                pair = self.number,
+                left_out = line.left_out,
+                "The guest kicks its {name} queue, which stays empty: is its memory shared with the device (QEMU: share=on)?"
             );
         }
     }

@@ -186,9 +186,10 @@ impl<'m> QueuePage<'m> {
         self.store(offset::RELEASED, number, Ordering::Release);
     }
 
-    /// Writes the record of receive completion `number`. The used index that is published later orders it.
-    pub fn record_rx(&self, number: Counter, entered: NicTime) {
-        self.record(completion_offset(offset::RX, RX_RECORDS, number), number, Some(entered));
+    /// Writes the record of receive completion `number`; `entered` is `None` for a buffer that no frame is in. The used index that
+    /// is published later orders it.
+    pub fn record_rx(&self, number: Counter, entered: Option<NicTime>) {
+        self.record(completion_offset(offset::RX, RX_RECORDS, number), number, entered);
     }
 
     /// Writes the record of transmit completion `number`; `left` is `None` for a chain that was no frame.

@@ -237,6 +237,12 @@ impl<'m> Ring<'m> {
         Ok(true)
     }
 
+    /// The ring has been set up from the start and nothing has ever been made available in it.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.state.next_avail == Index(0) && self.state.next_used == Index(0) && self.ready == 0
+    }
+
     /// Descriptors read in this session. Putting chains back does not give them back.
     #[must_use]
     pub const fn walked(&self) -> u32 {

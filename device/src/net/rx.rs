@@ -3,9 +3,9 @@
 
 use zerocopy::IntoBytes as _;
 
-use super::chain::Chain;
+use super::chain::{Chain, ChainError};
 use super::features::Features;
-use super::memory::GuestView;
+use super::memory::{GuestView, MemoryError};
 use super::ring::{DESCRIPTOR_BUDGET, Ring, RingError};
 use crate::frame::{HEADER_LEN, NetHeader};
 
@@ -16,6 +16,8 @@ pub enum Delivery {
     Staged(u16),
     /// There are too few buffers now. Nothing was taken.
     NoBuffers,
+    /// A buffer for it is not in memory that the front end shares. It and those before it, this many, are staged as empty.
+    Unshared(u16, MemoryError),
     /// No buffers of this ring will ever hold it, or only in more pieces than a session may read. Nothing was taken.
     TooBig,
 }
@@ -48,9 +50,20 @@ impl<'m> Receiver<'m> {
         loop {
             let first = self.taken.is_empty();
             let chain = if first { &mut self.first } else { &mut self.more };
-            if !ring.pop(view, chain)? {
-                ring.undo_pop(self.taken.len() as u16);
-                return Ok(Delivery::NoBuffers);
+            match ring.pop(view, chain) {
+                Ok(true) => {}
+                Ok(false) => {
+                    ring.undo_pop(self.taken.len() as u16);
+                    return Ok(Delivery::NoBuffers);
+                }
+                Err(RingError::Chain { head, source: ChainError::Memory { source, .. } }) => {
+                    self.taken.push((head, 0));
+                    for &(head, _) in &self.taken {
+                        ring.put_used(head, 0);
+                    }
+                    return Ok(Delivery::Unshared(self.taken.len() as u16, source));
+                }
+                Err(error) => return Err(error),
             }
             let room = chain.writable_len();
             if !chain.readable.is_empty() || room < if first { header_len } else { 1 } {

@@ -120,6 +120,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
         }
         for (queue, ring) in [(RX, &self.rx), (TX, &self.tx)] {
             if let Some(ring) = ring {
+                self.pair.look_for_emptiness(queue, ring);
                 self.pair.keep(queue, ring.state());
             }
         }

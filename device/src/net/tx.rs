@@ -5,7 +5,7 @@ use zerocopy::IntoBytes as _;
 
 use super::chain::{Chain, ChainError};
 use super::features::Features;
-use super::memory::GuestView;
+use super::memory::{GuestView, MemoryError};
 use super::ring::{Ring, RingError};
 use crate::frame::{HEADER_LEN, HeaderError, MAX_FRAME_LEN, MIN_FRAME_LEN, NetHeader};
 
@@ -31,6 +31,8 @@ pub enum Taken {
     Registration,
     /// The same, but its writable part is not guest memory.
     BadRegistration(ChainError),
+    /// Something of it is not in memory that the front end shares.
+    Unshared(MemoryError),
 }
 
 /// Takes the next chain of the transmit queue; `None` when there is none. The caller gives it back by its head, in
@@ -51,6 +53,9 @@ pub fn take<'m>(
         // Only a registration has writable buffers here, and a bad one must not cost the driver its queue.
         Err(RingError::Chain { source: source @ ChainError::Memory { writable: true, .. }, .. }) => {
             return Ok(Some(Taken::BadRegistration(source)));
+        }
+        Err(RingError::Chain { source: ChainError::Memory { source, .. }, .. }) => {
+            return Ok(Some(Taken::Unshared(source)));
         }
         Err(error) => return Err(error),
     }

@@ -277,6 +277,8 @@ impl VhostUserBackend for Backend {
             served.pair.port_readable();
         } else if event == Wake::Control as u16 {
             served.pair.commands_wait();
+        } else {
+            served.pair.kicked(usize::from(event) % QUEUES_PER_PAIR);
         }
         let features = *self.features.lock().unwrap_or_else(PoisonError::into_inner);
         let connected = self.connected.load(Ordering::Acquire);

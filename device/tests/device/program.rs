@@ -230,3 +230,68 @@ fn a_front_end_there_are_no_descriptors_for_costs_its_connection_and_not_the_dev
     assert_eq!(status, Some(0), "{log}");
     assert!(log.contains("Too many open files") || log.contains("No file descriptors available"), "{log}");
 }
+
+#[test]
+fn a_guest_whose_memory_is_not_shared_is_told_of() {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::os::fd::AsRawFd as _;
+    use vhost::vhost_user::{Frontend, VhostUserFrontend as _};
+    use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+    const LEN: u64 = 0x10_0000;
+    const USER_BASE: u64 = 0x7000_0000_0000;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nic");
+    let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
+    let mut frontend = Frontend::from_stream(UnixStream::connect(&socket).unwrap(), 2);
+    frontend.set_owner().unwrap();
+    let features = frontend.get_features().unwrap();
+    frontend.set_features(features).unwrap();
+    let protocol = frontend.get_protocol_features().unwrap();
+    frontend.set_protocol_features(protocol).unwrap();
+    // The guest writes its rings into memory of its own: this stays zero.
+    let memory = std::fs::File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC).unwrap());
+    memory.set_len(LEN).unwrap();
+    let region = VhostUserMemoryRegionInfo {
+        guest_phys_addr: 0,
+        memory_size: LEN,
+        userspace_addr: USER_BASE,
+        mmap_offset: 0,
+        mmap_handle: memory.as_raw_fd(),
+    };
+    frontend.set_mem_table(&[region]).unwrap();
+    let kicks = [0, 1].map(|queue| {
+        let ring = USER_BASE + 0x1_0000 * (queue as u64 + 1);
+        let config = VringConfigData {
+            queue_max_size: 64,
+            queue_size: 64,
+            flags: 0,
+            desc_table_addr: ring,
+            used_ring_addr: ring + 0x2000,
+            avail_ring_addr: ring + 0x1000,
+            log_addr: None,
+        };
+        let (kick, call) = (EventFd::new(EFD_NONBLOCK).unwrap(), EventFd::new(EFD_NONBLOCK).unwrap());
+        frontend.set_vring_num(queue, 64).unwrap();
+        frontend.set_vring_base(queue, 0).unwrap();
+        frontend.set_vring_addr(queue, &config).unwrap();
+        frontend.set_vring_kick(queue, &kick).unwrap();
+        frontend.set_vring_call(queue, &call).unwrap();
+        frontend.set_vring_enable(queue, true).unwrap();
+        kick
+    });
+    // Kicks that come too close together are one. Enough of them are not.
+    for _ in 0..20 {
+        for kick in &kicks {
+            kick.write(1).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    drop(frontend);
+    let (_, log) = end(child, Signal::SIGTERM);
+    for name in ["receive", "transmit"] {
+        let line = format!("kicks its {name} queue, which stays empty: is its memory shared");
+        assert_eq!(log.matches(&line).count(), 1, "{log}");
+    }
+}

@@ -3,7 +3,7 @@
 
 use tracing::warn;
 use tsnic_core::run::{PortPolicy, Published};
-use tsnic_core::time::Now;
+use tsnic_core::time::{NicTime, Now};
 
 use super::Session;
 use crate::clock::Clock;
@@ -33,6 +33,8 @@ pub(super) enum Pass {
 pub(super) enum Staged {
     Done,
     NoBuffers,
+    /// Lost, but its buffers have been given back.
+    Unshared,
     Dropped,
 }
 
@@ -125,7 +127,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             }
             self.pair.rx_frame = frame;
             match staged {
-                Staged::Done => unpublished += 1,
+                Staged::Done | Staged::Unshared => unpublished += 1,
                 Staged::NoBuffers => {
                     self.pair.counters.rx_no_buffers += 1;
                     no_buffers = true;
@@ -200,6 +202,13 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         let completions = match self.receiver.deliver(ring, &self.view, pair.features, frame.header, &frame.bytes)? {
             Delivery::Staged(completions) => completions,
             Delivery::NoBuffers => return Ok(Staged::NoBuffers),
+            Delivery::Unshared(completions, error) => {
+                pair.counters.rx_unshared += 1;
+                pair.counters.rx_completions += u64::from(completions);
+                pair.unshared(&error);
+                self.complete(completions, now, None);
+                return Ok(Staged::Unshared);
+            }
             Delivery::TooBig => {
                 pair.counters.rx_too_big += 1;
                 return Ok(Staged::Dropped);
@@ -208,16 +217,21 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         pair.counters.rx_frames += 1;
         pair.counters.rx_bytes += frame.bytes.len() as u64;
         pair.counters.rx_completions += u64::from(completions);
+        self.complete(completions, now, Some(now.nic));
+        Ok(Staged::Done)
+    }
+
+    /// `completions` have been staged: writes their records and tells the interrupt state.
+    fn complete(&mut self, completions: u16, now: Now, entered: Option<NicTime>) {
         self.look_before_the_verdict();
         if let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page) {
             page.irq.due(&self.progress);
             let first = page.irq.interrupts().produced();
             for offset in 0..completions {
-                cells.record_rx(first.plus(offset.into()), now.nic);
+                cells.record_rx(first.plus(offset.into()), entered);
             }
             page.irq.published(completions.into(), now.timer);
         }
-        Ok(Staged::Done)
     }
 
     /// A frame ends an open loss candidate, and the driver has had time since this step began. Without a candidate nothing hangs on it.
@@ -245,7 +259,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             let now = self.pair.clock.now();
             match self.stage(&mut frame, now)? {
                 Staged::Done => latest = Some(now),
-                Staged::Dropped => {}
+                Staged::Dropped | Staged::Unshared => {}
                 Staged::NoBuffers => {
                     let request = port.is_some_and(|port| is_request(&frame.bytes, port));
                     self.pair.held.put_back(frame, request);

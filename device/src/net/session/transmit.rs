@@ -73,6 +73,10 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
                     Err(_) => pair.counters.tx_port_errors += 1,
                 }
             }
+            Taken::Unshared(error) => {
+                pair.counters.tx_unshared += 1;
+                pair.unshared(error);
+            }
             Taken::Bad(_) => pair.counters.tx_malformed += 1,
             Taken::Registration => used_len = self.register(ring),
             Taken::BadRegistration(error) => self.refuse(&Refusal::Memory(*error)),
