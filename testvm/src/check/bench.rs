@@ -68,6 +68,15 @@ impl Bench {
         Ok(())
     }
 
+    /// The same, without the lines with `expected`, which a check has brought about. What was said, all of it.
+    pub fn collect_log_but(&mut self, expected: &str) -> Result<Vec<String>, Failure> {
+        let text = self.vm.text(&Request::KernelLog)?;
+        let said: Vec<_> = text.lines().map(str::to_owned).collect();
+        let rest: Vec<_> = said.iter().filter(|line| !line.contains(expected)).map(String::as_str).collect();
+        self.log.add(&rest.join("\n"));
+        Ok(said)
+    }
+
     /// Brings about the state each check begins with, whatever the one before has left: machine running, backend there, driver
     /// loaded, link up, page in use, no server, no test module.
     pub fn baseline(&mut self) -> Result<(), Failure> {

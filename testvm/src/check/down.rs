@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Check of an interface that is down while frames come.
+//! Checks of an interface that is down while frames come, and of one whose device takes none.
 
 use std::net::UdpSocket;
 
@@ -7,6 +7,14 @@ use guest_protocol::Request;
 
 use super::bench::Bench;
 use super::failure::{Failure, expect};
+use crate::scenario::guest::NIC;
+
+/// How often the stack found that the transmit queue had been stopped for too long.
+const TIMEOUTS: &str = "/sys/class/net/eth0/queues/tx-0/tx_timeout";
+/// More than the transmit ring takes.
+const FRAMES: usize = 300;
+/// What the stack says then.
+const WATCHDOG: &str = "NETDEV WATCHDOG";
 
 const CYCLES: u64 = 3;
 /// UDP ports of the datagrams.
@@ -46,4 +54,24 @@ pub fn discarded(bench: &mut Bench) -> Result<String, Failure> {
         format!("{} datagrams were sent while up and {} while down; {received} arrived", UP * CYCLES, DOWN * CYCLES)
     })?;
     Ok(format!("{} datagrams arrived, {} did not, {rpcs}", UP * CYCLES, DOWN * CYCLES))
+}
+
+/// Check: the device hangs with a full transmit ring. The stack's watchdog finds it, the driver says so, and all goes on when the
+/// device does.
+pub fn transmit_timeout(bench: &mut Bench) -> Result<String, Failure> {
+    let before = bench.number(TIMEOUTS)?;
+    let link = bench.vm.link();
+    let frame = [&link.host_mac[..], &link.guest_mac, &[0x88, 0xb5], &[0; 60]].concat();
+    bench.vm.hold_device()?;
+    for _ in 0..FRAMES {
+        bench.vm.command(&Request::SendFrame { name: NIC.into(), frame: frame.clone() })?;
+    }
+    bench.wait_file(TIMEOUTS, |found| found > before)?;
+    bench.vm.release_device()?;
+    let said = bench.collect_log_but(WATCHDOG)?;
+    expect(said.iter().any(|line| line.contains("transmit ring is full")), || {
+        format!("The driver has not said that its transmit ring is full: {said:?}")
+    })?;
+    let traffic = bench.start_traffic()?;
+    Ok(format!("found and told of, then {}", bench.end_traffic(traffic)?))
 }

@@ -45,6 +45,7 @@ const CHECKS: &[Check] = &[
         about: "frames that come while the interface is down stay out",
         run: down::discarded,
     },
+    Check { name: "tx-timeout", about: "the backend hangs with a full transmit ring", run: down::transmit_timeout },
     Check { name: "irq-mode", about: "the interrupt mode changes only while the link is down", run: driver::irq_mode },
     Check { name: "stock-driver", about: "the kernel's virtio_net takes the device over", run: driver::stock },
     Check { name: "forged-page", about: "frames that look like a registration are but frames", run: driver::forged },
