@@ -355,7 +355,7 @@ fn fail_refill_fails_in_polls_that_consumed_and_only_in_those() {
 }
 
 #[test]
-fn a_broken_queue_is_left_in_peace() {
+fn a_broken_queue_is_tried_once_and_told_of_once() {
     let world = plain();
     world.rx.borrow_mut().broken = true;
     world.publish(1);
