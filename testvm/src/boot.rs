@@ -12,6 +12,7 @@ use nix::unistd::geteuid;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
+use crate::output::outln;
 use crate::process::TICK;
 use crate::progress::Progress;
 use crate::verdict::Verdict;
@@ -48,14 +49,14 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         sleep(Duration::from_millis(10));
         status = vm.device_status()?;
     }
-    println!(
+    outln!(
         "guest      Linux {}, {} CPUs, ready after {:.2} s",
         vm.ready().kernel,
         vm.ready().cpus,
         vm.boot_time().as_secs_f64()
     );
-    println!("qemu       {} ({}: {})", lab.qemu.version, lab.qemu.accel, lab.qemu.accel_reason);
-    println!(
+    outln!("qemu       {} ({}: {})", lab.qemu.version, lab.qemu.accel, lab.qemu.accel_reason);
+    outln!(
         "device     process {}, {} KiB; rings {}, shared queue page {}",
         vm.device_pid(),
         vm.device_memory_kib()?,
@@ -63,14 +64,14 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         status.page.map_or_else(|| "none".to_owned(), |generation| format!("generation {generation}")),
     );
     if hold {
-        println!("held       {}", way_in(root, std::process::id(), link.guest_ip));
-        println!("           Ctrl-C powers it off, a second Ctrl-C ends it at once");
+        outln!("held       {}", way_in(root, std::process::id(), link.guest_ip));
+        outln!("           Ctrl-C powers it off, a second Ctrl-C ends it at once");
         self::hold(&mut vm)?;
     }
     vm.power_off()?;
     ensure!(status.page.is_some(), "The driver did not hand its shared queue page over within {HAND_OVER_LIMIT:?}");
     if let Some(logs) = lab.logs() {
-        println!("logs       {}", logs.display());
+        outln!("logs       {}", logs.display());
     }
     Ok(Verdict::Pass)
 }

@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod isolate;
 pub mod lab;
 pub mod napi;
+pub mod output;
 pub mod preflight;
 pub mod process;
 pub mod progress;

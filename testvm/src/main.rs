@@ -8,6 +8,7 @@ use clap::Parser;
 use testvm::cli::{self, Cli, Command, MachineArgs, UsageError};
 use testvm::config::{Config, KernelChoice, Machine};
 use testvm::lab::Built;
+use testvm::output::{write_err, write_out};
 use testvm::progress::Progress;
 use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
 use testvm::{boot, check, interrupt, napi, preflight, scenario, uml};
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     match configure(cli) {
         Ok(engine) => conclude(interrupt::install().context("Signals cannot be handled").and_then(|()| engine())),
         Err(error) => {
-            eprintln!("error: {:#}", anyhow::Error::from(error));
+            write_err(format_args!("error: {:#}", anyhow::Error::from(error)));
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -37,7 +38,7 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
         }
         Command::Check(args) if args.list => Box::new(|| {
             for (name, about) in check::list() {
-                println!("{name:<14} {about}");
+                write_out(format_args!("{name:<14} {about}"));
             }
             Ok(Verdict::Pass)
         }),
@@ -87,15 +88,15 @@ fn conclude(outcome: anyhow::Result<Verdict>) -> ExitCode {
     match outcome {
         Ok(verdict) => verdict.into(),
         Err(_) if interrupt::requested() => {
-            eprintln!("Interrupted; everything that was started is gone");
+            write_err(format_args!("Interrupted; everything that was started is gone"));
             ExitCode::from(EXIT_INTERRUPTED)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            write_err(format_args!("error: {error}"));
             for cause in error.chain().skip(1) {
-                eprintln!("  because: {cause}");
+                write_err(format_args!("  because: {cause}"));
             }
-            eprintln!("No verdict: the run could not be judged");
+            write_err(format_args!("No verdict: the run could not be judged"));
             ExitCode::from(EXIT_NO_VERDICT)
         }
     }

@@ -13,6 +13,7 @@ use crate::check::log::Log;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
+use crate::output::outln;
 use crate::progress::{Progress, Stage};
 use crate::scenario::guest::{insert, load_livepatch};
 use crate::verdict::Verdict;
@@ -65,14 +66,14 @@ pub fn run(machine: &Machine, steps: u32, seed: u64) -> anyhow::Result<Verdict> 
         Verdict::Pass => stage.done("no mismatch"),
         Verdict::Undecided => stage.done("not enough to tell"),
     }
-    print!("{total}");
+    outln!("{}", total.to_string().trim_end());
     if let Some(control) = control {
-        print!("{control}");
+        outln!("{}", control.to_string().trim_end());
     }
     for line in complaints.iter().take(SHOWN) {
-        println!("The kernel complains: {line}");
+        outln!("The kernel complains: {line}");
     }
-    println!("seed {seed}, Linux {}, {:.1} s", vm.ready().kernel, took.as_secs_f64());
+    outln!("seed {seed}, Linux {}, {:.1} s", vm.ready().kernel, took.as_secs_f64());
     vm.power_off()?;
     Ok(verdict)
 }

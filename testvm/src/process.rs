@@ -17,6 +17,7 @@ use nix::unistd::{Pid, getpid, getppid};
 use thiserror::Error;
 
 use crate::interrupt::{self, Interrupted};
+use crate::output::errln;
 
 /// What can go wrong with a child.
 #[derive(Debug, Error)]
@@ -219,7 +220,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if let Err(error) = self.kill() {
-            eprintln!("warning: {error}");
+            errln!("warning: {error}");
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::config::Places;
 use crate::initramfs;
 use crate::interrupt;
 use crate::isolate::{self, Link, RunDir};
+use crate::output::outln;
 use crate::process;
 use crate::progress::{Progress, Stage};
 use crate::verdict::Verdict;
@@ -122,19 +123,20 @@ pub fn run(places: &Places, program: Option<&Path>) -> anyhow::Result<Verdict> {
         stage.done(if seen.is_ok() { "passed" } else { "FAILED" });
         let took = started.elapsed().as_secs_f64();
         match seen {
-            Ok(text) => println!("passed  {name:<9} {took:>5.1} s  {text}"),
+            Ok(text) => outln!("passed  {name:<9} {took:>5.1} s  {text}"),
             Err(text) => {
                 verdict = Verdict::Fail;
-                println!("FAILED  {name:<9} {took:>5.1} s  {text}");
+                outln!("FAILED  {name:<9} {took:>5.1} s  {text}");
             }
         }
     }
     let counters = vm.device_status()?.counters;
     if counters.queues_broken != 0 || counters.connections != 1 {
         verdict = Verdict::Fail;
-        println!(
+        outln!(
             "FAILED  the device counted {} broken queues, {} connections",
-            counters.queues_broken, counters.connections
+            counters.queues_broken,
+            counters.connections
         );
     }
     vm.power_off()?;

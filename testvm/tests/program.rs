@@ -64,3 +64,23 @@ fn a_machine_without_tun_is_told_so_before_anything_else() {
     assert_eq!(code, Some(69), "{said}");
     assert!(said.contains("/dev/net/tun cannot be opened") && said.contains("modprobe"), "{said}");
 }
+
+#[test]
+fn output_that_nobody_reads_or_that_has_no_room_changes_no_exit_code() {
+    for (redirection, code, said) in [
+        ("| true; exit ${PIPESTATUS[0]}", 0, ""),
+        (">/dev/full", 0, "warning: standard output cannot be written: No space left on device (os error 28)"),
+        (">&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        ("2>&-", 0, ""),
+    ] {
+        let script = format!("\"$0\" check --list {redirection}");
+        let (status, stderr) = finished(Command::new("bash").args(["-c", &script, env!("CARGO_BIN_EXE_testvm")]));
+        assert_eq!(status, Some(code), "{redirection}: {stderr}");
+        assert_eq!(stderr.trim_end(), said, "{redirection}");
+    }
+    // The reason for no verdict cannot be told, the code can.
+    let script = "\"$0\" boot --qemu /nonexistent/qemu 2>&1 | true; exit ${PIPESTATUS[0]}";
+    let (status, stderr) = finished(Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_testvm")]));
+    assert_eq!(status, Some(69), "{stderr}");
+}

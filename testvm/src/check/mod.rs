@@ -26,6 +26,7 @@ use log::Log;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
+use crate::output::{errln, outln};
 use crate::progress::{Progress, Stage};
 use crate::verdict::Verdict;
 
@@ -166,9 +167,9 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
         bench.end()?;
     }
     if let Some(logs) = lab.logs() {
-        eprintln!("Logs: {}", logs.display());
+        errln!("Logs: {}", logs.display());
     }
-    println!("{tally}");
+    outln!("{tally}");
     Ok(tally.verdict())
 }
 
@@ -194,7 +195,7 @@ fn show(check: &Check, took: Duration, outcome: &Outcome) {
         Outcome::Skipped(text) => ("SKIPPED", text),
         Outcome::Undecided(text) => ("NO VERDICT", text),
     };
-    println!("{word:<7} {:<14} {:>5.1} s  {}: {text}", check.name, took.as_secs_f64(), check.about);
+    outln!("{word:<7} {:<14} {:>5.1} s  {}: {text}", check.name, took.as_secs_f64(), check.about);
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use plan::{Boot, Size};
 use crate::config::Config;
 use crate::interrupt;
 use crate::lab::Lab;
+use crate::output::{errln, outln};
 use crate::progress::Progress;
 use crate::report::{Expected, Host, Provenance, Report, Results};
 use crate::verdict::Verdict;
@@ -47,13 +48,13 @@ pub fn repro(config: &Config) -> anyhow::Result<Verdict> {
     }
     let provenance = provenance(host, &lab, ready, config.seed);
     let report = Report::new(Expected::of(&boots, size.rounds), results, provenance);
-    println!("{report}");
     if let Some(path) = &config.json {
         fs::write(path, report.to_json())
             .with_context(|| format!("The report cannot be written to {}", path.display()))?;
     }
+    outln!("{report}");
     if let Some(logs) = lab.logs() {
-        eprintln!("Logs: {}", logs.display());
+        errln!("Logs: {}", logs.display());
     }
     Ok(report.verdict())
 }
