@@ -210,7 +210,10 @@ fn play_device(case: &str, args: &[String]) -> ExitCode {
             return ExitCode::from(3);
         }
         if request == device::Request::Status {
-            say(&mut stream, &device::Reply::Status(device::Status { running: true, ..device::Status::default() }));
+            say(
+                &mut stream,
+                &device::Reply::Status(Box::new(device::Status { running: true, ..device::Status::default() })),
+            );
         } else {
             say(&mut stream, &device::Reply::Progress { done: 1, total: 2 });
             say(&mut stream, &device::Reply::Progress { done: 2, total: 2 });

@@ -18,7 +18,7 @@ macro_rules! for_each_counter {
             rx_no_buffers,
             /// Frames lost because no buffers of the ring could ever hold them, or only in more pieces than a session may read.
             rx_too_big,
-            /// Frames lost because the receive queue was not running, or broken; those of a port that waits, only when the queue is reset.
+            /// Frames lost because the receive queue was not running, or broken; those that had waited in a port, only when the queue is reset.
             rx_not_running,
             /// Frames lost because their open checksum was outside of them, or they were to be cut into segments.
             rx_malformed,
@@ -38,6 +38,10 @@ macro_rules! for_each_counter {
             tx_unshared,
             /// Frames the port did not take.
             tx_port_errors,
+            /// Times the port's interface went away.
+            port_detached,
+            /// Times it came back and was attached to again.
+            port_reattached,
             /// Times a queue was found broken and left alone until its reset.
             queues_broken,
             /// Shared queue pages accepted.

@@ -33,7 +33,7 @@ pub enum Request {
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
     /// The state of the device.
-    Status(Status),
+    Status(Box<Status>),
     /// A run goes on.
     Progress {
         /// Rounds or packets done.
@@ -61,6 +61,8 @@ pub enum Reply {
 pub struct Status {
     /// A vhost-user front end is connected and has started both queues.
     pub running: bool,
+    /// Whether frames can come in and go out.
+    pub port: PortState,
     /// Generation of the shared queue page in use; `None` when the device is plain virtio-net.
     pub page: Option<u32>,
     /// Receive completions published.
@@ -75,6 +77,20 @@ pub struct Status {
     pub fired: u32,
     /// The counters.
     pub counters: Counters,
+}
+
+/// State of the port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum PortState {
+    /// Frames come in and go out.
+    #[default]
+    Attached,
+    /// They do not: the host's interface is gone. The device attaches to it again when it is back.
+    Detached {
+        /// What is known of the cause.
+        reason: String,
+    },
 }
 
 /// Where generated frames come from and go to.

@@ -82,6 +82,10 @@ pub fn status(status: &PairStatus) -> protocol::Status {
     let page = status.page;
     protocol::Status {
         running: status.running,
+        port: status
+            .port_detached
+            .clone()
+            .map_or(protocol::PortState::Attached, |reason| protocol::PortState::Detached { reason }),
         page: page.map(|page| page.generation),
         produced: page.map_or(0, |page| page.produced),
         signaled: page.map_or(0, |page| page.signaled),

@@ -121,7 +121,7 @@ impl Dispatcher {
                 None
             }
             Answer::Status(status) => match self.pending.pop_front()? {
-                Pending::Status(client) => Some((client, Reply::Status(convert::status(&status)))),
+                Pending::Status(client) => Some((client, Reply::Status(convert::status(&status).into()))),
                 _ => None,
             },
             Answer::Started => match self.pending.pop_front()? {

@@ -91,6 +91,7 @@ struct Limited {
     refused: LogLimit,
     accepted: LogLimit,
     forgotten: LogLimit,
+    port: LogLimit,
 }
 
 /// A shared queue page in use.
@@ -119,7 +120,8 @@ pub struct Pair<P, C> {
     pub(super) control: WorkerEnd,
     pub(super) commands_wait: bool,
     pub(super) port: P,
-    pub(super) port_down: bool,
+    /// What has been told of the port: why it is detached.
+    pub(super) port_detached: Option<String>,
     pub(super) clock: C,
     pub(super) port_policy: run::PortPolicy,
     pub(super) held: Held,
@@ -145,7 +147,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             control,
             commands_wait: false,
             port,
-            port_down: false,
+            port_detached: None,
             clock,
             port_policy: run::PortPolicy::Open,
             held: Held::default(),
@@ -171,6 +173,36 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// The port's event has been seen.
     pub fn port_readable(&mut self) {
         self.port.readable();
+    }
+
+    /// Lets the port look for its interface when it has none or somebody wants to know, and tells what has become of it.
+    pub(super) fn poll_port_state(&mut self, now: Instant) {
+        if self.commands_wait || self.port.detached().is_some() {
+            self.port.poll(now);
+        }
+        self.note_port_state(now);
+    }
+
+    /// Counts and logs that the port has gone or come back. Call it after anything that uses the port.
+    pub(super) fn note_port_state(&mut self, now: Instant) {
+        let reason = self.port.detached();
+        if reason == self.port_detached.as_deref() {
+            return;
+        }
+        let line = self.limited.port.line(now);
+        if let Some(reason) = reason {
+            self.counters.port_detached += u64::from(self.port_detached.is_none());
+            if let Some(line) = line {
+                let left_out = line.left_out;
+                warn!(pair = self.number, left_out, "No frames go in or out until the port is back: {reason}");
+            }
+        } else {
+            self.counters.port_reattached += 1;
+            if let Some(line) = line {
+                warn!(pair = self.number, left_out = line.left_out, "The port is back");
+            }
+        }
+        self.port_detached = reason.map(ToOwned::to_owned);
     }
 
     /// The control channel's event has been seen.
@@ -269,7 +301,9 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.discard_held();
         if self.port.waits() {
             for _ in 0..STALE_MAX {
-                let Ok(true) = self.port.receive(self.now(), &mut self.rx_frame) else { break };
+                if !self.port.receive(self.clock.now().timer, &mut self.rx_frame) {
+                    break;
+                }
                 self.counters.rx_not_running += 1;
             }
         }
@@ -385,18 +419,24 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// The state of the pair.
     #[must_use]
     pub fn status(&self) -> PairStatus {
-        status(&self.queues, self.page.as_ref(), &self.counters)
+        status(&self.queues, self.page.as_ref(), self.port_detached.as_ref(), &self.counters)
     }
 }
 
 /// The state of a pair, from the parts of a [`Pair`] that make it up.
-pub(super) fn status(queues: &[Queue; 2], page: Option<&PageState>, counters: &Counters) -> PairStatus {
+pub(super) fn status(
+    queues: &[Queue; 2],
+    page: Option<&PageState>,
+    port_detached: Option<&String>,
+    counters: &Counters,
+) -> PairStatus {
     let mut counters = counters.clone();
     if let Some(page) = page {
         counters.add_losses(&page.irq);
     }
     PairStatus {
         running: queues.iter().all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
+        port_detached: port_detached.cloned(),
         page: page.map(|page| PageStatus::new(page.generation, &page.irq)),
         counters,
     }
@@ -415,7 +455,7 @@ mod tests {
     use crate::frame::NetHeader;
     use crate::log_limit;
 
-    /// A wire on which somebody sends faster than anybody can read.
+    /// A port on which somebody sends faster than anybody can read.
     struct Flood;
 
     impl Port for Flood {
@@ -425,9 +465,9 @@ mod tests {
 
         fn readable(&mut self) {}
 
-        fn receive(&mut self, _now: Instant, frame: &mut Frame) -> io::Result<bool> {
+        fn receive(&mut self, _now: Instant, frame: &mut Frame) -> bool {
             frame.bytes.resize(60, 0);
-            Ok(true)
+            true
         }
 
         fn due(&self) -> Option<Instant> {

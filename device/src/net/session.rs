@@ -105,6 +105,8 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
     }
 
     fn run(mut self) -> Next {
+        let now = self.pair.now();
+        self.pair.poll_port_state(now);
         if let Err(error) = self.transmit() {
             self.pair.broken(&self.view, TX, &error);
             self.tx = None;
@@ -123,6 +125,11 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 self.pair.look_for_emptiness(queue, ring);
                 self.pair.keep(queue, ring.state());
             }
+        }
+        let now = self.pair.now();
+        self.pair.note_port_state(now);
+        if self.pair.port.detached().is_some() {
+            self.wake_at(self.pair.port.due());
         }
         match self.due {
             _ if self.again => Next::AtOnce,
@@ -174,7 +181,8 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
 
     /// Serves the control socket and asks the adversary.
     fn step(&mut self, now: Instant) -> Actions {
-        let Pair { page, adversary, control, queues, counters, held, commands_wait, .. } = &mut *self.pair;
+        let Pair { page, adversary, control, queues, counters, held, commands_wait, port_detached, .. } =
+            &mut *self.pair;
         let seen = Observation {
             page: page.as_ref().filter(|_| self.cells.is_some()).map(|page| PageView {
                 generation: page.generation,
@@ -185,7 +193,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             held: HeldFrames { count: held.frames.len() as u32, request: held.request },
         };
         if std::mem::take(commands_wait) {
-            control.serve(adversary, now, &seen, || status(queues, page.as_ref(), counters));
+            control.serve(adversary, now, &seen, || status(queues, page.as_ref(), port_detached.as_ref(), counters));
         }
         adversary.step(now, &seen)
     }

@@ -10,6 +10,8 @@ use tsnic_core::counters::Counters;
 pub struct PairStatus {
     /// Both queues have been started, and neither is broken.
     pub running: bool,
+    /// Why no frames come in or go out of the port, as long as that is so.
+    pub port_detached: Option<String>,
     /// The shared queue page in use; `None` when the device is plain virtio-net.
     pub page: Option<PageStatus>,
     /// The counters.

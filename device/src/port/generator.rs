@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A wire without a host: UDP datagrams of one flow at a given pace. What the guest sends is counted and dropped.
+//! A port without a host: UDP datagrams of one flow at a given pace. What the guest sends is dropped.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
-use rand_pcg::Pcg64;
+use rand_pcg::Pcg64Mcg;
 use thiserror::Error;
 use tsnic_core::spec::Flow;
 use tsnic_core::time::Instant;
@@ -29,7 +29,7 @@ pub struct GeneratorConfig {
     pub gap_ns: Option<(u64, u64)>,
     /// Bytes of UDP payload, 4 to 65,000.
     pub size: u16,
-    /// Frames to send, at least 1; `None`: no end. One that no driver is there to take counts, too.
+    /// Frames to send, at least 1; `None`: no end. One that the driver has no buffer for counts, too.
     pub count: Option<u64>,
 }
 
@@ -145,11 +145,11 @@ fn mac(text: &str) -> Result<[u8; 6], &'static str> {
     if bytes.next().is_some() { Err(EXPECTED) } else { Ok(mac) }
 }
 
-/// The generator. Starts with the first call of [`Wire::receive`].
+/// The generator. Starts with the first call of [`Port::receive`].
 #[derive(Debug)]
 pub struct Generator {
     config: GeneratorConfig,
-    random: Pcg64,
+    random: Pcg64Mcg,
     due: Option<Instant>,
     sent: u64,
 }
@@ -159,7 +159,7 @@ impl Generator {
     #[must_use]
     pub fn new(config: &GeneratorConfig, seed: u64) -> Self {
         let due = config.gap_ns.map(|_| Instant::default());
-        Self { config: config.clone(), random: Pcg64::seed_from_u64(seed), due, sent: 0 }
+        Self { config: config.clone(), random: Pcg64Mcg::seed_from_u64(seed), due, sent: 0 }
     }
 }
 
@@ -170,17 +170,17 @@ impl Port for Generator {
 
     fn readable(&mut self) {}
 
-    fn receive(&mut self, now: Instant, frame: &mut Frame) -> io::Result<bool> {
-        let (Some((from, to)), Some(due)) = (self.config.gap_ns, self.due) else { return Ok(false) };
+    fn receive(&mut self, now: Instant, frame: &mut Frame) -> bool {
+        let (Some((from, to)), Some(due)) = (self.config.gap_ns, self.due) else { return false };
         if now < due {
-            return Ok(false);
+            return false;
         }
         *frame = frames::udp(&self.config.flow, self.sent as u32, self.config.size);
         self.sent += 1;
         let gap = Duration::from_nanos(self.random.random_range(from..=to));
         let from = if now.since(due) > CATCH_UP { now } else { due };
         self.due = (self.config.count != Some(self.sent)).then(|| from.plus(gap));
-        Ok(true)
+        true
     }
 
     fn due(&self) -> Option<Instant> {
@@ -212,7 +212,7 @@ mod tests {
         let (mut generator, mut frame) = (Generator::new(config, seed), Frame::default());
         let mut now = at_us(0);
         let mut times = Vec::new();
-        while generator.receive(now, &mut frame).unwrap() {
+        while generator.receive(now, &mut frame) {
             times.push(now);
             now = generator.due().unwrap_or(now);
         }
@@ -236,8 +236,8 @@ mod tests {
     fn a_late_generator_does_not_catch_up() {
         let mut generator = Generator::new(&"rate=1000".parse().unwrap(), 0);
         let mut frame = Frame::default();
-        assert!(generator.receive(at_us(0), &mut frame).unwrap());
-        assert!(generator.receive(at_us(50_000), &mut frame).unwrap());
+        assert!(generator.receive(at_us(0), &mut frame));
+        assert!(generator.receive(at_us(50_000), &mut frame));
         assert_eq!(generator.due(), Some(at_us(51_000)));
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where frames come from and go to.
+//! Ports: where the frames of a queue pair come from and go to.
 
 pub mod frames;
 pub mod generator;
@@ -16,22 +16,29 @@ use tsnic_core::time::Instant;
 
 use crate::frame::{Frame, NetHeader};
 
-/// The other end of the NIC's cable. All methods are called by the worker and none blocks.
+/// Where the frames of a queue pair come from and go to. All methods are called by the pair's worker and none blocks.
 pub trait Port: Send {
-    /// Becomes readable when frames come in. Watched edge-triggered: after an edge the worker calls [`Port::receive`] until
-    /// it returns false, though perhaps not at once. `None` for a port that only knows time.
+    /// Becomes readable when frames come in, or when they no longer can. Watched edge-triggered: after an edge the worker
+    /// calls [`Self::readable`], then [`Self::receive`] until it returns false, though perhaps not at once. The descriptor
+    /// stays the same for the port's life. `None` for a port that only knows time.
     fn event(&self) -> Option<BorrowedFd<'_>>;
 
     /// The event above has been seen.
     fn readable(&mut self);
 
-    /// Takes the next frame into `frame`, whose allocation is used again; false when there is none.
-    ///
-    /// # Errors
-    /// When nothing will come any more.
-    fn receive(&mut self, now: Instant, frame: &mut Frame) -> io::Result<bool>;
+    /// Looks whether the port is there, and does what is due. Called before [`Self::detached`] is asked for somebody, and
+    /// when a port that is detached is [`Self::due`].
+    fn poll(&mut self, _now: Instant) {}
 
-    /// When [`Port::receive`] is worth a call though no event came.
+    /// Why no frame can come in or go out, as long as that is so.
+    fn detached(&self) -> Option<&str> {
+        None
+    }
+
+    /// Takes the next frame into `frame`, whose allocation is used again; false when there is none now.
+    fn receive(&mut self, now: Instant, frame: &mut Frame) -> bool;
+
+    /// When [`Self::receive`], or [`Self::poll`] of a detached port, is worth a call though no event came.
     fn due(&self) -> Option<Instant>;
 
     /// Frames wait, rather than get lost, while the guest has no buffers.
@@ -46,7 +53,7 @@ pub trait Port: Send {
     /// Whether received frames may have open checksums.
     ///
     /// # Errors
-    /// When the host refuses.
+    /// When the host refuses. Frames then come with complete checksums, which is always right.
     fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()>;
 }
 
@@ -59,7 +66,15 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).readable();
     }
 
-    fn receive(&mut self, now: Instant, frame: &mut Frame) -> io::Result<bool> {
+    fn poll(&mut self, now: Instant) {
+        (**self).poll(now);
+    }
+
+    fn detached(&self) -> Option<&str> {
+        (**self).detached()
+    }
+
+    fn receive(&mut self, now: Instant, frame: &mut Frame) -> bool {
         (**self).receive(now, frame)
     }
 

@@ -2,11 +2,13 @@
 //! The device against a fake front end: a real Unix socket, real virtqueues in a memfd, no VM and no root.
 
 mod budget;
+mod generator;
 mod hostile;
 mod injection;
 mod interrupts;
 mod lifecycle;
 mod plain;
 mod program;
+mod records;
 mod registration;
 mod support;

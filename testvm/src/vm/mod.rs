@@ -389,7 +389,7 @@ impl Vm {
     /// As [`Self::device`].
     pub fn device_status(&mut self) -> Result<device::Status, Error> {
         match self.device(&device::Request::Status)? {
-            device::Reply::Status(status) => Ok(status),
+            device::Reply::Status(status) => Ok(*status),
             other => Err(unexpected(DEVICE, "status", &other)),
         }
     }

@@ -37,7 +37,7 @@ fn the_status_goes_to_those_who_asked_in_their_order() {
     for client in [3, 1, 2] {
         assert_eq!(
             dispatcher.answer(Answer::Status(Box::default())),
-            Some((client, Reply::Status(convert::status(&PairStatus::default()))))
+            Some((client, Reply::Status(convert::status(&PairStatus::default()).into())))
         );
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The receive side of a session: frames from the wire into the guest, or held back for the adversary.
 
-use tracing::warn;
 use tsnic_core::run::{PortPolicy, Published};
 use tsnic_core::time::{NicTime, Now};
 
@@ -48,28 +47,18 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         }
     }
 
-    /// The next frame of the wire, in the pair's scratch frame.
+    /// The next frame of the port, in the pair's scratch frame. Without a receive queue frames stay in the port: a machine
+    /// that is stopped goes on one day, and nobody there would know why frames are missing; and a generator has nobody to
+    /// send to.
     fn next_frame(&mut self) -> bool {
         let pair = &mut *self.pair;
-        if pair.port_down {
-            return false;
-        }
-        match pair.port.receive(pair.clock.now().timer, &mut pair.rx_frame) {
-            Ok(received) => received,
-            Err(error) => {
-                pair.port_down = true;
-                warn!(%error, "The wire is cut: nothing will come from it any more");
-                false
-            }
-        }
+        self.rx.is_some() && pair.port.receive(pair.clock.now().timer, &mut pair.rx_frame)
     }
 
     /// The next frame for the guest, and whether it waits when there are no buffers: one that was held back does, and one from a
     /// wire that waits.
     fn next_for_guest(&mut self) -> Option<(Frame, bool)> {
-        if self.rx.is_some()
-            && let Some(frame) = self.pair.held.pop()
-        {
+        if let Some(frame) = self.pair.held.pop() {
             return Some((frame, true));
         }
         let waits = self.pair.port.waits();
@@ -86,7 +75,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             self.pair.held.frames.push_back(frame);
             pass = Pass::Changed;
         }
-        let due = self.pair.port.due();
+        let due = self.pair.port.due().filter(|_| self.rx.is_some());
         if !self.pair.held.is_full() {
             self.wake_at(due);
         }
@@ -95,8 +84,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
 
     /// Lets frames through to the guest.
     fn poll_open_port(&mut self) -> Result<Pass, RingError> {
-        // A machine that is stopped goes on one day, and nobody there would know why frames are missing.
-        if self.rx.is_none() && self.pair.port.waits() {
+        if self.rx.is_none() {
             return Ok(Pass::Quiet);
         }
         // The guest had no buffers for a frame; and one is waiting for them.

@@ -28,12 +28,24 @@ impl Device {
     }
 
     pub fn with_limits(limits: Limits) -> Self {
-        let (wire, host) = cable();
+        let (port, host) = cable();
+        Self::build(Box::new(port), host, limits)
+    }
+
+    /// A device with another port than the cable to [`Self::host`].
+    pub fn with_port(port: Box<dyn Port>) -> Self {
+        Self::build(port, cable().1, Limits::default())
+    }
+
+    fn build(port: Box<dyn Port>, host: Host, limits: Limits) -> Self {
         let (control, worker) = control_channel().unwrap();
-        let backend = Arc::new(
-            Backend::new(vec![Pair::new(0, Box::new(wire) as Box<dyn Port>, HostClock, worker, limits)]).unwrap(),
-        );
+        let backend = Arc::new(Backend::new(vec![Pair::new(0, port, HostClock, worker, limits)]).unwrap());
         Self { backend, host, control }
+    }
+
+    /// Takes the cable away.
+    pub fn unplug(&mut self) {
+        self.host.unplug();
     }
 
     /// Connects a front end; returns its end of the socket.

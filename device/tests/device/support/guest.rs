@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tsnic::frame::NetHeader;
 use tsnic::vhost::Connection;
-use tsnic_abi::{Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, completion_offset, offset};
+use tsnic_abi::{
+    Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, TX_RECORDS, completion_offset, offset,
+};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost::vhost_user::{Frontend, VhostUserFrontend as _};
 use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
@@ -329,7 +331,16 @@ impl Guest {
 
     /// The record of receive completion `number`.
     pub fn rx_record(&self, number: Counter) -> Completion {
-        let at = AREA + completion_offset(offset::RX, RX_RECORDS, number) as u64;
+        self.record(completion_offset(offset::RX, RX_RECORDS, number))
+    }
+
+    /// The record of transmit completion `number`.
+    pub fn tx_record(&self, number: Counter) -> Completion {
+        self.record(completion_offset(offset::TX, TX_RECORDS, number))
+    }
+
+    fn record(&self, at: usize) -> Completion {
+        let at = AREA + at as u64;
         let bytes = self.read(at, size_of::<Completion>());
         let word = |range: std::ops::Range<usize>| u32::read_from_bytes(&bytes[range]).unwrap();
         Completion {

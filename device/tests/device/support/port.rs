@@ -21,7 +21,7 @@ pub struct SocketPort {
     meanwhile: Arc<Meanwhile>,
 }
 
-/// Something that happens while the device reads the wire: once, with the next frame.
+/// Something that happens while the device reads the port: once, with the next frame.
 type Meanwhile = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 
 /// The other end.
@@ -53,7 +53,20 @@ impl Host {
 
     pub fn send_with(&self, header: NetHeader, frame: &[u8]) {
         let datagram = [header.as_bytes(), frame].concat();
-        eventually("the wire takes a frame", || self.socket.send(&datagram).ok());
+        eventually("the port takes a frame", || self.socket.send(&datagram).ok());
+    }
+
+    /// Sends frames from somewhere else.
+    pub fn another(&self) -> impl Fn(&[u8]) + Send + 'static {
+        let socket = self.socket.try_clone().unwrap();
+        move |frame| {
+            socket.send(&[NetHeader::default().as_bytes(), frame].concat()).unwrap();
+        }
+    }
+
+    /// The other end is gone: the port takes nothing any more.
+    pub fn unplug(&mut self) {
+        self.socket = UnixDatagram::unbound().unwrap();
     }
 
     pub fn send(&self, frame: &[u8]) {
@@ -81,9 +94,9 @@ impl Port for SocketPort {
         self.readable = true;
     }
 
-    fn receive(&mut self, _now: Instant, frame: &mut Frame) -> io::Result<bool> {
+    fn receive(&mut self, _now: Instant, frame: &mut Frame) -> bool {
         if !self.readable {
-            return Ok(false);
+            return false;
         }
         let mut datagram = vec![0; 70_000];
         match self.socket.recv(&mut datagram) {
@@ -94,13 +107,13 @@ impl Port for SocketPort {
                 if let Some(action) = self.meanwhile.lock().unwrap().take() {
                     action();
                 }
-                Ok(true)
+                true
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
-                Ok(false)
+                false
             }
-            Err(error) => Err(error),
+            Err(error) => panic!("{error}"),
         }
     }
 
