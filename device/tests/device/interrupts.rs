@@ -120,6 +120,39 @@ fn a_packet_is_judged_by_what_the_driver_has_done_until_the_next_one_comes() {
 }
 
 #[test]
+fn rule_6_without_a_page_virtios_rules_apply_and_no_other() {
+    for options in Options::ring_variants() {
+        // Neither an arm nor moderation is asked for: without a page there is none.
+        let device = Device::with_limits(Limits { rx_usecs: 3_600_000_000, rx_frames: 100 });
+        let mut guest = Guest::start(&device, options);
+        for after_a_page in [false, true] {
+            if after_a_page {
+                guest.register();
+                let header = guest.registration_header();
+                assert_eq!(guest.post_registration(&zerocopy::IntoBytes::as_bytes(&header)[..39], &[(AREA, 32768)]), 0);
+                assert_eq!(device.status().page, None);
+            }
+            for tag in 0..3 {
+                guest.rx.set_available_flags(0);
+                guest.rx.set_used_event(guest.rx.next_used);
+                device.host.send(&frame(tag, 64));
+                guest.receive();
+                expect_interrupt(&guest);
+                guest.rx.set_available_flags(1);
+                guest.rx.set_used_event(guest.rx.next_used.wrapping_sub(100));
+                device.host.send(&frame(tag, 64));
+                guest.receive();
+                // An arm that no page is there for asks for nothing.
+                guest.arm();
+                expect_none(&guest);
+            }
+            assert_eq!(device.status().counters.arms, 0);
+        }
+        guest.leave();
+    }
+}
+
+#[test]
 fn interrupts_of_a_page_do_not_follow_virtio_suppression() {
     let device = Device::new();
     let mut guest = with_page(&device, Options::default());

@@ -27,6 +27,36 @@ fn candidate(progress: &Progress) -> (Interrupts, LossDetector) {
 }
 
 #[test]
+fn the_loss_state_is_that_of_the_truth_table_of_the_interface() {
+    for (seen, owned, arm_seen, phase, expected) in [
+        (0, 0, 0, phase::IDLE, LossState::InFlight),
+        (0, 0, 0, phase::POLL, LossState::InFlight),
+        (0, 0, 1, phase::IDLE, LossState::InFlight),
+        (0, 0, 1, phase::POLL, LossState::InFlight),
+        (0, 1, 0, phase::IDLE, LossState::InFlight),
+        (0, 1, 0, phase::POLL, LossState::InFlight),
+        (0, 1, 1, phase::IDLE, LossState::InFlight),
+        (0, 1, 1, phase::POLL, LossState::InFlight),
+        (1, 0, 0, phase::IDLE, LossState::Scheduled),
+        (1, 0, 0, phase::POLL, LossState::Scheduled),
+        (1, 0, 1, phase::IDLE, LossState::Scheduled),
+        (1, 0, 1, phase::POLL, LossState::Scheduled),
+        (1, 1, 0, phase::IDLE, LossState::Scheduled),
+        (1, 1, 0, phase::POLL, LossState::Scheduled),
+        (1, 1, 1, phase::POLL, LossState::Polling),
+        (1, 1, 1, phase::IDLE, LossState::Lost),
+    ] {
+        let cells = progress(seen, owned, phase);
+        let (irq, mut detector) = candidate(&cells);
+        detector.candidate.as_mut().expect("rule 5 holds").arm_irq_seen = Counter(arm_seen);
+        assert_eq!(irq.fired(), Counter(1));
+        assert_eq!(detector.loss_state(&irq, &cells), expected, "{cells}, arm's irq_seen {arm_seen}");
+        let verdict = if expected == LossState::Lost { Verdict::Lost } else { Verdict::NotLost };
+        assert_eq!(detector.judge(&irq, &cells), Some(verdict), "{cells}, arm's irq_seen {arm_seen}");
+    }
+}
+
+#[test]
 fn in_flight_while_irq_seen_is_not_fired() {
     // "*in flight* while `irq_seen != fired`"
     let before = progress(0, 0, phase::IDLE);
