@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The header before every virtio-net frame, and the checksum it may leave to be completed.
 
+use etherparse::checksum::Sum16BitWords;
 use virtio_bindings::bindings::virtio_net::{
     VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE,
 };
@@ -126,18 +127,8 @@ impl NetHeader {
 
 /// The internet checksum (RFC 1071) of `bytes`, with whatever pseudo-header sum is already in them.
 fn internet_checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u64 = 0;
-    let mut words = bytes.chunks_exact(2);
-    for word in &mut words {
-        sum += u64::from(u16::from_be_bytes([word[0], word[1]]));
-    }
-    if let [last] = words.remainder() {
-        sum += u64::from(*last) << 8;
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    // The sum is of words in the byte order of the host.
+    Sum16BitWords::new().add_slice(bytes).ones_complement().to_be()
 }
 
 #[cfg(test)]
