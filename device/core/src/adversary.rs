@@ -10,9 +10,6 @@ use super::run::{Actions, Arrival, Observation, PageView, PortPolicy, Published,
 use crate::spec::Flow;
 use crate::time::Instant;
 
-#[cfg(test)]
-mod tests;
-
 /// Decides what the worker does to the guest, and when. One per queue pair; idle until a run is started.
 ///
 /// Whether a run is on or not, it lets a guest go that waits at a rendezvous nobody needs: at a registration it

@@ -8,18 +8,17 @@
 
 #[macro_use]
 extern crate alloc;
-#[cfg(any(test, feature = "model"))]
+#[cfg(test)]
 extern crate std;
 
 pub mod adversary;
 pub mod arming;
 pub mod counters;
+#[cfg(test)]
+mod fixtures;
 mod injection;
 mod injection_run;
 pub mod loss;
-#[cfg(any(test, feature = "model"))]
-#[doc(hidden)]
-pub mod model;
 pub mod moderation;
 mod monitor;
 pub mod progress;

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use tsnic_abi::{Counter, phase};
 
 use super::{Request, RxIrq};
+use crate::fixtures::bell;
 use crate::loss::{LossState, Verdict};
-use crate::model::bell;
 use crate::moderation::Limits;
 use crate::progress::Progress;
 use crate::time::Instant;

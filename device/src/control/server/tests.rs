@@ -10,18 +10,20 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::net::status::{PageStatus, PairStatus};
 use event_manager::{EventManager, SubscriberOps as _};
 use tempfile::TempDir;
+use tsnic_abi::Counter;
 use tsnic_core::adversary::Adversary;
-use tsnic_core::model::guest::{Mode, Owner};
-use tsnic_core::model::world::World;
-use tsnic_core::run::{HeldFrames, Observation, PageView, PortPolicy};
+use tsnic_core::moderation::Limits;
+use tsnic_core::progress::{Doorbell, Progress};
+use tsnic_core::run::{Arrival, HeldFrames, Observation, PageView, PortPolicy};
+use tsnic_core::rx_irq::RxIrq;
 use tsnic_protocol::MonitorReport;
 
 use super::*;
 use crate::clock;
 use crate::control::channel::{WorkerEnd, control_channel};
+use crate::net::status::{PageStatus, PairStatus};
 
 const STATUS: &str = r#"{"request":"status"}"#;
 const MONITOR: &str = r#"{"request":"monitor-start","seed":1,"port":80,"inject_per_mille":500}"#;
@@ -56,8 +58,9 @@ impl Bench {
         let (control, worker) = control_channel().expect("a channel");
         let (end, ended) = channel();
         let worker = thread::spawn(move || {
+            let (mut adversary, irq) = (Adversary::default(), idle());
             while ended.try_recv().is_err() {
-                work(&worker);
+                work(&worker, &mut adversary, &irq);
             }
         });
         let ended_server = Arc::new(AtomicBool::new(false));
@@ -89,30 +92,29 @@ impl Drop for Bench {
 /// An address for everything.
 const FLOW: &str = r#"{"guest_mac":[2,0,0,0,0,1],"guest_ip":"10.0.0.1","guest_port":9,"peer_mac":[2,0,0,0,0,2],"peer_ip":"10.0.0.2","peer_port":10}"#;
 
-thread_local! {
-    static WORLD: std::cell::RefCell<(World, Adversary)> =
-        std::cell::RefCell::new((World::new(Mode::V4_11, Owner::Nobody, 1), Adversary::default()));
+/// The interrupt state of a queue that is armed and idle.
+fn idle() -> RxIrq {
+    let mut irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+    let arm = Doorbell { arm: Counter(1), ..Doorbell::default() };
+    assert!(irq.doorbell(arm, &Progress::default(), clock::monotonic()));
+    irq
 }
 
 /// One round of a worker whose guest does nothing.
-fn work(end: &WorkerEnd) {
-    WORLD.with_borrow_mut(|(world, adversary)| {
-        let PageView { generation, irq, progress, arrival } = world.view();
-        let page = Some(PageView { generation, irq, progress, arrival });
-        let seen = Observation { page, held: HeldFrames::default() };
-        let now = clock::monotonic();
-        let status =
-            || PairStatus { running: true, page: Some(PageStatus::new(generation, irq)), ..PairStatus::default() };
-        end.serve(adversary, now, &seen, status);
-        let mut actions = adversary.step(now, &seen);
-        if actions.publish.is_some() {
-            adversary.publish_failed(now);
-        }
-        if !adversary.is_active() {
-            assert_eq!((actions.port, actions.requested), (PortPolicy::Open, 0));
-        }
-        end.report(&mut actions);
-    });
+fn work(end: &WorkerEnd, adversary: &mut Adversary, irq: &RxIrq) {
+    let page = PageView { generation: 1, irq, progress: Progress::default(), arrival: Arrival::default() };
+    let seen = Observation { page: Some(page), held: HeldFrames::default() };
+    let now = clock::monotonic();
+    let status = || PairStatus { running: true, page: Some(PageStatus::new(1, irq)), ..PairStatus::default() };
+    end.serve(adversary, now, &seen, status);
+    let mut actions = adversary.step(now, &seen);
+    if actions.publish.is_some() {
+        adversary.publish_failed(now);
+    }
+    if !adversary.is_active() {
+        assert_eq!((actions.port, actions.requested), (PortPolicy::Open, 0));
+    }
+    end.report(&mut actions);
     thread::sleep(Duration::from_millis(1));
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The adversary and the worker, whatever the run.
 
-use core::time::Duration;
+use std::time::Duration;
 
-use crate::model::guest::{Mode, Owner};
-use crate::model::world::{FLOW, World};
-use crate::run::{PortPolicy, RunRequest, StartError};
-use crate::spec::{InjectionSpec, MonitorSpec, Stimulus};
+use tsnic_core::run::RunRequest;
+use tsnic_core::spec::{InjectionSpec, MonitorSpec, Stimulus};
+
+use super::guest::{Mode, Owner};
+use super::world::{FLOW, World};
 
 fn injection(rounds: u32) -> RunRequest {
     let stuck_us = (1_000, 1_000);
@@ -17,8 +19,8 @@ fn world() -> World {
 }
 
 #[test]
-fn at_a_registration_the_device_acknowledges_whatever_here_says() {
-    // "At a registration the device acknowledges whatever `here` says."
+fn at_a_registration_the_device_releases_whatever_arrived_says() {
+    // "At a registration the device releases whatever `arrived` says."
     let mut world = world();
     world.guest.cells.arrived = 41;
     world.guest.cells.released = 7;
@@ -27,7 +29,7 @@ fn at_a_registration_the_device_acknowledges_whatever_here_says() {
 }
 
 #[test]
-fn a_rendezvous_nobody_needs_is_acknowledged_at_once() {
+fn a_rendezvous_nobody_needs_is_released_at_once() {
     let mut world = world();
     world.guest.cells.arrived += 1;
     world.poke();
@@ -38,7 +40,7 @@ fn a_rendezvous_nobody_needs_is_acknowledged_at_once() {
 fn one_run_at_a_time() {
     let mut world = world();
     world.start(injection(5)).expect("the first one starts");
-    assert_eq!(world.start(injection(5)), Err(StartError::Busy));
+    assert_eq!(world.start(injection(5)), Err("Another run is on".into()));
     world.until_finished(Duration::from_secs(60));
     world.start(injection(5)).expect("and the next one when it is over");
 }
@@ -47,7 +49,8 @@ fn one_run_at_a_time() {
 fn no_run_without_a_page() {
     let mut world = world();
     world.withdraw();
-    assert_eq!(world.start(injection(5)), Err(StartError::NoPage));
+    let why = world.start(injection(5)).unwrap_err();
+    assert!(why.starts_with("The guest has not handed over a shared queue page"), "{why}");
 }
 
 #[test]
@@ -55,8 +58,8 @@ fn a_request_that_is_refused_leaves_no_run_behind() {
     let mut world = world();
     let bad = RunRequest::Monitor(MonitorSpec { seed: 1, port: 0, inject_per_mille: 0 });
     assert!(world.start(bad).is_err());
-    assert!(!world.adversary.is_active());
-    assert_eq!(world.last.port, PortPolicy::Open);
+    assert!(!world.run_is_on());
+    world.assert_let_go();
 }
 
 #[test]
@@ -65,20 +68,18 @@ fn a_cancelled_run_lets_go_of_guest_and_wire_wherever_it_was() {
         let mut world = world();
         world.start(injection(100)).expect("it starts");
         world.run_for(Duration::from_micros(us));
-        world.adversary.cancel();
-        world.poke();
-        assert_eq!((world.last.port, world.last.requested), (PortPolicy::Open, 0));
+        world.cancel();
         assert_eq!(world.guest.cells.released, world.guest.cells.arrived, "a spinning guest is let go at once");
+        world.assert_let_go();
         world.run_for(Duration::from_millis(1));
         assert_eq!((world.guest.gave_up, world.finished.is_none()), (0, true));
     }
 }
 
 #[test]
-fn stop_monitor_is_for_a_watch_only() {
+fn stop_monitor_is_for_a_monitor_only() {
     let mut world = world();
-    assert!(!world.adversary.stop_monitor());
+    assert!(!world.stop_monitor());
     world.start(injection(5)).expect("it starts");
-    assert!(!world.adversary.stop_monitor());
-    assert!(world.adversary.flow().is_some() && world.adversary.request_port().is_none());
+    assert!(!world.stop_monitor());
 }

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The model guest.
+//! The model guest: what matters of NAPI (`SCHED`, `MISSED`, a handler, a poll, a timer and a busy poller), and the spin at the
+//! rendezvous.
 //!
 //! A poll is a chain of events with a little time between them, so interrupts and other owners of `SCHED` can come in
 //! between: begin, look (until the ring is empty), the rendezvous, complete, arm, end.
 
-use core::time::Duration;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 
-use rand::{RngExt, SeedableRng};
+use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use tsnic_abi::{Counter, phase, point};
-
-use crate::time::Instant;
+use tsnic_core::time::Instant;
 
 /// What the handler does when it finds `SCHED` owned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +179,11 @@ impl Guest {
         }
         let us = self.rng.random_range(self.temper.irq_latency_us.clone());
         self.after(now, Duration::from_micros(us), Event::Interrupt(number.0));
+    }
+
+    /// A packet is in the ring and nobody owns the NAPI.
+    pub fn is_stuck(&self) -> bool {
+        self.consumed != self.cells.used && !self.sched
     }
 
     pub fn next_event(&self) -> Option<Instant> {

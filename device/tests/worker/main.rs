@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The worker's loop and the runs against a model guest: the real `net`, on real rings in ordinary memory, a port that is a queue
+//! of frames, and a virtual clock. Everything random comes from a seed.
+
+mod adversary;
+mod client;
+mod guest;
+mod injection;
+mod monitor;
+mod ports;
+mod random;
+mod rings;
+mod world;

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the worker is generic over, and its interrupt lines: all of it without a system call.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tsnic::clock::Clock;
+use tsnic::frame::{Frame, NetHeader};
+use tsnic::net::pair::{Lines, RX};
+use tsnic::port::Port;
+use tsnic_core::time::{Instant, NicTime, Now};
+
+/// NIC time is so much ahead of timer time: whoever takes the one for the other is found out.
+const NIC_AHEAD_NS: u64 = 1 << 50;
+
+/// NIC time at an instant of timer time.
+pub fn stamp(at: Instant) -> NicTime {
+    NicTime::from_ns(at.as_ns() + NIC_AHEAD_NS)
+}
+
+/// A clock that stands still until it is set.
+#[derive(Clone, Default)]
+pub struct VirtualClock(Arc<AtomicU64>);
+
+impl VirtualClock {
+    pub fn set(&self, now: Instant) {
+        self.0.store(now.as_ns(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Now {
+        let timer = Instant::from_ns(self.0.load(Ordering::Relaxed));
+        Now { timer, nic: stamp(timer) }
+    }
+}
+
+/// A port whose frames wait until they are read.
+#[derive(Default)]
+pub struct Waiting {
+    pub frames: Mutex<VecDeque<Vec<u8>>>,
+    /// Frames read.
+    pub read: u64,
+}
+
+impl Port for Waiting {
+    fn event(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn readable(&mut self) {}
+
+    fn receive(&mut self, _now: Instant, frame: &mut Frame) -> bool {
+        let Some(bytes) = self.frames.lock().unwrap().pop_front() else { return false };
+        *frame = Frame { header: NetHeader::default(), bytes };
+        self.read += 1;
+        true
+    }
+
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    fn waits(&self) -> bool {
+        true
+    }
+
+    fn send(&mut self, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn allow_open_checksums(&mut self, _allow: bool) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Counts what is raised on the receive line.
+#[derive(Default)]
+pub struct CountedLines(Cell<u32>);
+
+impl CountedLines {
+    /// Receive interrupts since the last call.
+    pub fn take(&self) -> u32 {
+        self.0.take()
+    }
+}
+
+impl Lines for CountedLines {
+    fn raise(&self, queue: usize) {
+        if queue == RX {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+}
