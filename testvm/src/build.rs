@@ -131,7 +131,8 @@ impl Builder<'_> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.args(args).args(["--release", "--locked", "--color", "never"]).args(last).current_dir(self.source);
-        command.env("CARGO_TARGET_DIR", self.target);
+        // Set for cross builds of something else.
+        command.env("CARGO_TARGET_DIR", self.target).env_remove("CARGO_BUILD_TARGET");
         process::run_family("cargo", &command, BUILD_LIMIT, tick)
             .map(drop)
             .map_err(|source| Error::Build { what, source })

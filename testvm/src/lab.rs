@@ -89,7 +89,7 @@ impl Built {
     /// Fetch the kernel and build everything that is not in the cache. With `refresh` a newer kernel is looked for.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub fn prepare(machine: &Machine, refresh: bool, progress: &mut Progress) -> Result<Self, Error> {
         if !cfg!(target_arch = "x86_64") {
             return Err(Error::Architecture(std::env::consts::ARCH));
@@ -131,7 +131,7 @@ impl Lab {
     /// Prepare everything and move this process into namespaces of its own.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub fn prepare(machine: &Machine, progress: &mut Progress) -> Result<Self, Error> {
         // Known now, not after minutes of building.
         isolate::check_tun()?;

@@ -244,7 +244,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
         }
     }
 
-    /// Stops a queue. Nothing touches it, or the page, until [`Self::service`] is told that both run again.
+    /// Stops a queue. Nothing touches it, or the page, until [`super::session::service`] is told that both run again.
     pub fn stop(&mut self, queue: usize) {
         let queue = &mut self.queues[queue];
         if let Some(running) = queue.running.take() {

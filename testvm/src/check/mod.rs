@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `testvm check`: what the driver and the device have to live through, in a real guest.
 //!
-//! One boot for all checks, in a fixed order. Each begins and ends with the same state of affairs ([`Bench::baseline`]): driver
+//! One boot for all checks, in a fixed order. Each begins and ends with the same state of affairs (`Bench::baseline`): driver
 //! loaded, link up, shared queue page in use. One that fails does not stop the others; when it leaves the guest unusable, they
 //! get a new one.
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The two clocks of the experiment. An instant of one is not an instant of the other; only [`super::offset`] goes between
+//! The two clocks of the experiment. An instant of one is not an instant of the other; only `super::offset` goes between
 //! them.
 
 use std::fmt;

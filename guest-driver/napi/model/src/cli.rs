@@ -63,7 +63,7 @@ struct Explore {
     /// Executions
     #[arg(long, default_value_t = 10_000)]
     iterations: u64,
-    /// Owners of each context beside the interrupt: busy-poll[:TURNS], watchdog, driver, down, reopen
+    /// Owners of each context beside the interrupt: busy-poll (or busy-poll:TURNS), watchdog, driver, down, reopen
     #[arg(long, value_delimiter = ',', default_value = "busy-poll:3,driver,watchdog")]
     owners: Vec<Owner>,
     /// Contexts, each with a device
