@@ -2,7 +2,7 @@
 //! `testvm napi`: the model of NAPI's protocol (`napi-state`) against the kernel that it models.
 //!
 //! The guest's agent does the work (`guest_agent::napi`), in slices, each with a seed of its own; this adds them up. In the end the
-//! kernel is given the `napi_schedule_prep()` of 4.10 by a livepatch, and the same comparison must find that.
+//! kernel is given the `napi_schedule_prep()` of 4.10.0 by a livepatch, and the same comparison must find that.
 
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,7 @@ impl std::fmt::Display for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let word = if self.is_good() { "control" } else { "CONTROL FAILED" };
         let found = self.step().unwrap_or("no difference");
-        writeln!(f, "{word}: with the napi_schedule_prep of 4.10 in the kernel, found {found}")
+        writeln!(f, "{word}: with the napi_schedule_prep of 4.10.0 in the kernel, found {found}")
     }
 }
 

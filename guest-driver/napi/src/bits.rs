@@ -9,17 +9,17 @@ use crate::Word;
 /// a kernel's word takes them from the kernel it is built for. Each must be less than `usize::BITS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bits {
-    /// `NAPI_STATE_SCHED`: somebody owns the context.
+    /// `NAPI_STATE_SCHED`: somebody owns the instance.
     pub sched: u32,
-    /// `NAPI_STATE_MISSED`: an interrupt came while somebody owned the context, so there is one more poll to do.
+    /// `NAPI_STATE_MISSED`: an interrupt came while somebody owned the instance, so there is one more poll to do.
     pub missed: Option<u32>,
     /// `NAPI_STATE_DISABLE`: `napi_disable()` is waiting for the owner to go.
     pub disable: u32,
-    /// `NAPI_STATE_NPSVC`: netpoll is inside the context, or it is disabled.
+    /// `NAPI_STATE_NPSVC`: netpoll is inside the instance, or it is disabled.
     pub npsvc: Option<u32>,
-    /// `NAPI_STATE_IN_BUSY_POLL`: the owner polls in a loop and does not want the context to complete.
+    /// `NAPI_STATE_IN_BUSY_POLL`: the owner polls in a loop and does not want the instance to complete.
     pub in_busy_poll: Option<u32>,
-    /// `NAPI_STATE_PREFER_BUSY_POLL`: a busy poller found the context owned and would like to have it.
+    /// `NAPI_STATE_PREFER_BUSY_POLL`: a busy poller found the instance owned and would like to have it.
     pub prefer_busy_poll: Option<u32>,
     /// `NAPI_STATE_THREADED`: a kernel thread polls, not the softirq.
     pub threaded: Option<u32>,
@@ -41,7 +41,7 @@ macro_rules! masks {
 }
 
 impl Bits {
-    /// Linux 4.10, the last without `MISSED`.
+    /// Linux 4.10.0, the last without `MISSED`.
     pub const LINUX_4_10: Self = Self {
         sched: 0,
         missed: None,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `napi_disable()` and `napi_enable()` as they were in 4.10 and 4.11. `crate::modern` has today's.
+//! `napi_disable()` and `napi_enable()` as they were in 4.10.0 and 4.11. `crate::modern` has today's.
 
 use crate::{Napi, Word};
 
-/// Waits until nobody owns the context, and keeps it. Process context; sleeps.
+/// Waits until nobody owns the instance, and keeps it. Process context; sleeps.
 ///
 /// | step | word |
 /// |---|---|
@@ -11,7 +11,7 @@ use crate::{Napi, Word};
 /// | 2 | `SCHED` and `NPSVC` set, each as soon as it is clear |
 /// | 3 | `DISABLE` cleared |
 ///
-/// So a disabled context has `SCHED` and `NPSVC` set and `DISABLE` clear. Whoever leaves `SCHED` set without a poll to come makes
+/// So a disabled instance has `SCHED` and `NPSVC` set and `DISABLE` clear. Whoever leaves `SCHED` set without a poll to come makes
 /// this wait for ever.
 pub fn disable<N: Napi>(napi: &N) {
     let (word, bits) = (napi.word(), napi.bits());
@@ -25,16 +25,16 @@ pub fn disable<N: Napi>(napi: &N) {
     word.clear(bits.disable_mask());
 }
 
-/// Gives a disabled context free. `MISSED` survives, and costs one poll. Any context.
+/// Gives a disabled instance free. `MISSED` survives, and costs one poll. Any context.
 ///
-/// `SCHED` goes before `NPSVC`: an interrupt between the two takes the context and cannot complete it, which Linux 5.15 mended.
-/// An interrupt that came while the context was disabled is gone, so a driver schedules the context once after this.
+/// `SCHED` goes before `NPSVC`: an interrupt between the two takes the instance and cannot complete it, which Linux 5.15 mended.
+/// An interrupt that came while the instance was disabled is gone, so a driver schedules the instance once after this.
 ///
 /// # Panics
-/// When the context is not disabled, as the kernel does.
+/// When the instance is not disabled, as the kernel does.
 pub fn enable<N: Napi>(napi: &N) {
     let (word, bits) = (napi.word(), napi.bits());
     // With full order: `smp_mb__before_atomic()` stands before the `clear_bit()`.
-    assert!(word.test_and_clear(bits.sched_mask()), "enabling a context that is not disabled");
+    assert!(word.test_and_clear(bits.sched_mask()), "enabling an instance that is not disabled");
     word.clear(bits.npsvc_mask());
 }

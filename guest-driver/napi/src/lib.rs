@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! NAPI's scheduling protocol, clause by clause.
 //!
-//! Linux keeps a NAPI context's scheduling state in one word, `napi_struct::state`. Whoever sets its `SCHED` bit owns the context until
+//! Linux keeps a NAPI instance's scheduling state in one word, `napi_struct::state`. Whoever sets its `SCHED` bit owns the instance until
 //! the bit is cleared, and is the only one to poll the device's ring; everybody else is turned away by `napi_schedule_prep()`. This
 //! crate is what the kernel does with that word:
 //!
-//! - [`v4_10`], Linux 4.10: an interrupt that is turned away leaves no trace. If its packet came after the owner's last look at
+//! - [`v4_10`], Linux 4.10.0: an interrupt that is turned away leaves no trace. If its packet came after the owner's last look at
 //!   the ring, and the device does not interrupt twice for one packet, the packet lies there until the next one.
 //! - [`v4_11`], Linux 4.11: it leaves `MISSED`, and the owner polls once more.
 //! - [`modern`], Linux 6.1 to 7.3: the same, with deferred interrupts, threads and busy polling that is preferred.
@@ -22,8 +22,8 @@ extern crate std;
 
 mod bits;
 pub mod busy;
-mod context;
 mod disable;
+mod instance;
 pub mod modern;
 #[cfg(test)]
 mod table;
@@ -32,5 +32,5 @@ pub mod v4_11;
 mod word;
 
 pub use bits::Bits;
-pub use context::{BUSY_POLL_BUDGET, Napi};
+pub use instance::{BUSY_POLL_BUDGET, Napi};
 pub use word::Word;

@@ -7,7 +7,7 @@ use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, v4_10, v4_11};
 
 pub use crate::v4_11::{if_scheduled_mark_missed, schedule, schedule_prep};
 
-/// The part of `____napi_schedule()` that touches the word, in 6.12 and later: true when the context's thread is to be woken, which
+/// The part of `____napi_schedule()` that touches the word, in 6.12 and later: true when the instance's thread is to be woken, which
 /// from now on is the owner; false when the softirq polls. The caller owns `SCHED`.
 ///
 /// | before | after | returns |
@@ -24,7 +24,7 @@ pub fn hand_to_thread(word: &impl Word, bits: Bits) -> bool {
     threaded
 }
 
-/// A poll that found fewer packets than its budget is done. True: the context is free, and the caller arms the device.
+/// A poll that found fewer packets than its budget is done. True: the instance is free, and the caller arms the device.
 /// False: it is not the caller's to arm, nor the ring to look at.
 ///
 /// | before | after | returns |
@@ -103,7 +103,7 @@ pub fn busy_poll_7_3<N: Napi>(napi: &N, prefer: bool, done: impl FnMut() -> bool
     busy::run(napi, take, done, || busy_poll_stop_7_3(napi, prefer));
 }
 
-/// Gives the context back after a busy loop, as 6.1 and 6.12 do it.
+/// Gives the instance back after a busy loop, as 6.1 and 6.12 do it.
 ///
 /// | step | word |
 /// |---|---|
@@ -133,7 +133,7 @@ pub fn busy_poll_stop<N: Napi>(napi: &N, prefer: bool) {
     }
 }
 
-/// Gives the context back after a busy loop, as 7.3 does it: with the watchdog there is no last poll.
+/// Gives the instance back after a busy loop, as 7.3 does it: with the watchdog there is no last poll.
 ///
 /// | step | word |
 /// |---|---|
@@ -162,7 +162,7 @@ fn defer<N: Napi>(napi: &N) -> bool {
     napi.deferrals() > 0 && napi.gro_flush_timeout()
 }
 
-/// Waits until nobody owns the context, and keeps it. Process context; sleeps.
+/// Waits until nobody owns the instance, and keeps it. Process context; sleeps.
 ///
 /// | step | word |
 /// |---|---|
@@ -182,18 +182,18 @@ pub fn disable<N: Napi>(napi: &N) {
     word.clear(bits.disable_mask());
 }
 
-/// Gives a disabled context free, polled by its thread when `threaded`. `MISSED` survives, and costs one poll. Any context, until 7.3,
-/// where it may sleep. `SCHED` and `NPSVC` go together, so an interrupt that takes the context can complete it. Models `napi_enable()` since 5.15.
+/// Gives a disabled instance free, polled by its thread when `threaded`. `MISSED` survives, and costs one poll. Any context, until 7.3,
+/// where it may sleep. `SCHED` and `NPSVC` go together, so an interrupt that takes the instance can complete it. Models `napi_enable()` since 5.15.
 ///
 /// # Panics
-/// When the context is not disabled, as the kernel does.
+/// When the instance is not disabled, as the kernel does.
 pub fn enable<N: Napi>(napi: &N, threaded: bool) {
     let bits = napi.bits();
     let before = napi.word().transact(|before| {
         let free = before & !(bits.sched_mask() | bits.npsvc_mask());
         Some(if threaded { free | bits.threaded_mask() } else { free })
     });
-    assert!(before & bits.sched_mask() != 0, "enabling a context that is not disabled");
+    assert!(before & bits.sched_mask() != 0, "enabling an instance that is not disabled");
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub fn check<R: PartialEq + core::fmt::Debug>(
     assert_eq!(met.len(), rows, "rows met: {met:?}");
 }
 
-/// What a context was asked to do, in order.
+/// What an instance was asked to do, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     Schedule,
@@ -61,7 +61,7 @@ pub enum Asked {
     Flush { only_old: bool },
 }
 
-/// A context that does nothing but remember. Its poll consumes `work` packets, whatever the budget, and completes nothing.
+/// An instance that does nothing but remember. Its poll consumes `work` packets, whatever the budget, and completes nothing.
 pub struct Bench {
     pub word: AtomicUsize,
     pub bits: Bits,
@@ -103,7 +103,7 @@ impl Bench {
     }
 }
 
-/// A function of a context as one of the word, for [`check`]: what it answers, and what it asked for.
+/// A function of an instance as one of the word, for [`check`]: what it answers, and what it asked for.
 pub fn on_bench<R>(function: impl Fn(&Bench) -> R) -> impl Fn(&AtomicUsize, Bits) -> (R, Vec<Asked>) {
     move |word, bits| {
         let bench = Bench::new(bits, word.read());

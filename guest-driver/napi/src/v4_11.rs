@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The protocol with the fix: Linux 4.11, "net: solve a NAPI race".
 //!
-//! An interrupt that finds the context owned leaves `MISSED` behind, and whoever completes next polls once more for it.
+//! An interrupt that finds the instance owned leaves `MISSED` behind, and whoever completes next polls once more for it.
 
 use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, v4_10};
 
 pub use crate::disable::{disable, enable};
 
-/// Tries to take the context; true when the caller now owns `SCHED` and must see to it that a poll runs.
+/// Tries to take the instance; true when the caller now owns `SCHED` and must see to it that a poll runs.
 ///
 /// | before | after | returns |
 /// |---|---|---|
@@ -27,7 +27,7 @@ pub fn schedule_prep(word: &impl Word, bits: Bits) -> bool {
     before & (bits.disable_mask() | bits.sched_mask()) == 0
 }
 
-/// `napi_schedule()`: takes the context, if it is free, and has it polled; else its owner will poll once more. Any context.
+/// `napi_schedule()`: takes the instance, if it is free, and has it polled; else its owner will poll once more. Any context.
 pub fn schedule<N: Napi>(napi: &N) {
     if schedule_prep(napi.word(), napi.bits()) {
         napi.schedule_poll();
@@ -50,7 +50,7 @@ pub fn if_scheduled_mark_missed(word: &impl Word, bits: Bits) -> bool {
     disabling(before) || owned(before)
 }
 
-/// A poll that found fewer packets than its budget is done. True: the context is free, and the caller arms the device.
+/// A poll that found fewer packets than its budget is done. True: the instance is free, and the caller arms the device.
 /// False: it is not the caller's to arm, nor the ring to look at.
 ///
 /// | before | after | returns |
@@ -87,7 +87,7 @@ pub(crate) fn release(word: &impl Word, bits: Bits, also: usize) -> bool {
 
 /// `napi_watchdog()`: `gro_flush_timeout` has passed, and a poll is to flush what GRO still holds. Hard interrupt.
 ///
-/// Takes the context by the old [`v4_10::schedule_prep`]: when there is an owner its completion flushes, and `MISSED` would only cost
+/// Takes the instance by the old [`v4_10::schedule_prep`]: when there is an owner its completion flushes, and `MISSED` would only cost
 /// a poll.
 pub fn watchdog<N: Napi>(napi: &N) {
     if napi.gro_held() && v4_10::schedule_prep(napi.word(), napi.bits()) {
@@ -100,7 +100,7 @@ pub fn busy_poll<N: Napi>(napi: &N, done: impl FnMut() -> bool) {
     busy::run(napi, || busy::take(napi.word(), napi.bits()), done, || busy_poll_stop(napi));
 }
 
-/// Gives the context back after a busy loop: one more poll, which completes and arms, or is scheduled again.
+/// Gives the instance back after a busy loop: one more poll, which completes and arms, or is scheduled again.
 ///
 /// | step | word |
 /// |---|---|

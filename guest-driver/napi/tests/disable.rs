@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use napi_state::{Bits, Napi, modern, v4_11};
 
-/// A context with an owner and netpoll inside. Each gets out of the way as the disable waits, in the order given.
+/// An instance with an owner and netpoll inside. Each gets out of the way as the disable waits, in the order given.
 struct Occupied {
     word: AtomicUsize,
     bits: Bits,

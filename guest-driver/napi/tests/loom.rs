@@ -204,7 +204,7 @@ mod disable {
         is_sound::<Modern>(&Scenario::REOPEN);
     }
 
-    /// 4.10 and 4.11 clear `SCHED` and `NPSVC` one after the other. An interrupt in between takes the context, and its poll cannot
+    /// 4.10.0 and 4.11 clear `SCHED` and `NPSVC` one after the other. An interrupt in between takes the instance, and its poll cannot
     /// complete, since `NPSVC` is set: `SCHED` stays with nobody. Modern kernels clear both in one transaction.
     #[test]
     fn and_an_enable_in_two_steps_leave_sched_without_an_owner() {

@@ -10,7 +10,7 @@ use crate::protocol::Protocol;
 pub struct PrepSetsNoMissed;
 
 impl Protocol for PrepSetsNoMissed {
-    const NAME: &'static str = "4.11, napi_schedule_prep() of 4.10";
+    const NAME: &'static str = "4.11, napi_schedule_prep() of 4.10.0";
 
     fn schedule_prep(word: &impl Word) -> bool {
         v4_10::schedule_prep(word, Self::BITS)
@@ -76,7 +76,7 @@ impl Protocol for PrepInTwoSteps {
     }
 }
 
-/// `napi_watchdog()` takes the context as an interrupt does, and so sets `MISSED`.
+/// `napi_watchdog()` takes the instance as an interrupt does, and so sets `MISSED`.
 #[derive(Debug)]
 pub struct WatchdogSetsMissed;
 
@@ -100,13 +100,13 @@ impl Protocol for StopKeepsMissed {
     }
 }
 
-/// `napi_schedule_prep()` takes `SCHED` first, and then looks whether a disable is pending. In 4.10's form, whose order of the two tests
+/// `napi_schedule_prep()` takes `SCHED` first, and then looks whether a disable is pending. In 4.10.0's form, whose order of the two tests
 /// the fix keeps.
 #[derive(Debug)]
 pub struct DisableTestedAfterSched;
 
 impl Protocol for DisableTestedAfterSched {
-    const NAME: &'static str = "4.10, DISABLE tested after SCHED";
+    const NAME: &'static str = "4.10.0, DISABLE tested after SCHED";
     const BITS: Bits = Bits::LINUX_4_10;
 
     fn schedule_prep(word: &impl Word) -> bool {

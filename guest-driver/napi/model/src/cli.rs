@@ -37,8 +37,8 @@ enum Command {
 /// The protocols of real kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kernel {
-    /// Linux 4.10, pre-fix
-    #[value(name = "4.10")]
+    /// Linux 4.10.0, pre-fix
+    #[value(name = "4.10.0")]
     V4_10,
     /// Linux 4.11, fixed
     #[value(name = "4.11")]
@@ -55,7 +55,7 @@ enum Kernel {
 #[derive(Debug, clap::Args)]
 struct Explore {
     /// Whose protocol
-    #[arg(long, default_value = "4.10")]
+    #[arg(long, default_value = "4.10.0")]
     kernel: Kernel,
     /// Seed of the first execution; the n-th has seed + n
     #[arg(long, default_value_t = 0)]
@@ -63,10 +63,10 @@ struct Explore {
     /// Executions
     #[arg(long, default_value_t = 10_000)]
     iterations: u64,
-    /// Owners of each context beside the interrupt: busy-poll (or busy-poll:TURNS), watchdog, driver, down, reopen
+    /// Owners of each instance beside the interrupt: busy-poll (or busy-poll:TURNS), watchdog, driver, down, reopen
     #[arg(long, value_delimiter = ',', default_value = "busy-poll:3,driver,watchdog")]
     owners: Vec<Owner>,
-    /// Contexts, each with a device
+    /// NAPI instances, each with a device
     #[arg(long, default_value_t = 1)]
     queues: usize,
     /// Packets that each device publishes

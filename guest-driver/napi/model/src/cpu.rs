@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A CPU on which something runs that may own the context: the kernel's and the driver's code, around the protocol.
+//! A CPU on which something runs that may own the instance: the kernel's and the driver's code, around the protocol.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -27,7 +27,7 @@ struct Stuck;
 pub struct Cpu<R: Runtime, P: Protocol> {
     world: Arc<World<R, P>>,
     who: Who,
-    /// The context is in this CPU's poll list.
+    /// The instance is in this CPU's poll list.
     listed: Cell<bool>,
     /// The function of the kernel that runs.
     function: Cell<&'static str>,
@@ -87,7 +87,7 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
     }
 
     /// `net_rx_action()`: polls what was scheduled here. A poll that used up its budget is repeated, unless a disable is pending, which
-    /// gets the context instead.
+    /// gets the instance instead.
     fn softirq(&self) {
         while self.listed.take() {
             if self.poll_from(true, SOFTIRQ_BUDGET) == SOFTIRQ_BUDGET {
@@ -242,7 +242,7 @@ impl<R: Runtime, P: Protocol> Napi for Cpu<R, P> {
     }
 
     fn schedule_poll(&self) {
-        assert!(!self.listed.replace(true), "one context twice in a poll list");
+        assert!(!self.listed.replace(true), "one instance twice in a poll list");
     }
 
     fn poll(&self, budget: u32) -> u32 {

@@ -11,9 +11,9 @@ pub enum Kind {
     /// Never twice for one packet.
     OneShot,
     /// For whatever the driver has not consumed, signaled before or not, as a level-triggered line would.
-    IgnoresSignaled,
+    LevelTriggered,
     /// Only for what is published while armed: an arm never raises one.
-    EdgeOnly,
+    EdgeTriggered,
 }
 
 /// A device with one receive queue.
@@ -55,8 +55,8 @@ impl Device {
         };
         let (mut armed, ci) = match self.kind {
             Kind::OneShot => (now.clone(), ci),
-            Kind::IgnoresSignaled => (reset(ci), ci),
-            Kind::EdgeOnly => (reset(now.produced()), now.produced()),
+            Kind::LevelTriggered => (reset(ci), ci),
+            Kind::EdgeTriggered => (reset(now.produced()), now.produced()),
         };
         armed.arm(now.last_arm().plus(1), ci);
         self.interrupts = armed;
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn one_that_ignores_signaled_does() {
-        let mut device = after_an_interrupt(Kind::IgnoresSignaled);
+        let mut device = after_an_interrupt(Kind::LevelTriggered);
         device.arm(Some(0));
         assert!(device.due());
         device.arm(Some(1));
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn edge_only_forgets_what_came_while_it_was_not_armed() {
-        let mut device = after_an_interrupt(Kind::EdgeOnly);
+        let mut device = after_an_interrupt(Kind::EdgeTriggered);
         device.publish();
         device.arm(Some(1));
         assert!(!device.due());

@@ -50,12 +50,12 @@ pub trait Protocol: Send + Sync + 'static {
     }
 }
 
-/// Linux 4.10.
+/// Linux 4.10.0.
 #[derive(Debug)]
 pub struct V4_10;
 
 impl Protocol for V4_10 {
-    const NAME: &'static str = "pre-fix (4.10)";
+    const NAME: &'static str = "pre-fix (4.10.0)";
     const BITS: Bits = Bits::LINUX_4_10;
 
     fn schedule_prep(word: &impl Word) -> bool {
@@ -155,12 +155,12 @@ impl Protocol for Modern73 {
     }
 }
 
-/// What the experiments run: 6.1 with the `napi_schedule_prep()` of 4.10, by the driver's `v4_10` mode or by the livepatch.
+/// What the experiments run: 6.1 with the `napi_schedule_prep()` of 4.10.0, by the driver's `v4_10` mode or by the livepatch.
 #[derive(Debug)]
 pub struct ModernV4_10Prep;
 
 impl Protocol for ModernV4_10Prep {
-    const NAME: &'static str = "6.1, napi_schedule_prep() of 4.10";
+    const NAME: &'static str = "6.1, napi_schedule_prep() of 4.10.0";
     const BITS: Bits = Bits::LINUX_6_1;
 
     fn schedule_prep(word: &impl Word) -> bool {

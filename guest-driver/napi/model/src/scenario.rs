@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a model consists of: who may own the context, what the device does meanwhile, and how the driver is made.
+//! What a model consists of: who may own the instance, what the device does meanwhile, and how the driver is made.
 
 use crate::device::Kind;
 
-/// Somebody besides the interrupt who takes the context.
+/// Somebody besides the interrupt who takes the instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A busy poller that looks at its socket after each of `turns` polls, and then gives up.
@@ -110,7 +110,7 @@ impl Settings {
 }
 
 impl Scenario {
-    /// Two packets wait, a third comes, and nobody but its interrupt wants the context.
+    /// Two packets wait, a third comes, and nobody but its interrupt wants the instance.
     pub const INTERRUPT: Self = Self {
         owners: &[],
         waiting: 2,

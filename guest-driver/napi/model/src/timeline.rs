@@ -127,7 +127,7 @@ fn ending(violation: Violation, execution: &Execution, scenario: &Scenario) -> S
         }
         Violation::OwnedByNobody => "SCHED is set, and no poll is scheduled",
         Violation::DisableNeverReturns => "napi_disable() sleeps and looks, for ever",
-        Violation::NotDisabled => "napi_disable() has returned, and the context is free",
+        Violation::NotDisabled => "napi_disable() has returned, and the instance is free",
         Violation::NotRescheduled => "packets may be left, and no poll is scheduled",
         Violation::DeviceWrong => "the device's own verdict differs",
     };
@@ -148,7 +148,7 @@ fn silence(execution: &Execution, scenario: &Scenario) -> &'static str {
     match (armed, scenario.device) {
         _ if signaled == produced => "has interrupted for it already",
         (false, _) => "is not armed, and no timer runs",
-        (true, Kind::EdgeOnly) => "was not armed when it came, and does not look back",
-        (true, Kind::OneShot | Kind::IgnoresSignaled) => "is armed, and owes an interrupt for it",
+        (true, Kind::EdgeTriggered) => "was not armed when it came, and does not look back",
+        (true, Kind::OneShot | Kind::LevelTriggered) => "is armed, and owes an interrupt for it",
     }
 }

@@ -14,7 +14,7 @@ pub enum Violation {
     OwnedByNobody,
     /// `napi_disable()` waits for ever.
     DisableNeverReturns,
-    /// `napi_disable()` returned, and the context is free.
+    /// `napi_disable()` returned, and the instance is free.
     NotDisabled,
     /// A poll used up its budget, and no other followed it.
     NotRescheduled,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One NAPI context, its device and its ring, and what is to be true of them in the end.
+//! One NAPI instance, its device and its ring, and what is to be true of them in the end.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -181,7 +181,7 @@ impl<R: Runtime, P: Protocol> World<R, P> {
         } else {
             None
         };
-        // The device's own verdict, with which the experiments judge a guest, is about an idle context whose driver has armed.
+        // The device's own verdict, with which the experiments judge a guest, is about an idle instance whose driver has armed.
         let wrong_verdict =
             self.scenario.arm_with_ci && !owned && armed && says_lost.is_some_and(|says| says != (left > 0 && !due));
         Execution::new(events, if wrong_verdict { Some(Violation::DeviceWrong) } else { violation })

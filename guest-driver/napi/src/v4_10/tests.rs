@@ -24,7 +24,7 @@ fn schedule_prep_is_its_table() {
 
 #[test]
 fn the_bit_numbers_are_the_callers() {
-    // 4.11's MISSED is where 4.10 had DISABLE: a hardcoded number would refuse here.
+    // 4.11's MISSED is where 4.10.0 had DISABLE: a hardcoded number would refuse here.
     let word = AtomicUsize::new(0b10);
     assert!(schedule_prep(&word, Bits::for_v4_10_prep(0, 2)));
     let word = AtomicUsize::new(0b10);

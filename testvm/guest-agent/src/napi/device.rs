@@ -16,7 +16,7 @@ const PATH: &str = "/dev/tsnic_napicheck";
 /// Steps that the module takes at a time.
 pub const STEPS_MAX: usize = 1024;
 
-/// The NAPI context of the module, idle from the moment of opening on.
+/// The NAPI instance of the module, idle from the moment of opening on.
 #[derive(Debug)]
 pub struct Device(File);
 
@@ -40,9 +40,9 @@ impl Device {
             device.refused(what, bytes)
         };
         for (what, step) in [
-            ("the completion of an idle context", Step::Complete { work: 0 }),
-            ("the poll of an idle context", Step::Queue),
-            ("the enabling of an idle context", Step::Enable),
+            ("the completion of an idle instance", Step::Complete { work: 0 }),
+            ("the poll of an idle instance", Step::Queue),
+            ("the enabling of an idle instance", Step::Enable),
         ] {
             refused(self, what, Record::from(step).as_bytes())?;
         }

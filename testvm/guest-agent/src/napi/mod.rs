@@ -93,7 +93,7 @@ struct Expected {
     seen: Seen,
 }
 
-/// The word of a context that nobody owns and nothing blocks. It may have bits that are no part of the protocol.
+/// The word of an instance that nobody owns and nothing blocks. It may have bits that are no part of the protocol.
 fn idle_word(seen: &[Seen]) -> Result<usize, Error> {
     let word = seen.first().map_or(0, |seen| seen.word) as usize;
     let bits = Model::BITS;

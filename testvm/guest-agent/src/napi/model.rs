@@ -8,7 +8,7 @@ use napi_state::{BUSY_POLL_BUDGET, Bits, Napi, modern, v4_10};
 
 use super::step::{HELD, POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETURNED, Seen, Settings, Step, WATCHDOG};
 
-/// A NAPI context in the hands of one thread.
+/// A NAPI instance in the hands of one thread.
 #[derive(Debug)]
 pub struct Model {
     word: AtomicUsize,
@@ -39,7 +39,7 @@ impl Model {
     /// Where the bits of its word are.
     pub const BITS: Bits = Bits::LINUX_6_1;
 
-    /// An idle context, with this word.
+    /// An idle instance, with this word.
     pub fn new(word: usize) -> Self {
         Self {
             word: AtomicUsize::new(word),

@@ -21,7 +21,7 @@ rows! {
         PrepFree: "free: SCHED set, true",
         PrepOwned: "SCHED: MISSED set, false",
     }
-    "napi_schedule_prep of 4.10" {
+    "napi_schedule_prep of 4.10.0" {
         V4_10Disable: "DISABLE: unchanged, false",
         V4_10Free: "free: SCHED set, true",
         V4_10Owned: "SCHED: unchanged, false",
@@ -156,7 +156,7 @@ pub fn rows(step: Step, before: &Situation, seen: &Seen, mut met: impl FnMut(Row
     }
 }
 
-/// Of a busy loop that got the context.
+/// Of a busy loop that got the instance.
 fn busy_rows(prefer: bool, [first, last]: [Poll; POLLS], before: &Situation, seen: &Seen, mut met: impl FnMut(Row)) {
     let bits = Model::BITS;
     let had = |mask| before.word & mask != 0;

@@ -14,7 +14,7 @@ pub const POLLS: usize = 2;
 pub enum Step {
     /// Nothing.
     Look,
-    /// `napi_schedule_prep()`; if it takes the context, a later [`Step::Queue`] or anything else may follow.
+    /// `napi_schedule_prep()`; if it takes the instance, a later [`Step::Queue`] or anything else may follow.
     Prep,
     /// The expression that `napi_schedule_prep()` was before Linux 4.11.
     V4_10,
@@ -35,7 +35,7 @@ pub enum Step {
     Busy {
         /// The socket prefers busy polling.
         prefer: bool,
-        /// What the polls do, if the loop gets the context.
+        /// What the polls do, if the loop gets the instance.
         polls: [Poll; POLLS],
     },
     /// `napi_disable()`.
@@ -161,7 +161,7 @@ impl Display for Step {
         match *self {
             Self::Look => f.write_str("nothing"),
             Self::Prep => f.write_str("napi_schedule_prep()"),
-            Self::V4_10 => f.write_str("napi_schedule_prep() of 4.10"),
+            Self::V4_10 => f.write_str("napi_schedule_prep() of 4.10.0"),
             Self::Schedule => f.write_str("napi_schedule()"),
             Self::Queue => f.write_str("__napi_schedule()"),
             Self::Missed => f.write_str("napi_if_scheduled_mark_missed()"),

@@ -3,7 +3,7 @@
 
 use crate::{Bits, Word};
 
-/// A NAPI context as the protocol sees it: the word, and what the core and the driver do when the protocol says so.
+/// A NAPI instance as the protocol sees it: the word, and what the core and the driver do when the protocol says so.
 ///
 /// The settings have the values of an untouched interface unless an implementation says otherwise.
 pub trait Napi {
@@ -16,7 +16,7 @@ pub trait Napi {
     /// Where its bits are.
     fn bits(&self) -> Bits;
 
-    /// `__napi_schedule()`: a poll will run, in a softirq of this CPU or in the context's thread. The caller owns `SCHED` and gives
+    /// `__napi_schedule()`: a poll will run, in a softirq of this CPU or in the instance's thread. The caller owns `SCHED` and gives
     /// it to that poll. Any context; does not sleep.
     fn schedule_poll(&self);
 
