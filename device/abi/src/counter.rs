@@ -3,8 +3,9 @@
 
 /// A free-running 32-bit event counter (completions, arms, interrupts) that wraps at 2^32.
 ///
-/// Two counters of one queue are never further apart than the ring is long, so their order is the sign of their
-/// wrapping difference. Plain `<` on the raw values is wrong after the wrap, which is why this type has no `Ord`.
+/// Two counters of one queue are never further apart than the ring is long, so their order is the
+/// sign of their wrapping difference. Plain `<` on the raw values is wrong after the wrap, which is
+/// why this type has no `Ord`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Counter(pub u32);

@@ -5,8 +5,8 @@ use core::mem::offset_of;
 
 use crate::{Counter, QUEUE_PAGE_SIZE};
 
-/// Receive completion records, and so the most descriptors of the receive ring that a driver with a page has out at a time, however
-/// many entries the ring has. A power of two.
+/// Receive completion records, and so the most descriptors of the receive ring that a driver with a
+/// page has out at a time, however many entries the ring has. A power of two.
 pub const RX_RECORDS: u16 = 512;
 
 /// Transmit completion records; the same for the transmit ring.
@@ -14,7 +14,7 @@ pub const TX_RECORDS: u16 = 512;
 
 /// What the device can do ([`Identity::capabilities`]).
 pub mod caps {
-    /// Receive records carry the time at which the frame entered the wire port.
+    /// Receive records carry the time at which the frame entered the port.
     pub const RX_TIMESTAMP: u32 = 1 << 0;
     /// Transmit records carry the time at which the frame left.
     pub const TX_TIMESTAMP: u32 = 1 << 1;
@@ -32,7 +32,8 @@ pub mod phase {
 
 /// Values of [`RendezvousArrival::point`].
 pub mod point {
-    /// The poll has seen its ring empty and is about to call `napi_complete_done`; `NAPI_STATE_SCHED` is still owned.
+    /// The poll has seen its ring empty and is about to call `napi_complete_done`;
+    /// `NAPI_STATE_SCHED` is still owned.
     pub const BEFORE_COMPLETE: u32 = 1;
 }
 
@@ -42,7 +43,8 @@ pub mod record_flags {
     pub const TIMESTAMP: u32 = 1 << 0;
 }
 
-/// Who the device is. Written by the device before it returns the registration chain, then constant until it forgets the page.
+/// Who the device is. Written by the device before it returns the registration chain, then constant
+/// until it forgets the page.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Identity {
@@ -52,24 +54,28 @@ pub struct Identity {
     pub version: u16,
     /// The queue pair.
     pub pair: u16,
-    /// The generation of the registration that was accepted; 0 when the device has forgotten the page.
+    /// The generation of the registration that was accepted; 0 when the device has forgotten the
+    /// page.
     pub generation: u32,
     /// [`caps`].
     pub capabilities: u32,
 }
 
 /// The doorbell record. Written by the driver. An arm is: `ci`, `irq_seen`, then (release) `arm`,
-/// then a kick of the receive queue. Several arms may share one kick, so the device compares `arm` with `!=`.
+/// then a kick of the receive queue. Several arms may share one kick, so the device compares `arm`
+/// with `!=`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Doorbell {
     /// Consumer index: receive used-ring entries consumed since the queue was started.
     pub ci: u32,
-    /// [`Progress::irq_seen`] as it was when the arm was written, after `napi_complete_done` had returned true.
+    /// [`Progress::irq_seen`] as it was when the arm was written, after `napi_complete_done` had
+    /// returned true.
     ///
-    /// It tells the device whether a handler that found `NAPI_STATE_SCHED` owned ran before this arm (the owner that it
-    /// found is the one that has armed) or after it (the owner is a later one, whose poll is still to come). mlx4\'s arm
-    /// doorbell carries its `sn` for the same purpose (include/linux/mlx4/cq.h).
+    /// It tells the device whether a handler that found `NAPI_STATE_SCHED` owned ran before this
+    /// arm (the owner that it found is the one that has armed) or after it (the owner is a later
+    /// one, whose poll is still to come). mlx4's arm doorbell carries its `sn` for the same purpose
+    /// (include/linux/mlx4/cq.h).
     pub irq_seen: u32,
     /// Arm sequence number: a new value asks for one interrupt.
     pub arm: u32,
@@ -77,8 +83,9 @@ pub struct Doorbell {
 
 /// How far the driver has come. Written by the driver; counters run freely.
 ///
-/// The device tells from `irq_seen` and `irq_owned` whether an interrupt it fired is still in flight, and what became
-/// of it; this is what makes the loss verdict a matter of state instead of time.
+/// The device tells from `irq_seen` and `irq_owned` whether an interrupt it fired is still in
+/// flight, and what became of it; this is what makes the loss verdict a matter of state instead of
+/// time.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Progress {
@@ -90,8 +97,8 @@ pub struct Progress {
     pub irqs_owned: u32,
     /// [`Interrupts::fired`] as the latest handler run read it.
     pub irq_seen: u32,
-    /// [`Interrupts::fired`] as read by the latest handler run that found `NAPI_STATE_SCHED` owned. Written before
-    /// `irq_seen` (release).
+    /// [`Interrupts::fired`] as read by the latest handler run that found `NAPI_STATE_SCHED` owned.
+    /// Written before `irq_seen` (release).
     pub irq_owned: u32,
     /// [`phase`].
     pub phase: u32,
@@ -113,7 +120,8 @@ pub struct RendezvousRequest {
     pub point: u32,
 }
 
-/// The guest has come to a rendezvous. Written by the guest's test module, followed by a kick of the receive queue.
+/// The guest has come to a rendezvous. Written by the guest's test module, followed by a kick of
+/// the receive queue.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct RendezvousArrival {
@@ -135,7 +143,7 @@ pub struct RendezvousRelease {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
 pub struct Completion {
-    /// Device clock, ns. Receive: when the frame entered the wire port. Transmit: when it left.
+    /// Device clock, ns. Receive: when the frame entered the port. Transmit: when it left.
     pub timestamp_ns: u64,
     /// Completion number: lets the driver see that the record is the one it looks for.
     pub number: u32,
@@ -223,8 +231,8 @@ pub mod offset {
     pub const TX: usize = offset_of!(QueuePage, tx);
 }
 
-/// Byte offset of the record of completion `number` in the record array that starts at `base` ([`offset::RX`] or
-/// [`offset::TX`]) and has `records` entries ([`RX_RECORDS`], [`TX_RECORDS`]).
+/// Byte offset of the record of completion `number` in the record array that starts at `base`
+/// ([`offset::RX`] or [`offset::TX`]) and has `records` entries ([`RX_RECORDS`], [`TX_RECORDS`]).
 #[inline]
 #[must_use]
 pub const fn completion_offset(base: usize, records: u16, number: Counter) -> usize {

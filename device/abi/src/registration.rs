@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The registration header: the device-readable part of the chain by which a driver gives the device its shared queue page.
+//! The registration header: the device-readable part of the chain by which a driver gives the
+//! device its shared queue page.
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -8,12 +9,13 @@ use crate::{Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, TX_RECORDS, VERSION};
 
 /// What the driver says when it posts its page.
 ///
-/// The chain is posted on the pair's own **transmit** virtqueue: one device-readable descriptor with this header,
-/// then one device-**writable** descriptor that is the page itself. Virtio-net has no writable transmit descriptors,
-/// so no other driver, and no program in the guest, can say this. The device returns the chain at once, with
-/// `used.len` = [`QUEUE_PAGE_SIZE`] when it accepts and 0 when it refuses, and by contract goes on using the memory until the
-/// device is reset. Acceptance is `used.len` != 0 **and** [`crate::Identity::generation`] equal to this header's: a VMM
-/// completes transmit chains on its own, with length 0, while the backend is away.
+/// The chain is posted on the pair's own **transmit** virtqueue: one device-readable descriptor
+/// with this header, then one device-**writable** descriptor that is the page itself. Virtio-net
+/// has no writable transmit descriptors, so no other driver, and no program in the guest, can say
+/// this. The device returns the chain at once, with `used.len` = [`QUEUE_PAGE_SIZE`] when it
+/// accepts and 0 when it refuses, and by contract goes on using the memory until the device is
+/// reset. Acceptance is `used.len` != 0 **and** [`crate::Identity::generation`] equal to this
+/// header's: a VMM completes transmit chains on its own, with length 0, while the backend is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Registration {
@@ -65,7 +67,7 @@ impl core::fmt::Display for RegistrationError {
         match self {
             Self::Magic(m) => write!(f, "Magic is {m:#010x}, not {MAGIC:#010x}"),
             Self::Version(v) => write!(f, "Layout version is {v}, not {VERSION}"),
-            Self::Pair(p) => write!(f, "QueuePage is for queue pair {p}, posted on another"),
+            Self::Pair(p) => write!(f, "The shared queue page is for queue pair {p}, posted on another"),
             Self::Generation => f.write_str("Generation is 0"),
             Self::Size(s) => write!(f, "Size or record count {s} is not that of version {VERSION}"),
             Self::Reserved => f.write_str("Reserved word is not 0"),

@@ -10,14 +10,16 @@ use super::run::{Actions, Arrival, Observation, PageView, PortPolicy, Published,
 use crate::spec::Flow;
 use crate::time::Instant;
 
-/// Decides what the worker does to the guest, and when. One per queue pair; idle until a run is started.
+/// Decides what the worker does to the guest, and when. One per queue pair; idle until a run is
+/// started.
 ///
-/// Whether a run is on or not, it lets a guest go that waits at a rendezvous nobody needs: at a registration it
-/// acknowledges whatever `arrived` says, and afterwards every rendezvous the run has no use for.
+/// Whether a run is on or not, it lets a guest go that waits at a rendezvous nobody needs: at a
+/// registration it releases whatever `arrived` says, and afterwards every rendezvous the run has no
+/// use for.
 #[derive(Debug, Default)]
 pub struct Adversary {
     run: Option<Run>,
-    /// Generation of the page and the rendezvous last acknowledged in it.
+    /// Generation of the page and the rendezvous last released in it.
     released: Option<(u32, u32)>,
 }
 
@@ -47,33 +49,36 @@ impl Adversary {
         Ok(())
     }
 
-    /// Ends the run that is on without a result; the next step releases wire and guest. Nothing when none is on.
+    /// Ends the run that is on without a result; the next step releases port and guest. Nothing
+    /// when none is on.
     pub fn cancel(&mut self) {
         self.run = None;
     }
 
-    /// Asks a watch to end; its report comes with a later step. False when no watch is on.
+    /// Asks a traffic monitor to end; its report comes with a later step. False when no traffic
+    /// monitor is on.
     pub fn stop_monitor(&mut self) -> bool {
         match &mut self.run {
-            Some(Run::Monitor(watch)) => {
-                watch.stop();
+            Some(Run::Monitor(monitor)) => {
+                monitor.stop();
                 true
             }
             _ => false,
         }
     }
 
-    /// A run is on: the worker steps the adversary after each request it publishes, before it reads the next frame.
+    /// A run is on: the worker steps the adversary after each request it publishes, before it reads
+    /// the next frame.
     #[must_use]
     pub const fn is_active(&self) -> bool {
         self.run.is_some()
     }
 
-    /// The TCP port whose requests a watch wants to be told of.
+    /// The TCP port whose requests a traffic monitor wants to be told of.
     #[must_use]
     pub fn request_port(&self) -> Option<u16> {
         match &self.run {
-            Some(Run::Monitor(watch)) => Some(watch.port()),
+            Some(Run::Monitor(monitor)) => Some(monitor.port()),
             _ => None,
         }
     }
@@ -88,15 +93,15 @@ impl Adversary {
         }
     }
 
-    /// One step. To be called after every kick, arm, publish, registration or loss of a page, and when
-    /// [`Actions::wake`] has come.
+    /// One step. To be called after every kick, arm, publish, registration or loss of a page, and
+    /// when [`Actions::wake`] has come.
     pub fn step(&mut self, now: Instant, seen: &Observation) -> Actions {
         let stale = self.first_sight(seen.page.as_ref());
         let rendezvous = seen.page.as_ref().and_then(|page| self.rendezvous(page));
         let mut actions = match &mut self.run {
             Some(Run::Injection(injection)) => injection.step(now, seen, rendezvous),
             Some(Run::Random(random)) => random.step(now, seen),
-            Some(Run::Monitor(watch)) => watch.step(now, seen, rendezvous),
+            Some(Run::Monitor(monitor)) => monitor.step(now, seen, rendezvous),
             None => Actions::default(),
         };
         if actions.finished.is_some() {
@@ -107,13 +112,13 @@ impl Adversary {
             actions.release = actions.release.or(rendezvous.map(|rendezvous| rendezvous.number));
         }
         actions.release = actions.release.or(stale);
-        if let (Some(ack), Some(page)) = (actions.release, &seen.page) {
-            self.released = Some((page.generation, ack));
+        if let (Some(released), Some(page)) = (actions.release, &seen.page) {
+            self.released = Some((page.generation, released));
         }
         actions
     }
 
-    /// The rendezvous number to acknowledge when the page is a new one.
+    /// The rendezvous number to release when the page is a new one.
     fn first_sight(&mut self, page: Option<&PageView>) -> Option<u32> {
         let page = page?;
         if self.released.is_some_and(|(generation, _)| generation == page.generation) {
@@ -123,7 +128,7 @@ impl Adversary {
         Some(page.arrival.number)
     }
 
-    /// A rendezvous that has not been acknowledged.
+    /// A rendezvous that has not been released.
     fn rendezvous(&self, page: &PageView) -> Option<Arrival> {
         (self.released != Some((page.generation, page.arrival.number))).then_some(page.arrival)
     }
@@ -133,25 +138,27 @@ impl Adversary {
         match &mut self.run {
             Some(Run::Injection(injection)) => injection.published(published),
             Some(Run::Random(random)) => random.published(published),
-            Some(Run::Monitor(watch)) => watch.published(published),
+            Some(Run::Monitor(monitor)) => monitor.published(published),
             None => {}
         }
     }
 
-    /// [`Actions::publish`] could not be done: as a rule because the guest has posted no buffers, or too small ones.
+    /// [`Actions::publish`] could not be done: as a rule because the guest has posted no buffers,
+    /// or too small ones.
     pub fn publish_failed(&mut self, now: Instant) {
         match &mut self.run {
             Some(Run::Injection(injection)) => injection.publish_failed(now),
             Some(Run::Random(random)) => random.publish_failed(now),
-            Some(Run::Monitor(watch)) => watch.publish_failed(),
+            Some(Run::Monitor(monitor)) => monitor.publish_failed(),
             None => {}
         }
     }
 
-    /// A request came in on an open wire during a watch and has been published. Step before the next frame is read.
+    /// A request came in on an open port during a traffic monitor and has been published. Step
+    /// before the next frame is read.
     pub fn request_published(&mut self, published: Published) {
-        if let Some(Run::Monitor(watch)) = &mut self.run {
-            watch.request_published(published);
+        if let Some(Run::Monitor(monitor)) = &mut self.run {
+            monitor.request_published(published);
         }
     }
 }

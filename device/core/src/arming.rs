@@ -6,10 +6,10 @@ use tsnic_abi::Counter;
 #[cfg(test)]
 mod tests;
 
-/// Interrupt state of one receive queue whose driver has handed over a page.
+/// Interrupt state of one receive queue whose driver has registered a page.
 ///
-/// Counters of completions are free-running and wrap at 2^32. The device publishes at most one ring ahead of the driver,
-/// so any two of them are close together.
+/// Counters of completions are free-running and wrap at 2^32. The device publishes at most one ring
+/// ahead of the driver, so any two of them are close together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interrupts {
     produced: Counter,
@@ -24,16 +24,18 @@ pub struct Interrupts {
 impl Interrupts {
     /// The state after a registration: nothing signaled beyond `ci`, not armed.
     ///
-    /// `ci` and `arm` are the baselines of the registration header and `used_index` the receive ring's used index.
-    /// `irq_seen` is that cell of the new page: interrupts are numbered on from it, so that a number left over from an
-    /// earlier device is never taken for one of this one. The caller writes [`Self::fired`] to the page.
+    /// `ci` and `arm` are the baselines of the registration header and `used_index` the receive
+    /// ring's used index. `irq_seen` is that cell of the new page: interrupts are numbered on from
+    /// it, so that a number left over from an earlier device is never taken for one of this one.
+    /// The caller writes [`Self::fired`] to the page.
     #[must_use]
     pub const fn at_registration(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter) -> Self {
         let produced = ci.widen(used_index);
         Self { produced, signaled: ci, ci, fired: irq_seen, arm, armed: false, ci_errors: 0 }
     }
 
-    /// Rule 1, second half: `completions` have been published by the used index, their records before it.
+    /// Rule 1, second half: `completions` have been published by the used index, their records
+    /// before it.
     pub fn publish(&mut self, completions: u32) {
         self.produced = self.produced.plus(completions);
     }
@@ -44,8 +46,8 @@ impl Interrupts {
         self.armed && self.produced.is_after(self.signaled)
     }
 
-    /// Rule 3: fires, and returns the interrupt's number, which the caller writes to the page before it raises the
-    /// interrupt. `None`, and nothing changes, when no interrupt is requested.
+    /// Rule 3: fires, and returns the interrupt's number, which the caller writes to the page
+    /// before it raises the interrupt. `None`, and nothing changes, when no interrupt is requested.
     #[must_use = "the number must be written to the page and the interrupt raised"]
     pub fn fire(&mut self) -> Option<Counter> {
         if !self.requested() {
@@ -57,10 +59,11 @@ impl Interrupts {
         Some(self.fired)
     }
 
-    /// Rule 4: takes over the doorbell record. False, and nothing changes, when `arm` is the number already known.
+    /// Rule 4: takes over the doorbell record. False, and nothing changes, when `arm` is the number
+    /// already known.
     ///
-    /// A `ci` that is ahead of `produced`, or behind an earlier one, is a driver error: it is counted
-    /// ([`Self::ci_errors`]) and taken as `produced`, or as the earlier one.
+    /// A `ci` that is ahead of `produced`, or behind an earlier one, is a driver error: it is
+    /// counted ([`Self::ci_errors`]) and taken as `produced`, or as the earlier one.
     pub fn arm(&mut self, arm: Counter, ci: Counter) -> bool {
         if arm == self.arm {
             return false;

@@ -16,13 +16,17 @@ macro_rules! for_each_counter {
             rx_completions,
             /// Frames lost because the guest had posted too few buffers.
             rx_no_buffers,
-            /// Frames lost because no buffers of the ring could ever hold them, or only in more pieces than a session may read.
+            /// Frames lost because no buffers of the ring could ever hold them, or only in more
+            /// pieces than a session may read.
             rx_too_big,
-            /// Frames lost because the receive queue was not running, or broken; those that had waited in a port, only when the queue is reset.
+            /// Frames lost because the receive queue was not running, or broken; those that had
+            /// waited in a port, only when the queue is reset.
             rx_not_running,
-            /// Frames lost because their open checksum was outside of them, or they were to be cut into segments.
+            /// Frames lost because their open checksum was outside of them, or they were to be cut
+            /// into segments.
             rx_malformed,
-            /// Frames lost because the guest's buffer for them was not in memory that the front end shares.
+            /// Frames lost because the guest's buffer for them was not in memory that the front end
+            /// shares.
             rx_unshared,
             /// Receive interrupts raised.
             rx_interrupts,
@@ -48,11 +52,12 @@ macro_rules! for_each_counter {
             registrations,
             /// Shared queue pages refused.
             registrations_refused,
-            /// Shared queue pages forgotten because a queue was reset, the front end left, or their memory went away.
+            /// Shared queue pages forgotten because a queue was reset, the front end left, or their
+            /// memory went away.
             pages_forgotten,
             /// Arms processed.
             arms,
-            /// Rendezvous acknowledged.
+            /// Rendezvous released.
             releases,
             /// Front ends that have connected.
             connections,
@@ -81,7 +86,8 @@ macro_rules! define {
 for_each_counter!(define);
 
 impl Counters {
-    /// Adds what the detector of a page's queue has counted: for good when the page is no longer in use.
+    /// Adds what the detector of a page's queue has counted: for good when the page is no longer in
+    /// use.
     pub fn add_losses(&mut self, irq: &RxIrq) {
         let detector = irq.detector();
         self.lost += detector.lost();

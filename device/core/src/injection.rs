@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One injection at a rendezvous: from the publish, over the interrupt that finds the NAPI owned, to the guest's next arm.
+//! One injection at a rendezvous: from the publish, over the interrupt that finds the NAPI owned,
+//! to the guest's next arm.
 
 use alloc::borrow::ToOwned as _;
 use alloc::string::String;
@@ -11,36 +12,37 @@ use super::loss::LossState;
 use super::run::{Actions, Arrival, PageView, Published};
 use crate::time::Instant;
 
-/// Between two looks at cells that change without a kick. Sleeping this long instead of spinning leaves the host's CPUs to
-/// the guest, and so gets the interrupt there sooner.
+/// Between two looks at cells that change without a kick. Sleeping this long instead of spinning
+/// leaves the host's CPUs to the guest, and so gets the interrupt there sooner.
 pub(super) const LOOK: Duration = Duration::from_micros(30);
 
 /// The guest is let go when its handler has not run by then. Less than the guest's own bound.
 const HANDLED_WITHIN: Duration = Duration::from_millis(200);
 
-/// How long an interrupt that is still under way, for earlier traffic, may keep a injection waiting: its handler could be taken
-/// for that of the injection's own. Often nobody will ever handle it (the ring was empty when it came), so the wait is short.
+/// How long an interrupt that is still under way, for earlier traffic, may keep an injection
+/// waiting: its handler could be taken for that of the injection's own. Often nobody will ever
+/// handle it (the ring was empty when it came), so the wait is short.
 const DRAIN: Duration = Duration::from_millis(1);
 
-/// Waits, before a injection, for earlier interrupts to reach their handler.
+/// Waits, before an injection, for earlier interrupts to reach their handler.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     until: Option<Instant>,
 }
 
 impl Drain {
-    /// True when the injection may be injected. Else look again soon.
+    /// True when the packet may be injected; otherwise step again soon.
     pub(super) fn is_done(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> bool {
         let handled = page.progress.irq_seen == page.irq.interrupts().fired();
         let done = handled || now >= *self.until.get_or_insert(now.plus(DRAIN));
         if !done {
-            actions.look_again(now, LOOK);
+            actions.step_again(now, LOOK);
         }
         done
     }
 }
 
-/// How a injection came out.
+/// How an injection came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InjectionResult {
     /// The guest's arm covered the packet.
@@ -51,14 +53,14 @@ pub(super) enum InjectionResult {
     Inconclusive(String),
 }
 
-/// A injection under way.
+/// An injection under way.
 #[derive(Debug)]
 pub(super) struct Injection {
     arrival: Arrival,
     /// Interrupt number and arm number before the injection.
     fired_before: Counter,
     arm_before: Counter,
-    /// How long the guest may take from the ack to the arm that tells.
+    /// How long the guest may take from the release to the arm that tells.
     patience: Duration,
     stage: Stage,
 }
@@ -67,14 +69,15 @@ pub(super) struct Injection {
 enum Stage {
     /// The worker has been told to publish and fire.
     Aimed,
-    /// Published and fired; the guest spins until it is acknowledged.
+    /// Published and fired; the guest spins until it is released.
     Injected(Published),
-    /// Acknowledged.
+    /// Released.
     Released(Published, Instant),
 }
 
 impl Injection {
-    /// Aims at a guest that has come to `arrival`, the queue armed. The caller asks for the publish and the interrupt.
+    /// Aims at a guest that has come to `arrival`, the queue armed. The caller asks for the publish
+    /// and the interrupt.
     pub(super) const fn aim(arrival: Arrival, page: &PageView, patience: Duration) -> Self {
         let irq = page.irq.interrupts();
         Self { arrival, fired_before: irq.fired(), arm_before: irq.last_arm(), patience, stage: Stage::Aimed }
@@ -98,7 +101,8 @@ impl Injection {
         }
     }
 
-    /// One step; `Some` when it is over. A rendezvous that is not acknowledged then is the caller's to acknowledge.
+    /// One step; `Some` when it is over. A rendezvous that is not released then is the caller's to
+    /// release.
     pub(super) fn step(
         &mut self,
         now: Instant,
@@ -126,7 +130,7 @@ impl Injection {
                     )));
                 }
                 actions.wake_at(deadline);
-                actions.look_again(now, Duration::from_millis(1));
+                actions.step_again(now, Duration::from_millis(1));
                 None
             }
         }
@@ -157,7 +161,7 @@ impl Injection {
             actions.release = Some(self.arrival.number);
             let deadline = now.plus(self.patience);
             self.stage = Stage::Released(packet, deadline);
-            actions.look_again(now, LOOK);
+            actions.step_again(now, LOOK);
             return None;
         }
         if now.since(packet.at) >= HANDLED_WITHIN {
@@ -167,7 +171,7 @@ impl Injection {
                 page.irq
             )));
         }
-        actions.look_again(now, LOOK);
+        actions.step_again(now, LOOK);
         None
     }
 }

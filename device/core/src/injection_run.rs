@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The injection run: stimulus, rendezvous, injection, verdict, and, when lost, the next packet. Round after round.
+//! The injection run: stimulus, rendezvous, injection, verdict, and, when lost, the next packet.
+//! Round after round.
 //!
-//! Every wait has a bound; a round whose bound is reached is inconclusive and says why. No time decides between delivered
-//! and lost.
+//! Every wait has a bound; a round whose bound is reached is inconclusive and says why. No time
+//! decides between delivered and lost.
 
 use alloc::borrow::ToOwned as _;
 use alloc::boxed::Box;
@@ -27,23 +28,25 @@ mod tests;
 
 /// Most rounds of a run.
 const ROUNDS_MAX: u32 = 100_000;
-/// A stimulus that has led to no injection is repeated after this. Too soon, and a receiver whose CPU was busy elsewhere finds two of them:
-/// it comes back for the second and rescues the packet that was injected meanwhile.
-const STARTER_AGAIN: Duration = Duration::from_millis(50);
+/// A stimulus that has led to no injection is repeated after this. Too soon, and a receiver whose
+/// CPU was busy elsewhere finds two of them: it comes back for the second and rescues the packet
+/// that was injected meanwhile.
+const STIMULUS_AGAIN: Duration = Duration::from_millis(50);
 /// Stimuli of a round.
-const STARTERS_MAX: u32 = 40;
+const STIMULI_MAX: u32 = 40;
 /// Bound of every wait for the guest that has no tighter one.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A queue that does not become idle because of a packet nobody finds is sent another one this often.
+/// A queue that does not become idle because of a packet nobody finds is sent another one this
+/// often.
 const NUDGE: Duration = Duration::from_millis(100);
-/// A round begins when no poll has begun for this long: a receiver that still busy-polls from the round before would find the
-/// stimulus on its way out, come back at once, and rescue the packet that was injected meanwhile. Longer than a busy host keeps a
-/// virtual CPU waiting, as a rule.
+/// A round begins when no poll has begun for this long: a receiver that still busy-polls from the
+/// round before would find the stimulus on its way out, come back at once, and rescue the packet
+/// that was injected meanwhile. Longer than a busy host keeps a virtual CPU waiting, as a rule.
 const QUIET: Duration = Duration::from_millis(5);
 /// So many inconclusive rounds in a row end the run.
 const IN_A_ROW_MAX: u32 = 10;
 
-/// A injection run under way.
+/// An injection run under way.
 #[derive(Debug)]
 pub(super) struct InjectionRun {
     request: InjectionSpec,
@@ -65,7 +68,7 @@ enum State {
     Settle { deadline: Instant, nudge_at: Instant, polls: Counter, since: Instant },
     /// Waiting for the guest to come to the rendezvous, armed.
     Meet { stimuli: u32, stimulus_at: Instant, drain: Drain },
-    /// A injection is under way.
+    /// An injection is under way.
     Injection(Injection),
     /// Missing: left alone until `due`.
     Stuck { packet: Published, due: Instant, deadline: Instant },
@@ -116,7 +119,8 @@ impl InjectionRun {
         State::Settle { deadline: now.plus(PATIENCE), nudge_at: now.plus(NUDGE), polls: Counter(0), since: now }
     }
 
-    /// Draws the round's choices, one draw a round whatever its outcome: the same seed gives the same plan.
+    /// Draws the round's choices, one draw a round whatever its outcome: the same seed gives the
+    /// same plan.
     fn draw(&mut self) {
         let (from, to) = self.request.stuck_us;
         self.stuck = Duration::from_micros(self.rng.random_range(from..=to).into());
@@ -126,7 +130,7 @@ impl InjectionRun {
         self.report.rounds.len() == self.request.rounds as usize
     }
 
-    /// One step. `rendezvous` is a rendezvous that has not been acknowledged.
+    /// One step. `rendezvous` is a rendezvous that has not been released.
     pub(super) fn step(&mut self, now: Instant, seen: &Observation, rendezvous: Option<Arrival>) -> Actions {
         let mut actions = Actions { port: PortPolicy::Shut, ..Actions::default() };
         match &seen.page {
@@ -148,7 +152,7 @@ impl InjectionRun {
             return actions;
         }
         if actions.wake.is_none() && actions.publish.is_none() {
-            actions.look_again(now, LOOK);
+            actions.step_again(now, LOOK);
         }
         if self.ticker.due(now) {
             actions.progress = Some((self.report.rounds.len() as u32, self.request.rounds));
@@ -222,12 +226,13 @@ impl InjectionRun {
             let state = format!("{}; {}", page.irq, page.progress);
             return self.inconclusive(format!("The queue was not idle within {PATIENCE:?}: {state}"), now);
         }
-        // Lost, or signaled by an interrupt that never comes: either way only another packet's interrupt helps.
+        // Lost, or signaled by an interrupt that never comes: either way only another packet's
+        // interrupt helps.
         if now >= *nudge_at && page.irq.loss_state(&page.progress) != LossState::Clear {
             *nudge_at = now.plus(NUDGE);
             self.publish(Generated::Next, actions);
         }
-        actions.look_again(now, Duration::from_micros(100));
+        actions.step_again(now, Duration::from_micros(100));
         Then::Wait
     }
 
@@ -235,13 +240,13 @@ impl InjectionRun {
         let State::Meet { stimuli, stimulus_at, drain } = &mut self.state else { return Then::Again };
         let irq = page.irq.interrupts();
         if let Some(arrival) = rendezvous {
-            // A poll that the interrupt itself started comes unarmed: nothing can be injected then. One that has packets to
-            // report has an owner who will come back for more.
+            // A poll that the interrupt itself started comes unarmed: nothing can be injected then.
+            // One that has packets to report has an owner who will come back for more.
             let unsuited = arrival.point != point::BEFORE_COMPLETE || !irq.armed() || !irq.covered(irq.produced());
             if unsuited {
                 actions.requested = point::BEFORE_COMPLETE;
                 actions.release = Some(arrival.number);
-                actions.look_again(now, LOOK);
+                actions.step_again(now, LOOK);
                 return Then::Wait;
             }
             if !drain.is_done(now, page, actions) {
@@ -254,8 +259,8 @@ impl InjectionRun {
         }
         *drain = Drain::default();
         if now >= *stimulus_at {
-            if *stimuli == STARTERS_MAX {
-                let waited = STARTER_AGAIN * STARTERS_MAX;
+            if *stimuli == STIMULI_MAX {
+                let waited = STIMULUS_AGAIN * STIMULI_MAX;
                 let unpublished = self.unpublished;
                 let reason = format!(
                     "The guest did not come to the rendezvous: {stimuli} stimuli in {waited:?}, {unpublished} of them \
@@ -264,16 +269,16 @@ impl InjectionRun {
                 return self.inconclusive(reason, now);
             }
             *stimuli += 1;
-            *stimulus_at = now.plus(STARTER_AGAIN);
+            *stimulus_at = now.plus(STIMULUS_AGAIN);
             self.report.stimuli += 1;
             let stimulus = self.request.stimulus;
-            actions.wake_at(now.plus(STARTER_AGAIN));
+            actions.wake_at(now.plus(STIMULUS_AGAIN));
             self.publish(Generated::Stimulus(stimulus), actions);
         } else {
             actions.wake_at(*stimulus_at);
         }
         actions.requested = point::BEFORE_COMPLETE;
-        actions.look_again(now, Duration::from_millis(1));
+        actions.step_again(now, Duration::from_millis(1));
         Then::Wait
     }
 
@@ -321,7 +326,7 @@ impl InjectionRun {
             let state = format!("{loss_state:?}; {}; {}", page.irq, page.progress);
             return self.inconclusive(format!("Neither found nor lost after {PATIENCE:?}: {state}"), now);
         }
-        actions.look_again(now, LOOK);
+        actions.step_again(now, LOOK);
         Then::Wait
     }
 
@@ -337,8 +342,9 @@ impl InjectionRun {
         }
     }
 
-    /// The packet could not be published. As a rule the guest had no buffers; they may also have been too small for it, or the
-    /// session's share of descriptors used up. A stimulus is repeated later anyway; a injection is called off, the next packet tried again.
+    /// The packet could not be published. As a rule the guest had no buffers; they may also have
+    /// been too small for it, or the session's share of descriptors used up. A stimulus is repeated
+    /// later anyway; an injection is called off, the next packet tried again.
     pub(super) fn publish_failed(&mut self, now: Instant) {
         self.unpublished += 1;
         match self.state {

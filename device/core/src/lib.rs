@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the tsnic device decides: arming, moderation, the loss detector, and the runs that choose the moment of an interrupt.
+//! What the tsnic device decides: arming, moderation, the loss detector, and the runs that choose
+//! the moment of an interrupt.
 //!
-//! Everything here is a pure state machine: time is an argument, choices come from a seed, and nothing knows a file
-//! descriptor, a thread, guest memory or a serialised form.
+//! Everything here is a pure state machine: time is an argument, choices come from a seed, and
+//! nothing knows a file descriptor, a thread, guest memory or a serialised form.
 #![no_std]
 #![forbid(unsafe_code)]
 

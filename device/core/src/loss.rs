@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The loss detector: "Loss states" of `docs/interface.md`.
 //!
-//! Rule 5 says that nothing in the device will ever fire for a packet. The detector keeps apart what looks like it (the
-//! interrupt is still under way, or its handler found the NAPI free or owned by a later owner) from what is, and what another
-//! poll found after all.
+//! Rule 5 says that nothing in the device will ever fire for a packet. The detector keeps apart
+//! what looks like it (the interrupt is still under way, or its handler found the NAPI free or
+//! owned by a later owner) from what is, and what another poll found after all.
 //!
-//! An arm carries `irq_seen` as the driver read it between its completion and the arm, as mlx4's arm doorbell carries `sn`. When
-//! it is the number of the latest interrupt, the handler had run before this owner armed, and an owner that the handler found is
-//! gone. When it is not, the handler came later, and an owner that it found is a later one, whose poll is still to come.
+//! An arm carries `irq_seen` as the driver read it between its completion and the arm, as mlx4's
+//! arm doorbell carries `sn`. When it is the number of the latest interrupt, the handler had run
+//! before this owner armed, and an owner that the handler found is gone. When it is not, the
+//! handler came later, and an owner that it found is a later one, whose poll is still to come.
 //!
 //! Two moments are not told apart:
-//! - An owner takes the NAPI, and the handler finds it there, both between the completion and the driver's read of `irq_seen`.
-//!   The packet looks lost until the poll of that owner arms: it is rescued, and counted as that.
-//! - The handler finds the owner that arms, and writes `irq_seen` only after that owner has read it. The packet counts as
-//!   scheduled until there is another arm: a loss is missed, none is invented.
+//! - An owner takes the NAPI, and the handler finds it there, both between the completion and the
+//!   driver's read of `irq_seen`. The packet looks lost until the poll of that owner arms: it is
+//!   rescued, and counted as that.
+//! - The handler finds the owner that arms, and writes `irq_seen` only after that owner has read
+//!   it. The packet counts as scheduled until there is another arm: a loss is missed, none is
+//!   invented.
 
 use tsnic_abi::{Counter, phase};
 
@@ -30,9 +33,11 @@ pub enum LossState {
     Clear,
     /// The interrupt has not reached its handler.
     InFlight,
-    /// The handler took the NAPI, or found it taken by an owner later than the one that has armed: a poll will come.
+    /// The handler took the NAPI, or found it taken by an owner later than the one that has armed:
+    /// a poll will come.
     Scheduled,
-    /// The handler found the NAPI owned, and a poll is running: it may be the one that finds the packet.
+    /// The handler found the NAPI owned, and a poll is running: it may be the one that finds the
+    /// packet.
     Polling,
     /// The handler found the NAPI owned, the owner has armed since, and no poll is running.
     Lost,
@@ -45,8 +50,8 @@ pub enum Verdict {
     Lost,
     /// It was lost as far as could be told, then an arm covered it.
     Rescued,
-    /// Something ended it before it could be told: covered while in flight, scheduled or polling, or the next packet came
-    /// too early.
+    /// Something ended it before it could be told: covered while in flight, scheduled or polling,
+    /// or the next packet came too early.
     NotLost,
 }
 
@@ -78,7 +83,8 @@ struct Candidate {
 }
 
 impl LossDetector {
-    /// An arm that carried `arm_irq_seen` has been processed. `progress` was read before the doorbell was.
+    /// An arm that carried `arm_irq_seen` has been processed. `progress` was read before the
+    /// doorbell was.
     pub fn armed(&mut self, irq: &Interrupts, progress: &Progress, arm_irq_seen: Counter) -> Option<Verdict> {
         let ended = match self.candidate {
             Some(candidate) if irq.covered(candidate.end) => {
@@ -93,7 +99,8 @@ impl LossDetector {
             _ => None,
         };
         if let Some(candidate) = &mut self.candidate {
-            // Two polls may overlap after their completions, so an arm may come after that of a later poll.
+            // Two polls may overlap after their completions, so an arm may come after that of a
+            // later poll.
             candidate.arm_irq_seen = candidate.arm_irq_seen.latest(arm_irq_seen);
         } else if irq.loss_candidate() {
             self.candidate = Some(Candidate { end: irq.produced(), arm_irq_seen, seen_lost: false });
@@ -127,7 +134,8 @@ impl LossDetector {
         }
     }
 
-    /// The next packet is due: passes the verdict on the open candidate. Call it before the packet is published.
+    /// The next packet is due: passes the verdict on the open candidate. Call it before the packet
+    /// is published.
     pub fn judge(&mut self, irq: &Interrupts, progress: &Progress) -> Option<Verdict> {
         let loss_state = self.loss_state(irq, progress);
         self.candidate.take()?;

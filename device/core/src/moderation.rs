@@ -16,14 +16,16 @@ mod tests;
 pub struct Limits {
     /// `rx-usecs`: microseconds from the first unsignaled packet. 0: no limit of time.
     pub rx_usecs: u32,
-    /// `rx-frames`: unsignaled packets. 0: no limit of packets; more than [`RX_RECORDS`] is as much as that.
+    /// `rx-frames`: unsignaled packets. 0: no limit of packets; more than [`RX_RECORDS`] is as much
+    /// as that.
     ///
-    /// Alone, with `rx_usecs` 0, it is bounded by [`FRAMES_ALONE_USECS`]: a request whose sender waits for the answer has no
-    /// second packet behind it.
+    /// Alone, with `rx_usecs` 0, it is bounded by [`FRAMES_ALONE_USECS`]: a request whose sender
+    /// waits for the answer has no second packet behind it.
     pub rx_frames: u32,
 }
 
-/// Microseconds from the first unsignaled packet at which `rx-frames` without `rx-usecs` stops waiting for more packets.
+/// Microseconds from the first unsignaled packet at which `rx-frames` without `rx-usecs` stops
+/// waiting for more packets.
 pub const FRAMES_ALONE_USECS: u32 = 1_000;
 
 impl Limits {
@@ -47,8 +49,8 @@ pub enum Moment {
 #[derive(Clone, Debug)]
 pub struct Moderation {
     limits: Limits,
-    /// The unsignaled packets, oldest first: end completion number and time of publication. Empty while moderation is
-    /// off, and never longer than [`RX_RECORDS`].
+    /// The unsignaled packets, oldest first: end completion number and time of publication. Empty
+    /// while moderation is off, and never longer than [`RX_RECORDS`].
     packets: VecDeque<(Counter, Instant)>,
 }
 
@@ -59,7 +61,7 @@ impl Moderation {
         Self { limits, packets: VecDeque::new() }
     }
 
-    /// Whether packets have to be told at all.
+    /// Whether [`Self::published`] has any effect.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.limits == Limits::default()
@@ -68,8 +70,9 @@ impl Moderation {
     /// A packet has been published whose completions end before number `end`.
     pub fn published(&mut self, end: Counter, now: Instant) {
         if !self.is_off() {
-            // The driver never has more descriptors out than this, however long the ring is. So it has consumed the oldest one,
-            // though it has never armed since to say so. One that has more out is interrupted when it has no more.
+            // The driver never has more descriptors out than this, however long the ring is. So it
+            // has consumed the oldest one, though it has never armed since to say so. One that has
+            // more out is interrupted when it has no more.
             if self.packets.len() == usize::from(RX_RECORDS) {
                 self.packets.pop_front();
             }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The watch: requests of a real TCP client pass by, and now and then one of them is held on the wire until the guest is at
-//! the rendezvous, and injected there.
+//! The traffic monitor: requests of a real TCP client pass by, and now and then one of them is held
+//! back until the guest is at the rendezvous, and injected there.
 //!
-//! To injection request k+1 the watch waits until request k has been delivered, then asks for a rendezvous and holds what
-//! comes in on the wire. A request that has been held for a while with no guest at the rendezvous is let go.
+//! To inject request k+1 the traffic monitor waits until request k has been delivered, then asks
+//! for a rendezvous and holds what comes in on the port. A request that has been held for a while
+//! with no guest at the rendezvous is let go.
 
 use alloc::boxed::Box;
 use alloc::string::ToString as _;
@@ -29,13 +30,14 @@ mod tests;
 const HELD_MAX: Duration = Duration::from_millis(20);
 /// A guest at the rendezvous is let go when no request has come by then. Less than its own bound.
 const AT_POINT_MAX: Duration = Duration::from_millis(100);
-/// From the ack to the guest's arm: the wire is shut for so long.
+/// From the release to the guest's arm: the port is shut for so long.
 const ARM_WITHIN: Duration = Duration::from_millis(200);
-/// How long the fate of a injected request may stay open, and how long when the watch is to end.
+/// How long the fate of an injected request may stay open, and how long when the traffic monitor is
+/// to end.
 const FATE_WITHIN: Duration = Duration::from_secs(10);
 const FATE_WITHIN_AT_END: Duration = Duration::from_secs(1);
 
-/// A watch under way.
+/// A traffic monitor under way.
 #[derive(Debug)]
 pub(super) struct Monitor {
     request: MonitorSpec,
@@ -58,7 +60,7 @@ enum State {
     Flow,
     /// A rendezvous is wanted and frames are held.
     Hold { held_since: Option<Instant>, point_since: Option<Instant>, drain: Drain },
-    /// A injection is under way.
+    /// An injection is under way.
     Injection(Injection),
     /// The injected request is missing; frames pass. The detector's tally was `before` then.
     Missing { packet: Published, before: Tally, deadline: Instant },
@@ -103,12 +105,12 @@ impl Monitor {
         self.request.port
     }
 
-    /// Asks the watch to end.
+    /// Asks the traffic monitor to end.
     pub(super) const fn stop(&mut self) {
         self.stop = true;
     }
 
-    /// One step. `rendezvous` is a rendezvous that has not been acknowledged.
+    /// One step. `rendezvous` is a rendezvous that has not been released.
     pub(super) fn step(&mut self, now: Instant, seen: &Observation, rendezvous: Option<Arrival>) -> Actions {
         let mut actions = Actions::default();
         if self.stop && self.stopping.is_none() {
@@ -155,7 +157,8 @@ impl Monitor {
             }
             State::Hold { .. } => self.hold(now, page, held, rendezvous, actions),
             State::Injection(injection) => {
-                // Nothing must come between the injection and the guest's arm: it would rescue what was lost.
+                // Nothing must come between the injection and the guest's arm: it would rescue what
+                // was lost.
                 actions.port = PortPolicy::Shut;
                 match injection.step(now, page, rendezvous, actions) {
                     None => Then::Wait,
@@ -234,7 +237,7 @@ impl Monitor {
             // No request comes: the client is idle. Let the guest go and wait for another choice.
             actions.requested = 0;
             actions.release = Some(arrival.number);
-            actions.look_again(now, Duration::from_millis(1));
+            actions.step_again(now, Duration::from_millis(1));
             self.state = State::Flow;
             return Then::Wait;
         }
@@ -308,8 +311,8 @@ impl Monitor {
         self.baseline = tally;
     }
 
-    /// A request has been published: counts it, and chooses whether the next one is to be injected. One draw a request:
-    /// the same seed gives the same plan.
+    /// A request has been published: counts it, and chooses whether the next one is to be injected.
+    /// One draw a request: the same seed gives the same plan.
     pub(super) fn request_published(&mut self, published: Published) {
         self.report.requests += 1;
         if self.rng.random_ratio(self.request.inject_per_mille, 1000) {
@@ -326,9 +329,10 @@ impl Monitor {
         }
     }
 
-    /// Not all of the held frames could be published: there were no buffers, or they were too small, or the session's share of
-    /// descriptors was used up. Those that are left stay held, and go out when they can, for the wire is open again. To hold on would
-    /// be to ask for the same publish at once, for as long as it fails.
+    /// Not all of the held frames could be published: there were no buffers, or they were too
+    /// small, or the session's share of descriptors was used up. Those that are left stay held, and
+    /// go out when they can, for the port is open again. To hold on would be to ask for the same
+    /// publish at once, for as long as it fails.
     pub(super) fn publish_failed(&mut self) {
         self.pending = None;
         if matches!(self.state, State::Hold { .. } | State::Injection(_)) {

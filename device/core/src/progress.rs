@@ -26,7 +26,8 @@ impl fmt::Display for Progress {
     }
 }
 
-/// The doorbell record, copied out of the page once: `arm` first (acquire), then `irq_seen` (acquire), then `ci`.
+/// The doorbell record, copied out of the page once: `arm` first (acquire), then `irq_seen`
+/// (acquire), then `ci`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doorbell {
     /// Arm sequence number.

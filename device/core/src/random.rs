@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The random run: packets at random gaps and nothing else. What is lost is lost by the guest's own timing.
+//! The random run: packets at random gaps and nothing else. What is lost is lost by the guest's own
+//! timing.
 //!
-//! A packet that may be lost holds the next one back: it would rescue it, and the verdict must not be taken from an
-//! interrupt that is still under way.
+//! A packet that may be lost holds the next one back: it would rescue it, and the verdict must not
+//! be taken from an interrupt that is still under way.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -40,8 +41,9 @@ pub(super) struct Random {
     ticker: Ticker,
     generation: u32,
     serial: u32,
-    /// Published and not covered by an arm yet, oldest first. Not longer than [`RX_RECORDS`]: no driver has more out at a time, so
-    /// one that has let so many pass has polled on and on without arming, and is waited for.
+    /// Published and not covered by an arm yet, oldest first. Not longer than [`RX_RECORDS`]: no
+    /// driver has more out at a time, so one that has let so many pass has polled on and on without
+    /// arming, and is waited for.
     open: VecDeque<Packet>,
     /// The run waits for the queue to be idle before its first packet.
     settling: bool,
@@ -160,7 +162,8 @@ impl Random {
         // The driver gives buffers back and does not tell how far it has come.
         let full = self.open.len() >= usize::from(RX_RECORDS);
         if lost && !full {
-            // A loss of earlier traffic, at the start, or of the last packet: ended by a packet that does not count.
+            // A loss of earlier traffic, at the start, or of the last packet: ended by a packet
+            // that does not count.
             self.ask(self.settling || all_sent, Some(Fate::Lost), actions);
         } else if free && !all_sent && !full {
             self.settling = false;
@@ -174,7 +177,7 @@ impl Random {
             if waited >= PATIENCE {
                 return self.waited_too_long(all_sent, page, actions);
             }
-            actions.look_again(now, LOOK);
+            actions.step_again(now, LOOK);
         }
         Ok(false)
     }
@@ -243,7 +246,8 @@ impl Random {
         self.due = at.plus(gap);
     }
 
-    /// The packet could not be published, as a rule because the guest had no buffers: tried again until it has waited too long.
+    /// The packet could not be published, as a rule because the guest had no buffers: tried again
+    /// until it has waited too long.
     pub(super) fn publish_failed(&mut self, now: Instant) {
         self.pending = None;
         self.unpublished_since.get_or_insert(now);

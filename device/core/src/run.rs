@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a run is told and what it may ask for: the vocabulary between the adversary and the worker that obeys it.
+//! What a run is told and what it may ask for: the vocabulary between the adversary and the worker
+//! that obeys it.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -12,7 +13,8 @@ use crate::rx_irq::RxIrq;
 use crate::spec::{InjectionReport, InjectionSpec, MonitorReport, MonitorSpec, RandomReport, RandomSpec, Stimulus};
 use crate::time::{Instant, NicTime};
 
-/// The `arrived` and `point` cells, copied out of the page once. Read `arrived` (acquire) before `point`.
+/// The `arrived` and `point` cells, copied out of the page once. Read `arrived` (acquire) before
+/// `point`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arrival {
     /// Sequence number of the rendezvous.
@@ -34,12 +36,13 @@ pub struct PageView<'a> {
     pub arrival: Arrival,
 }
 
-/// Frames the worker has read from the wire and holds back, as [`PortPolicy::Hold`] told it.
+/// Frames the worker has read from the port and holds back, as [`PortPolicy::Hold`] told it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeldFrames {
     /// How many.
     pub count: u32,
-    /// The last of them is a request (see [`super::request::is_request`]); the worker reads no further then.
+    /// The last of them is a request: a TCP segment with payload to the traffic monitor's port. The
+    /// worker reads no further then.
     pub request: bool,
 }
 
@@ -52,24 +55,26 @@ pub struct Observation<'a> {
     pub held: HeldFrames,
 }
 
-/// What the worker does with frames from the wire.
+/// What the worker does with frames from the port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PortPolicy {
-    /// Frames held back are published, in order; then frames go to the guest as they come. Of each request among them the
-    /// worker tells [`super::adversary::Adversary::request_published`].
+    /// Frames held back are published, in order; then frames go to the guest as they come. Of each
+    /// request among them the worker tells [`super::adversary::Adversary::request_published`].
     #[default]
     Open,
-    /// Nothing is read from the wire. Frames already held stay held.
+    /// Nothing is read from the port. Frames already held stay held.
     Shut,
-    /// Frames are read and held back, up to and including the next request, and no more than [`HELD_FRAMES_MAX`]. They
-    /// have not entered the wire port yet: they are given their timestamp when they are released.
+    /// Frames are read and held back, up to and including the next request, and no more than
+    /// [`HELD_FRAMES_MAX`]. They have not entered the port yet: they are given their timestamp when
+    /// they are released.
     Hold,
 }
 
 /// The worker holds back no more frames than this.
 pub const HELD_FRAMES_MAX: u32 = 64;
 
-/// A frame the device makes up, belonging to the run's flow ([`super::adversary::Adversary::flow`]).
+/// A frame the device makes up, belonging to the run's flow
+/// ([`super::adversary::Adversary::flow`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generated {
     /// Starts a round.
@@ -85,7 +90,8 @@ pub enum Generated {
 /// What to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {
-    /// One generated frame. `serial` differs from frame to frame of a run; put it into the frame, so that no two are alike.
+    /// One generated frame. `serial` differs from frame to frame of a run; put it into the frame,
+    /// so that no two are alike.
     Generated {
         /// Which.
         kind: Generated,
@@ -107,22 +113,26 @@ pub struct Published {
     pub timestamp: NicTime,
 }
 
-/// What the worker is to do, in the order of the fields. `want` and `wire` are levels: they hold until the next step says
-/// otherwise. The others are done once.
+/// What the worker is to do, in the order of the fields. `requested` and `port` are levels: they
+/// hold until the next step says otherwise. The others are done once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Actions {
-    /// Value of the page's `want` cell. Write it when the cell does not have it (a new page has 0).
+    /// Value of the page's `requested` cell. Write it when the cell does not have it (a new page
+    /// has 0).
     pub requested: u32,
-    /// What to do with the wire.
+    /// What to do with the port.
     pub port: PortPolicy,
-    /// Publish this and tell [`super::adversary::Adversary::published`], or publish none of it and tell `publish_failed`
-    /// when the guest has not posted buffers for all of it, or the session may read no more of them. Do the rest of the fields, then step again at once.
+    /// Publish this and tell [`super::adversary::Adversary::published`], or publish none of it and
+    /// tell `publish_failed` when the guest has not posted buffers for all of it, or the session
+    /// may read no more of them. Do the rest of the fields, then step again at once.
     pub publish: Option<Publish>,
-    /// If the publish went well, raise the interrupt without regard to moderation ([`RxIrq::force`]).
+    /// If the publish went well, raise the interrupt without regard to moderation
+    /// ([`RxIrq::force`]).
     pub fire: bool,
-    /// Write this to the page's `ack` cell.
+    /// Write this to the page's `released` cell.
     pub release: Option<u32>,
-    /// Step again at this time at the latest; in any case after a kick. The worker sleeps until then, it never spins.
+    /// Step again at this time at the latest; in any case after a kick. The worker sleeps until
+    /// then, it never spins.
     pub wake: Option<Instant>,
     /// The run goes on: done, total.
     pub progress: Option<(u32, u32)>,
@@ -132,7 +142,7 @@ pub struct Actions {
 
 impl Actions {
     /// Asks to be stepped again `after` from `now` at the latest.
-    pub(super) fn look_again(&mut self, now: Instant, after: Duration) {
+    pub(super) fn step_again(&mut self, now: Instant, after: Duration) {
         self.wake_at(now.plus(after));
     }
 
@@ -173,18 +183,18 @@ pub enum RunRequest {
     Injection(InjectionSpec),
     /// Packets at random gaps.
     Random(RandomSpec),
-    /// Monitor requests from the wire.
+    /// Monitor requests from the port.
     Monitor(MonitorSpec),
 }
 
 /// Result of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finished {
-    /// Of a injection run.
+    /// Of an injection run.
     Injection(InjectionReport),
     /// Of a random run.
     Random(RandomReport),
-    /// Of a watch.
+    /// Of a traffic monitor.
     Monitor(MonitorReport),
     /// The run could not go on: what, and why.
     Failed(String),
@@ -197,7 +207,7 @@ pub enum StartError {
     #[error("Another run is on")]
     Busy,
     /// There is no shared queue page.
-    #[error("The guest has not handed over a shared queue page: is the tsnic driver loaded and its interface up?")]
+    #[error("The guest has not registered a shared queue page: is the tsnic driver loaded and its interface up?")]
     NoPage,
     /// A field of the request is out of range.
     #[error("Field {field} is {value}, not {expected}")]

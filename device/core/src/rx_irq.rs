@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Everything about the interrupts of one receive queue with a page: arming, moderation and the loss detector as one.
+//! Everything about the interrupts of one receive queue with a page: arming, moderation and the
+//! loss detector as one.
 
 use core::fmt;
 
@@ -14,15 +15,18 @@ use crate::time::Instant;
 #[cfg(test)]
 mod tests;
 
-/// Interrupts of one receive queue whose driver has handed over a page. Made anew at each registration.
+/// Interrupts of one receive queue whose driver has registered a page. Made anew at each
+/// registration.
 ///
 /// The worker drives it in this order, each time round:
-/// 1. copy out of the page: the rendezvous and progress cells first, then the doorbell (`arm`, `irq_seen`, `ci`). In this order an
-///    arm that was written before the guest came to a rendezvous is never missed;
+/// 1. copy out of the page: the rendezvous and progress cells first, then the doorbell (`arm`,
+///    `irq_seen`, `ci`). In this order an arm that was written before the guest came to a
+///    rendezvous is never missed;
 /// 2. [`Self::doorbell`];
 /// 3. step the [`super::adversary::Adversary`] and do what it says;
-/// 4. for each packet it publishes, from the wire or made up: 1 and 2 again if the detector has an open candidate, so that the verdict
-///    is of now and not of when the step began; [`Self::due`], write the record and the used index, [`Self::published`];
+/// 4. for each packet it publishes, from the port or made up: 1 and 2 again if the detector has an
+///    open candidate, so that the verdict is of now and not of when the step began; [`Self::due`],
+///    write the record and the used index, [`Self::published`];
 /// 5. [`Self::poll`], and raise the interrupt when it says so.
 #[derive(Clone, Debug)]
 pub struct RxIrq {
@@ -54,7 +58,8 @@ impl fmt::Display for RxIrq {
 }
 
 impl RxIrq {
-    /// The state after a registration; see [`Interrupts::at_registration`]. Write [`Interrupts::fired`] to the page.
+    /// The state after a registration; see [`Interrupts::at_registration`]. Write
+    /// [`Interrupts::fired`] to the page.
     #[must_use]
     pub fn at_registration(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter, limits: Limits) -> Self {
         Self {
@@ -65,8 +70,8 @@ impl RxIrq {
         }
     }
 
-    /// Takes over the doorbell record. True when it was an arm. Also has the detector look at `progress`, which must have
-    /// been read before the doorbell.
+    /// Takes over the doorbell record. True when it was an arm. Also has the detector look at
+    /// `progress`, which must have been read before the doorbell.
     pub fn doorbell(&mut self, doorbell: Doorbell, progress: &Progress, now: Instant) -> bool {
         let armed = self.interrupts.arm(doorbell.arm, doorbell.ci);
         if armed {
@@ -79,8 +84,8 @@ impl RxIrq {
         armed
     }
 
-    /// A packet is about to be published: judges an open loss candidate. Cheap when there is none. Call it only when the
-    /// packet is sure to be published: the guest has posted buffers for it.
+    /// A packet is about to be published: judges an open loss candidate. Cheap when there is none.
+    /// Call it only when the packet is sure to be published: the guest has posted buffers for it.
     ///
     /// `progress` is the copy that was given to [`Self::doorbell`] last.
     pub fn due(&mut self, progress: &Progress) -> Option<Verdict> {

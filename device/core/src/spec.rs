@@ -29,11 +29,13 @@ pub struct Flow {
 pub enum Stimulus {
     /// A UDP datagram of the flow: it wakes a busy-polling receiver, or makes the driver refill.
     Udp,
-    /// A TCP segment that GRO holds, to an address the guest does not have: it leaves the `gro_flush_timeout` watchdog armed.
+    /// A TCP segment that GRO holds, to an address the guest does not have: it leaves the
+    /// `gro_flush_timeout` watchdog armed.
     GroHeld,
 }
 
-/// A run of rounds: stimulus, rendezvous, injection with one UDP datagram of the flow, verdict, and, when lost, the next packet.
+/// A run of rounds: stimulus, rendezvous, injection with one UDP datagram of the flow, verdict,
+/// and, when lost, the next packet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InjectionSpec {
     /// Seed of every random choice.
@@ -44,11 +46,12 @@ pub struct InjectionSpec {
     pub flow: Flow,
     /// What starts a round.
     pub stimulus: Stimulus,
-    /// How long a lost packet is left alone before the next one is sent: uniform between these, microseconds.
+    /// How long a lost packet is left alone before the next one is sent: uniform between these,
+    /// microseconds.
     pub stuck_us: (u32, u32),
 }
 
-/// What became of a injected packet.
+/// What became of an injected packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// An arm covered it without it ever having been lost.
@@ -68,8 +71,9 @@ pub struct Round {
     pub outcome: Outcome,
     /// Why, when inconclusive.
     pub reason: Option<String>,
-    /// The injection took effect: the handler found the NAPI owned, and the guest was let go. An inconclusive round after that is no mishap
-    /// of the set-up: the guest did not do with the packet what it should.
+    /// The injection took effect: the handler found the NAPI owned, and the guest was let go. An
+    /// inconclusive round after that is no mishap of the set-up: the guest did not do with the
+    /// packet what it should.
     pub took_effect: bool,
     /// Delivered: device timestamp of the packet to the arm that covered it, ns.
     pub delivered_ns: Option<u64>,
@@ -108,7 +112,8 @@ pub struct RandomReport {
     pub lost: u32,
     /// Packets lost, then found by another poll.
     pub rescued: u32,
-    /// Packets of which neither could be told: the next one was sent because the state did not resolve in 2 s.
+    /// Packets of which neither could be told: the next one was sent because the state did not
+    /// resolve in 2 s.
     pub inconclusive: u32,
     /// Device timestamp to covering arm of the others, ns.
     pub delivered_ns: Vec<u64>,
@@ -116,7 +121,7 @@ pub struct RandomReport {
     pub stuck_ns: Vec<u64>,
 }
 
-/// Monitor TCP requests (frames with payload) that the wire brings for one port.
+/// Monitor TCP requests (frames with payload) that the port brings for one port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MonitorSpec {
     /// Seed of the choice of victims.
@@ -143,7 +148,8 @@ pub struct MonitorReport {
     pub requests: u32,
     /// The injected ones.
     pub injected: Vec<Injected>,
-    /// Requests chosen, but the guest did not come to the rendezvous in time: delivered as any other.
+    /// Requests chosen, but the guest did not come to the rendezvous in time: delivered as any
+    /// other.
     pub not_met: u32,
     /// Every loss in the run, injected or natural.
     pub lost: u32,

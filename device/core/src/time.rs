@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The two times of the device: timer time, by which it waits, and NIC time, which its timestamps carry.
+//! The two times of the device: timer time, by which it waits, and NIC time, which its timestamps
+//! carry.
 //!
 //! Two types, so that neither can be taken for the other, nor for a guest's time.
 
 use core::fmt;
 use core::time::Duration;
 
-/// An instant of timer time: what every state machine is given as `now`, what deadlines and ages are made of. Nanoseconds since an
-/// arbitrary start; it never goes back and nobody adjusts it.
+/// An instant of timer time: what every state machine is given as `now`, what deadlines and ages
+/// are made of. Nanoseconds since an arbitrary start; it never goes back and nobody adjusts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant {
     ns: u64,
@@ -35,7 +36,8 @@ impl Instant {
     /// This instant moved into the future, stopping at the end of the clock.
     #[must_use]
     pub const fn plus(self, by: Duration) -> Self {
-        // A Duration may hold more than u64 nanoseconds; such a time never comes, so neither does its truncation matter.
+        // A Duration may hold more than u64 nanoseconds; such a time never comes, so neither does
+        // its truncation matter.
         let by_ns = by.as_nanos();
         let by_ns = if by_ns > u64::MAX as u128 { u64::MAX } else { by_ns as u64 };
         Self { ns: self.ns.saturating_add(by_ns) }
@@ -48,7 +50,8 @@ impl fmt::Display for Instant {
     }
 }
 
-/// A reading of the NIC's clock, nanoseconds: what a completion record carries. No deadline is ever computed from it.
+/// A reading of the NIC's clock, nanoseconds: what a completion record carries. No deadline is ever
+/// computed from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NicTime {
     ns: u64,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! define {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Counters of the device, from the start of the backend; none ever goes back. They are described in `docs/counters.md`.
+        /// Counters of the device, from the start of the backend; none ever goes back. They are
+        /// described in `docs/counters.md`.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Counters {

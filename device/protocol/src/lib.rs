@@ -22,9 +22,10 @@ pub enum Request {
     Injection(InjectionSpec),
     /// Send packets at random gaps, nothing else; answered by [`Reply::Random`].
     Random(RandomSpec),
-    /// Monitor, and from time to time injection, the requests that come in on the wire; answered by [`Reply::MonitorStarted`].
+    /// Monitor, and from time to time inject, the requests that come in on the port; answered by
+    /// [`Reply::MonitorStarted`].
     MonitorStart(MonitorSpec),
-    /// End the watch; answered by [`Reply::Monitor`].
+    /// End the traffic monitor; answered by [`Reply::Monitor`].
     MonitorStop,
 }
 
@@ -47,7 +48,7 @@ pub enum Reply {
     Random(RandomReport),
     /// Requests are being watched.
     MonitorStarted,
-    /// The watch is over.
+    /// The traffic monitor is over.
     Monitor(MonitorReport),
     /// The request could not be carried out.
     Error {
@@ -116,11 +117,13 @@ pub struct Flow {
 pub enum Stimulus {
     /// A UDP datagram of the flow: it wakes a busy-polling receiver, or makes the driver refill.
     Udp,
-    /// A TCP segment that GRO holds, to an address the guest does not have: it leaves the `gro_flush_timeout` watchdog armed.
+    /// A TCP segment that GRO holds, to an address the guest does not have: it leaves the
+    /// `gro_flush_timeout` watchdog armed.
     GroHeld,
 }
 
-/// A run of rounds: stimulus, rendezvous, injection with one UDP datagram of the flow, verdict, and, when lost, the next packet.
+/// A run of rounds: stimulus, rendezvous, injection with one UDP datagram of the flow, verdict,
+/// and, when lost, the next packet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InjectionSpec {
     /// Seed of every random choice.
@@ -131,11 +134,12 @@ pub struct InjectionSpec {
     pub flow: Flow,
     /// What starts a round.
     pub stimulus: Stimulus,
-    /// How long a lost packet is left alone before the next one is sent: uniform between these, microseconds.
+    /// How long a lost packet is left alone before the next one is sent: uniform between these,
+    /// microseconds.
     pub stuck_us: (u32, u32),
 }
 
-/// What became of a injected packet.
+/// What became of an injected packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -157,8 +161,9 @@ pub struct Round {
     /// Why, when inconclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The injection took effect: the handler found the NAPI owned, and the guest was let go. An inconclusive round after that is no mishap
-    /// of the set-up: the guest did not do with the packet what it should.
+    /// The injection took effect: the handler found the NAPI owned, and the guest was let go. An
+    /// inconclusive round after that is no mishap of the set-up: the guest did not do with the
+    /// packet what it should.
     #[serde(default)]
     pub took_effect: bool,
     /// Delivered: device timestamp of the packet to the arm that covered it, ns.
@@ -200,7 +205,8 @@ pub struct RandomReport {
     pub lost: u32,
     /// Packets lost, then found by another poll.
     pub rescued: u32,
-    /// Packets of which neither could be told: the next one was sent because the state did not resolve in 2 s.
+    /// Packets of which neither could be told: the next one was sent because the state did not
+    /// resolve in 2 s.
     #[serde(default)]
     pub inconclusive: u32,
     /// Device timestamp to covering arm of the others, ns.
@@ -209,7 +215,7 @@ pub struct RandomReport {
     pub stuck_ns: Vec<u64>,
 }
 
-/// Monitor TCP requests (frames with payload) that the wire brings for one port.
+/// Monitor TCP requests (frames with payload) that the port brings for one port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MonitorSpec {
     /// Seed of the choice of victims.
@@ -236,7 +242,8 @@ pub struct MonitorReport {
     pub requests: u32,
     /// The injected ones.
     pub injected: Vec<Injected>,
-    /// Requests chosen, but the guest did not come to the rendezvous in time: delivered as any other.
+    /// Requests chosen, but the guest did not come to the rendezvous in time: delivered as any
+    /// other.
     pub not_met: u32,
     /// Every loss in the run, injected or natural.
     pub lost: u32,

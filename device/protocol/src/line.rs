@@ -6,7 +6,8 @@ use super::Request;
 #[cfg(test)]
 mod tests;
 
-/// Longest line, in bytes, its end not counted. The longest sensible request is a few hundred bytes long.
+/// Longest line, in bytes, its end not counted. The longest sensible request is a few hundred bytes
+/// long.
 pub const LINE_MAX: usize = 16 * 1024;
 
 /// Takes lines apart.
@@ -19,7 +20,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes in bytes, calls `each` for each line that ends in them: the request, or what is wrong with the line and where.
+    /// Takes in bytes, calls `each` for each line that ends in them: the request, or what is wrong
+    /// with the line and where.
     pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Result<Request, String>)) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.take(&bytes[..end], &mut each);

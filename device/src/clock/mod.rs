@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The clocks of the device.
 //!
-//! Timer time is the host's `CLOCK_MONOTONIC`. The NIC's clock shows the same nanoseconds: it is a clock of its own for
-//! everyone who reads a timestamp, and the only place that relates the two is here.
+//! Timer time is the host's `CLOCK_MONOTONIC`. The NIC's clock shows the same nanoseconds: it is a
+//! clock of its own for everyone who reads a timestamp, and the only place that relates the two is
+//! here.
 
 use nix::time::{ClockId, clock_gettime};
 use tsnic_core::time::{Instant, NicTime, Now};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The channel between the control thread and the data path: two queues and two eventfds. Neither side ever waits for the
-//! other.
+//! The channel between the control thread and the data path: two queues and two eventfds. Neither
+//! side ever waits for the other.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,14 +19,15 @@ pub enum Command {
     Status,
     /// Start a run: [`Answer::Started`] or [`Answer::Refused`] comes at once.
     Start(RunRequest),
-    /// End the watch: [`Answer::Stopping`] comes at once and its [`Answer::Finished`] later, or [`Answer::Refused`] when no
-    /// watch is on.
+    /// End the traffic monitor: [`Answer::Stopping`] comes at once and its [`Answer::Finished`]
+    /// later, or [`Answer::Refused`] when no traffic monitor is on.
     StopMonitor,
     /// End the run without a result: [`Answer::Cancelled`] comes.
     Cancel,
 }
 
-/// What the data path answers: one answer to each command, in their order, and in between what a run has to say.
+/// What the data path answers: one answer to each command, in their order, and in between what a
+/// run has to say.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// To [`Command::Status`].
@@ -35,7 +36,7 @@ pub enum Answer {
     Started,
     /// The command cannot be carried out, and why.
     Refused(String),
-    /// The watch is about to end.
+    /// The traffic monitor is about to end.
     Stopping,
     /// The run, if one was on, has ended without a result.
     Cancelled,
@@ -119,7 +120,8 @@ impl WorkerEnd {
         &self.ask
     }
 
-    /// Carries out every command that waits, after clearing the event. Step the adversary afterwards.
+    /// Carries out every command that waits, after clearing the event. Step the adversary
+    /// afterwards.
     pub fn serve(
         &self,
         adversary: &mut Adversary,

@@ -10,7 +10,8 @@ use tsnic_protocol::line::Lines;
 use tsnic_protocol::{Reply, Request};
 use vmm_sys_util::epoll::EventSet;
 
-/// No more requests are read from a client while this many bytes of replies wait for it to read them.
+/// No more requests are read from a client while this many bytes of replies wait for it to read
+/// them.
 const BACKLOG_MAX: usize = 64 * 1024;
 
 /// A connection: requests come in, replies go out, and neither ever blocks.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who asked for what: turns requests of many clients into commands to one data path, and its answers into replies.
+//! Who asked for what: turns requests of many clients into commands to one data path, and its
+//! answers into replies.
 //!
-//! Knows no socket and no thread. One run at a time; it belongs to the client that started it and ends with it.
+//! Knows no socket and no thread. One run at a time; it belongs to the client that started it and
+//! ends with it.
 
 use std::collections::VecDeque;
 
@@ -135,13 +137,15 @@ impl Dispatcher {
                     }
                     Some((run.client, error(why)))
                 }
-                // The watch ended by itself while the command was under way, and its result has been told.
+                // The traffic monitor ended by itself while the command was under way, and its
+                // result has been told.
                 Pending::StopMonitor(_) | Pending::Status(_) | Pending::Cancel => None,
             },
         }
     }
 
-    /// The run whose news these are: none while one that was cancelled may still have had something to say.
+    /// The run whose news these are: none while one that was cancelled may still have had something
+    /// to say.
     fn running(&self) -> Option<Run> {
         self.run
             .filter(|run| !self.pending.iter().any(|it| matches!(it, Pending::Cancel) || *it == Pending::Start(*run)))

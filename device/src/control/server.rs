@@ -50,7 +50,8 @@ pub struct ControlServer {
     clients: HashMap<RawFd, (ClientId, Client)>,
     ids: HashMap<ClientId, RawFd>,
     next_id: ClientId,
-    /// The listener is being watched. It is not while the process has no descriptor left for a connection.
+    /// The listener is being watched. It is not while the process has no descriptor left for a
+    /// connection.
     accepting: bool,
     /// The latest connection could not be accepted, which has been said.
     refused: bool,

@@ -39,7 +39,8 @@ pub enum ChainError {
         /// Descriptor number.
         index: u16,
     },
-    /// An indirect descriptor without `VIRTIO_RING_F_INDIRECT_DESC`, in an indirect table, or with a successor.
+    /// An indirect descriptor without `VIRTIO_RING_F_INDIRECT_DESC`, in an indirect table, or with
+    /// a successor.
     #[error("Descriptor {index} is indirect where none may be")]
     Indirect {
         /// Descriptor number.
@@ -62,7 +63,8 @@ pub struct Buffer<'m> {
     pub slice: VolatileSlice<'m>,
 }
 
-/// One chain, every buffer of which has been checked. Meant to be used again and again, for its allocations.
+/// One chain, every buffer of which has been checked. Meant to be used again and again, for its
+/// allocations.
 #[derive(Default)]
 pub struct Chain<'m> {
     /// Number of its first descriptor: how it is given back.
@@ -96,8 +98,8 @@ impl<'m> Chain<'m> {
         self.writable.clear();
         self.descriptors = 0;
         let (mut table, mut index) = (table, head);
-        // A chain in the ring itself is no longer than the ring. The specification says so for indirect ones too, but
-        // drivers on very small rings exceed it.
+        // A chain in the ring itself is no longer than the ring. The specification says so for
+        // indirect ones too, but drivers on very small rings exceed it.
         let (mut limit, mut taken, mut inside) = (rules.size.get(), 0, false);
         loop {
             if usize::from(index) >= table.len() {
@@ -155,14 +157,16 @@ impl<'m> Chain<'m> {
         total(&self.writable)
     }
 
-    /// Copies from the readable part, `skip` bytes in, to `target`. What the chain is too short for stays as it was.
+    /// Copies from the readable part, `skip` bytes in, to `target`. What the chain is too short for
+    /// stays as it was.
     pub fn read(&self, skip: usize, target: &mut [u8]) {
         each_piece(&self.readable, skip, target.len(), |slice, at, done, len| {
             slice.read(&mut target[done..done + len], at).unwrap_or(0)
         });
     }
 
-    /// Copies as much of `source` as there is room for into the writable part, `skip` bytes in. Returns the bytes copied.
+    /// Copies as much of `source` as there is room for into the writable part, `skip` bytes in.
+    /// Returns the bytes copied.
     #[must_use]
     pub fn write(&self, skip: usize, source: &[u8]) -> usize {
         each_piece(&self.writable, skip, source.len(), |slice, at, done, len| {
@@ -172,12 +176,13 @@ impl<'m> Chain<'m> {
 }
 
 fn total(buffers: &[Buffer<'_>]) -> usize {
-    // At most MAX_RING_SIZE buffers of less than 4 GiB: no overflow on the 64-bit hosts this runs on.
+    // At most MAX_RING_SIZE buffers of less than 4 GiB: no overflow on the 64-bit hosts this runs
+    // on.
     buffers.iter().map(|buffer| buffer.slice.len()).sum()
 }
 
-/// Calls `copy(slice, offset in slice, bytes done so far, bytes to do)` for each piece of the `len` bytes that lie `skip`
-/// bytes into `buffers`.
+/// Calls `copy(slice, offset in slice, bytes done so far, bytes to do)` for each piece of the `len`
+/// bytes that lie `skip` bytes into `buffers`.
 fn each_piece(
     buffers: &[Buffer<'_>],
     mut skip: usize,

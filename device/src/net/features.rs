@@ -11,8 +11,9 @@ use virtio_bindings::virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_IN_ORDER
 pub struct Features(pub u64);
 
 impl Features {
-    /// Everything this device can do. Segmentation offloads are left out on purpose: one timestamp is one packet.
-    /// `VIRTIO_F_ACCESS_PLATFORM` is never among them, because the shared queue page is shared by physical address.
+    /// Everything this device can do. Segmentation offloads are left out on purpose: one timestamp
+    /// is one packet. `VIRTIO_F_ACCESS_PLATFORM` is never among them, because the shared queue page
+    /// is shared by physical address.
     pub const OFFERED: Self = Self(
         1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_F_IN_ORDER
@@ -64,8 +65,8 @@ impl Features {
         self.has(VIRTIO_F_ACCESS_PLATFORM)
     }
 
-    /// Bytes of the header before every frame (virtio 1.x, 5.1.6): the last field is missing for a legacy driver that
-    /// takes no mergeable buffers.
+    /// Bytes of the header before every frame (virtio 1.x, 5.1.6): the last field is missing for a
+    /// legacy driver that takes no mergeable buffers.
     #[must_use]
     pub const fn header_len(self) -> usize {
         if self.has(VIRTIO_F_VERSION_1) || self.mergeable() { 12 } else { 10 }

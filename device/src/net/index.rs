@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Ring arithmetic: the only file in which ring indices are added, subtracted, compared or turned into slots.
+//! Ring arithmetic: the only file in which ring indices are added, subtracted, compared or turned
+//! into slots.
 //!
-//! The indices of a split ring are free-running 16-bit counters; all that may be asked of two of them is how far one is
-//! ahead of the other, modulo 2^16. Nothing here knows guest memory.
+//! The indices of a split ring are free-running 16-bit counters; all that may be asked of two of
+//! them is how far one is ahead of the other, modulo 2^16. Nothing here knows guest memory.
 
 use std::fmt;
 
@@ -69,16 +70,16 @@ impl fmt::Display for Index {
     }
 }
 
-/// Entries the other side has made available: `theirs` is its index, `ours` how far we have taken. `None` when it
-/// claims more than the ring holds, which no honest driver can.
+/// Entries the other side has made available: `theirs` is its index, `ours` how far we have taken.
+/// `None` when it claims more than the ring holds, which no honest driver can.
 #[must_use]
 pub const fn pending(theirs: Index, ours: Index, size: RingSize) -> Option<u16> {
     let ahead = theirs.since(ours);
     if ahead <= size.0 { Some(ahead) } else { None }
 }
 
-/// The `VIRTIO_RING_F_EVENT_IDX` rule (virtio 1.x, 2.7.7.2): moving an index from `old` to `new` is worth an event when
-/// the entry `event` is among those passed.
+/// The `VIRTIO_RING_F_EVENT_IDX` rule (virtio 1.x, 2.7.7.2): moving an index from `old` to `new` is
+/// worth an event when the entry `event` is among those passed.
 #[must_use]
 pub const fn passes(event: Index, old: Index, new: Index) -> bool {
     new.since(event.plus(1)) < new.since(old)
@@ -125,7 +126,8 @@ mod tests {
             }
         }
 
-        /// "the device SHOULD send an interrupt when used_event is among the entries just published", entry by entry.
+        /// "the device SHOULD send an interrupt when used_event is among the entries just
+        /// published", entry by entry.
         #[test]
         fn an_event_is_due_exactly_when_its_entry_was_passed(old: u16, count in 0u16..=1024, event: u16) {
             let (old, event) = (Index(old), Index(event));

@@ -19,7 +19,8 @@ pub struct MemoryError {
     pub len: usize,
 }
 
-/// Guest memory, borrowed for one session from a snapshot of the memory table that the caller keeps alive.
+/// Guest memory, borrowed for one session from a snapshot of the memory table that the caller keeps
+/// alive.
 ///
 /// Remembers the region of the latest access: buffers of one ring nearly always lie in one.
 pub struct GuestView<'m> {
@@ -34,7 +35,8 @@ impl<'m> GuestView<'m> {
         Self { memory, latest: Cell::new(None) }
     }
 
-    /// The region that holds `len` bytes from guest physical `address` on, and where in it they start.
+    /// The region that holds `len` bytes from guest physical `address` on, and where in it they
+    /// start.
     fn find(&self, address: u64, len: usize) -> Result<(&'m GuestRegionMmap, usize), MemoryError> {
         let start = GuestAddress(address);
         let region = match self.latest.get() {
@@ -50,8 +52,9 @@ impl<'m> GuestView<'m> {
     /// `len` bytes from guest physical `address` on.
     ///
     /// # Errors
-    /// When they are not all inside one region. A buffer across two adjoining regions is refused too: no allocator of a
-    /// guest hands one out, because regions are separate NUMA nodes or lie on the two sides of the PCI hole.
+    /// When they are not all inside one region. A buffer across two adjoining regions is refused
+    /// too: no allocator of a guest hands one out, because regions are separate NUMA nodes or lie
+    /// on the two sides of the PCI hole.
     pub fn slice(&self, address: u64, len: usize) -> Result<VolatileSlice<'m>, MemoryError> {
         let (region, offset) = self.find(address, len)?;
         (**region).get_slice(offset, len).map_err(|_| MemoryError { address, len })

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The data path: virtqueues, frames into and out of the guest, and the shared queue page.
 //!
-//! Everything here is safe Rust on borrowed views of guest memory. The guest is taken to be hostile: each index, descriptor
-//! and cell is read once, the copy is checked, and the copy is used.
+//! Everything here is safe Rust on borrowed views of guest memory. The guest is taken to be
+//! hostile: each index, descriptor and cell is read once, the copy is checked, and the copy is
+//! used.
 #![forbid(unsafe_code)]
 
 pub mod chain;

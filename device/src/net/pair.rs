@@ -27,11 +27,12 @@ use crate::port::Port;
 #[cfg(test)]
 mod tests;
 
-/// Frames that came in while no guest was there, discarded at a time. More than a host queues by default; a sender that is faster
-/// than they are discarded must not keep the worker here.
+/// Frames that came in while no guest was there, discarded at a time. More than a host queues by
+/// default; a sender that is faster than they are discarded must not keep the worker here.
 const STALE_MAX: u32 = 4096;
 
-/// Kicks of a queue that has never had an entry after which that is no coincidence: QEMU kicks each queue once at its start.
+/// Kicks of a queue that has never had an entry after which that is no coincidence: QEMU kicks each
+/// queue once at its start.
 const EMPTY_KICKS: u32 = 2;
 
 /// The receive queue of a pair.
@@ -44,7 +45,8 @@ pub const TX: usize = 1;
 pub struct QueueSetup {
     /// Where it is.
     pub config: RingConfig,
-    /// Number of its start: another one than that of the running queue is a start, even in the same place.
+    /// Number of its start: another one than that of the running queue is a start, even in the same
+    /// place.
     pub start: u32,
     /// Available entries that were taken before it was started.
     pub next_avail: Index,
@@ -178,7 +180,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.port.readable();
     }
 
-    /// Lets the port look for its interface when it has none or somebody wants to know, and tells what has become of it.
+    /// Lets the port look for its interface when it has none or somebody wants to know, and tells
+    /// what has become of it.
     pub(super) fn poll_port_state(&mut self, now: Instant) {
         if self.commands_wait || self.port.detached().is_some() {
             self.port.poll(now);
@@ -186,7 +189,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.note_port_state(now);
     }
 
-    /// Counts and logs that the port has gone or come back. Call it after anything that uses the port.
+    /// Counts and logs that the port has gone or come back. Call it after anything that uses the
+    /// port.
     pub(super) fn note_port_state(&mut self, now: Instant) {
         let reason = self.port.detached();
         if reason == self.port_detached.as_deref() {
@@ -224,9 +228,10 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.counters.connections += 1;
     }
 
-    /// The front end is gone, without a word or after stopping both queues: nothing of the guest is kept. `memory` is what it was
-    /// there with. It is not touched when both queues were stopped: the vhost-user specification forbids it from then on, and the
-    /// driver learns of the lost page from the link, which goes down and up.
+    /// The front end is gone, without a word or after stopping both queues: nothing of the guest is
+    /// kept. `memory` is what it was there with. It is not touched when both queues were stopped:
+    /// the vhost-user specification forbids it from then on, and the driver learns of the lost page
+    /// from the link, which goes down and up.
     pub fn disconnected(&mut self, memory: &GuestMemoryMmap) {
         let running = self.queues.iter().any(|queue| queue.running.is_some());
         self.queues = [Queue::default(), Queue::default()];
@@ -244,7 +249,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
         }
     }
 
-    /// Stops a queue. Nothing touches it, or the page, until [`super::session::service`] is told that both run again.
+    /// Stops a queue. Nothing touches it, or the page, until [`super::session::service`] is told
+    /// that both run again.
     pub fn stop(&mut self, queue: usize) {
         let queue = &mut self.queues[queue];
         if let Some(running) = queue.running.take() {
@@ -252,7 +258,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
         }
     }
 
-    /// The start of a queue that runs, and the available entries taken: what it has to be told to start from after a stop.
+    /// The start of a queue that runs, and the available entries taken: what it has to be told to
+    /// start from after a stop.
     #[must_use]
     pub fn next_avail(&self, queue: usize) -> Option<(u32, Index)> {
         self.queues[queue].running.as_ref().map(|running| (running.start, running.state.next_avail))
@@ -287,8 +294,9 @@ impl<P: Port, C: Clock> Pair<P, C> {
             let now = ring.state();
             stopped_config == config && stopped.next_avail == now.next_avail && stopped.next_used == now.next_used
         });
-        // The registration itself moved the transmit queue on from 0, so 0 there means a reset even if the queue was stopped
-        // at 0, which it may have been after 65,536 chains. Forgetting is the safe error of the two.
+        // The registration itself moved the transmit queue on from 0, so 0 there means a reset even
+        // if the queue was stopped at 0, which it may have been after 65,536 chains. Forgetting is
+        // the safe error of the two.
         if !resumed || (queue == TX && setup.next_avail == Index(0)) {
             self.forget_page(Some(view), "a queue was reset");
             if queue == RX {
@@ -359,7 +367,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
         }
     }
 
-    /// A queue that has been kicked [`EMPTY_KICKS`] times and never had an entry: says once what that means.
+    /// A queue that has been kicked [`EMPTY_KICKS`] times and never had an entry: says once what
+    /// that means.
     pub(super) fn look_for_emptiness(&mut self, queue: usize, ring: &Ring<'_>) {
         let Some(running) = &mut self.queues[queue].running else { return };
         if !ring.is_untouched() {
@@ -389,7 +398,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.forget_page(Some(view), "the driver posted another one");
     }
 
-    /// Stops using the page, if there is one, and says so in it, if it is still guest memory that may be written.
+    /// Stops using the page, if there is one, and says so in it, if it is still guest memory that
+    /// may be written.
     pub(super) fn forget_page(&mut self, view: Option<&GuestView<'_>>, why: &'static str) {
         if let Some(page) = self.page.take() {
             if let Some(Ok(cells)) = view.map(|view| QueuePage::open(view, page.address)) {

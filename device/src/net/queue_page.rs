@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The shared queue page: how it is handed over, and its cells.
+//! The shared queue page: how it is registered, and its cells.
 
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -43,15 +43,15 @@ pub enum Refusal {
         len: usize,
     },
     /// The page does not start at a page.
-    #[error("QueuePage at {0:#x} is not aligned to a page")]
+    #[error("Shared queue page at {0:#x} is not aligned to a page")]
     Alignment(u64),
     /// The page is not guest memory in one piece.
-    #[error("QueuePage is not guest memory in one piece")]
+    #[error("The shared queue page is not guest memory in one piece")]
     Memory(#[source] ChainError),
 }
 
-/// Checks a chain of the transmit queue that is meant to hand over a page. Returns its header and the page's guest
-/// physical address.
+/// Checks a chain of the transmit queue that is meant to register a page. Returns its header and
+/// the page's guest physical address.
 ///
 /// # Errors
 /// Names the first thing that is wrong.
@@ -94,8 +94,8 @@ impl<'m> QueuePage<'m> {
     /// The page at this guest physical address.
     ///
     /// # Errors
-    /// When it is not guest memory, or not aligned in this process: a front end may give a region an address that is not the
-    /// page's own.
+    /// When it is not guest memory, or not aligned in this process: a front end may give a region
+    /// an address that is not the page's own.
     pub fn open(view: &GuestView<'m>, address: u64) -> Result<Self, MemoryError> {
         let cells = view.slice(address, QUEUE_PAGE_SIZE as usize)?;
         // The largest cell, at the start: if it is aligned, so is every other.
@@ -117,7 +117,8 @@ impl<'m> QueuePage<'m> {
         self.cell(offset).store(value.to_le(), order);
     }
 
-    /// Takes the page into use: the state of docs/interface.md, "Registration". The caller returns the chain afterwards.
+    /// Takes the page into use: the state of docs/interface.md, "Registration". The caller returns
+    /// the chain afterwards.
     pub fn accept(&self, pair: u16, generation: u32, fired: Counter) {
         self.store(offset::REQUESTED, 0, Ordering::Relaxed);
         // Whoever still spins for an earlier device goes on.
@@ -127,13 +128,15 @@ impl<'m> QueuePage<'m> {
         // Version and pair share a word, in this order.
         self.store(offset::VERSION, u32::from(VERSION) | u32::from(pair) << 16, Ordering::Relaxed);
         self.store(offset::CAPABILITIES, CAPABILITIES, Ordering::Relaxed);
-        // The generation is what the driver looks for, so it comes last; the used index of the chain orders it again.
+        // The generation is what the driver looks for, so it comes last; the used index of the
+        // chain orders it again.
         self.store(offset::GENERATION, generation, Ordering::Release);
     }
 
-    /// The device uses the page no longer. A driver that has not caused it itself finds that out by the generation, which is 0 in no
-    /// page that is in use. Does nothing when this is not the page with this generation any more: its driver may be gone without the
-    /// device having been told, and the memory somebody else's.
+    /// The device uses the page no longer. A driver that has not caused it itself finds that out by
+    /// the generation, which is 0 in no page that is in use. Does nothing when this is not the page
+    /// with this generation any more: its driver may be gone without the device having been told,
+    /// and the memory somebody else's.
     pub fn forget(&self, generation: u32) {
         if self.load(offset::MAGIC, Ordering::Relaxed) == MAGIC {
             let cell = self.cell(offset::GENERATION);
@@ -142,10 +145,12 @@ impl<'m> QueuePage<'m> {
         }
     }
 
-    /// The progress cells. To be read before the doorbell, so that what an arm says is never older than they are.
+    /// The progress cells. To be read before the doorbell, so that what an arm says is never older
+    /// than they are.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        // The handler writes `irq_owned` before `irq_seen` (release), so they are read the other way round (acquire).
+        // The handler writes `irq_owned` before `irq_seen` (release), so they are read the other
+        // way round (acquire).
         let irq_seen = Counter(self.load(offset::IRQ_SEEN, Ordering::Acquire));
         Progress {
             irq_seen,
@@ -155,8 +160,9 @@ impl<'m> QueuePage<'m> {
         }
     }
 
-    /// The doorbell record: `arm` first (acquire), since the driver writes the others before it (release), then `irq_seen`
-    /// (acquire), since `ci` is written before that: an arm that is being written meanwhile can only make `ci` too new.
+    /// The doorbell record: `arm` first (acquire), since the driver writes the others before it
+    /// (release), then `irq_seen` (acquire), since `ci` is written before that: an arm that is
+    /// being written meanwhile can only make `ci` too new.
     #[must_use]
     pub fn doorbell(&self) -> Doorbell {
         let arm = Counter(self.load(offset::ARM, Ordering::Acquire));
@@ -164,7 +170,8 @@ impl<'m> QueuePage<'m> {
         Doorbell { arm, irq_seen, ci: Counter(self.load(offset::CI, Ordering::Relaxed)) }
     }
 
-    /// The rendezvous cells: `here` first (acquire), since the guest writes `point` before it (release).
+    /// The rendezvous cells: `arrived` first (acquire), since the guest writes `point` before it
+    /// (release).
     #[must_use]
     pub fn arrival(&self) -> Arrival {
         let number = self.load(offset::ARRIVED, Ordering::Acquire);
@@ -186,13 +193,14 @@ impl<'m> QueuePage<'m> {
         self.store(offset::RELEASED, number, Ordering::Release);
     }
 
-    /// Writes the record of receive completion `number`; `entered` is `None` for a buffer that no frame is in. The used index that
-    /// is published later orders it.
+    /// Writes the record of receive completion `number`; `entered` is `None` for a buffer that no
+    /// frame is in. The used index that is published later orders it.
     pub fn record_rx(&self, number: Counter, entered: Option<NicTime>) {
         self.record(completion_offset(offset::RX, RX_RECORDS, number), number, entered);
     }
 
-    /// Writes the record of transmit completion `number`; `left` is `None` for a chain that was no frame.
+    /// Writes the record of transmit completion `number`; `left` is `None` for a chain that was no
+    /// frame.
     pub fn record_tx(&self, number: Counter, left: Option<NicTime>) {
         self.record(completion_offset(offset::TX, TX_RECORDS, number), number, left);
     }
@@ -220,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_page_is_refused_when_this_process_has_it_at_an_odd_address() {
-        // The mapping starts at a page, so a guest address that starts at none makes every page of the guest odd here.
+        // The mapping starts at a page, so a guest address that starts at none makes every page of
+        // the guest odd here.
         for (start, good) in [(0x1000, true), (0x1008, true), (0x1001, false), (0x1004, false)] {
             let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(start), 0x2_0000)]).unwrap();
             assert_eq!(QueuePage::open(&GuestView::new(&memory), 0x2000).is_ok(), good, "{start:#x}");

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A split virtqueue (virtio 1.x, 2.7), served in *sessions*.
 //!
-//! A [`Ring`] borrows every part of the ring from a snapshot of guest memory, for as long as the worker is awake; what has
-//! to outlive that is in [`RingState`]. The guest's index is read once a batch, checked, and the copy is used. Used
-//! entries are staged and become visible together, by [`Ring::publish`]. Completions are in order.
+//! A [`Ring`] borrows every part of the ring from a snapshot of guest memory, for as long as the
+//! worker is awake; what has to outlive that is in [`RingState`]. The guest's index is read once a
+//! batch, checked, and the copy is used. Used entries are staged and become visible together, by
+//! [`Ring::publish`]. Completions are in order.
 
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
@@ -19,8 +20,9 @@ use super::memory::{GuestView, MemoryError};
 #[cfg(test)]
 mod tests;
 
-/// Descriptors of one ring that are read in one session, the last chain's beyond it. A guest chooses how long its chains are, so
-/// chains and frames say little about how long the worker is at it; an honest guest does not come near.
+/// Descriptors of one ring that are read in one session, the last chain's beyond it. A guest
+/// chooses how long its chains are, so chains and frames say little about how long the worker is at
+/// it; an honest guest does not come near.
 pub const DESCRIPTOR_BUDGET: u32 = 16 * MAX_RING_SIZE as u32;
 
 /// Why a ring can be served no longer: the guest has broken it, and only a reset makes it whole.
@@ -76,8 +78,8 @@ pub enum RingError {
     },
 }
 
-/// Where a ring is, and how it is to be treated: constant from its start to its stop. What a driver has set is not checked before
-/// [`Ring::open`].
+/// Where a ring is, and how it is to be treated: constant from its start to its stop. What a driver
+/// has set is not checked before [`Ring::open`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingConfig {
     /// Entries.
@@ -101,15 +103,16 @@ pub struct RingState {
     pub next_avail: Index,
     /// Used entries published.
     pub next_used: Index,
-    /// [`RingState::next_used`] when the guest was last told, or decided not to be; `None` when that is not known.
-    pub told: Option<Index>,
+    /// [`RingState::next_used`] when an interrupt was last raised, or found not to be needed;
+    /// `None` when that is not known.
+    pub signal_used: Option<Index>,
 }
 
 impl RingState {
     /// The state of a ring that starts at these indices.
     #[must_use]
     pub const fn starting_at(next_avail: Index, next_used: Index) -> Self {
-        Self { next_avail, next_used, told: None }
+        Self { next_avail, next_used, signal_used: None }
     }
 }
 
@@ -177,7 +180,8 @@ impl<'m> Ring<'m> {
         })
     }
 
-    /// Starts a ring from the available index it was given and the used index that its memory holds.
+    /// Starts a ring from the available index it was given and the used index that its memory
+    /// holds.
     ///
     /// # Errors
     /// When a part of the ring is not aligned guest memory, or there cannot be so many entries.
@@ -249,7 +253,8 @@ impl<'m> Ring<'m> {
         self.walked
     }
 
-    /// The session has read as many descriptors as it may: the rest is for the next one, after whoever waits for the pair.
+    /// The session has read as many descriptors as it may: the rest is for the next one, after
+    /// whoever waits for the pair.
     #[must_use]
     pub const fn is_spent(&self) -> bool {
         self.walked >= DESCRIPTOR_BUDGET
@@ -263,8 +268,9 @@ impl<'m> Ring<'m> {
 
     /// Stages the used entry of a chain: `len` bytes were written into it.
     pub fn put_used(&mut self, head: u16, len: u32) {
-        // More than the ring has entries, from a guest that makes chains available that it has not got back: one would be
-        // overwritten before it was visible, and in the end the count would overflow.
+        // More than the ring has entries, from a guest that makes chains available that it has not
+        // got back: one would be overwritten before it was visible, and in the end the count would
+        // overflow.
         if self.staged == self.size.get() {
             self.publish();
         }
@@ -283,16 +289,18 @@ impl<'m> Ring<'m> {
     /// Makes the staged used entries visible. Returns how many there were.
     pub fn publish(&mut self) -> u16 {
         if self.staged != 0 {
-            // Release: buffers, completion records and used entries are written before the index that shows them.
+            // Release: buffers, completion records and used entries are written before the index
+            // that shows them.
             self.used_index.store(self.state.next_used.0.to_le(), Ordering::Release);
         }
         std::mem::take(&mut self.staged)
     }
 
-    /// Whether the guest wants an interrupt for what was published since it was last asked (2.7.7.2). It is taken as told.
+    /// Whether the guest wants an interrupt for what was published since it was last asked
+    /// (2.7.7.2). The interrupt is taken as raised.
     pub fn needs_notification(&mut self) -> bool {
         let new = self.state.next_used.minus(self.staged);
-        let old = self.state.told.replace(new);
+        let old = self.state.signal_used.replace(new);
         if old == Some(new) {
             return false;
         }
@@ -305,13 +313,14 @@ impl<'m> Ring<'m> {
         }
     }
 
-    /// Interrupts follow other rules for now. When these apply again, the guest is told once more than it need be.
-    pub const fn told_by_other_means(&mut self) {
-        self.state.told = None;
+    /// Interrupts follow other rules for now. When these apply again, the guest is interrupted once
+    /// more than need be.
+    pub const fn forget_signal_used(&mut self) {
+        self.state.signal_used = None;
     }
 
-    /// Asks the guest to kick for what it makes available from now on. True when more came before the wish could be seen:
-    /// the caller has to look again, for no kick may follow.
+    /// Asks the guest to kick for what it makes available from now on. True when more came before
+    /// the wish could be seen: the caller has to recheck the ring, for no kick may follow.
     ///
     /// # Errors
     /// When the guest's index claims more than the ring holds.
@@ -327,7 +336,8 @@ impl<'m> Ring<'m> {
         Ok(self.ready()? > known)
     }
 
-    /// Lets the guest do without kicks. With `VIRTIO_RING_F_EVENT_IDX` the event index that is left behind does it.
+    /// Lets the guest do without kicks. With `VIRTIO_RING_F_EVENT_IDX` the event index that is left
+    /// behind does it.
     pub fn disable_notification(&mut self) {
         if !self.config.event_idx {
             self.set_used_flags(VRING_USED_F_NO_NOTIFY as u16);
@@ -349,8 +359,9 @@ impl<'m> Ring<'m> {
     }
 }
 
-/// Full barrier between publishing the used index and reading whether the guest wants to be told. The guest does the
-/// reverse, so one of the two sees the other; without it both could miss, and the ring would sleep.
+/// Full barrier between publishing the used index and reading whether the guest wants an interrupt.
+/// The guest does the reverse, so one of the two sees the other; without it both could miss, and
+/// the ring would sleep.
 fn used_index_before_suppression() {
     fence(Ordering::SeqCst);
 }

@@ -16,9 +16,11 @@ pub enum Delivery {
     Staged(u16),
     /// There are too few buffers now. Nothing was taken.
     NoBuffers,
-    /// A buffer for it is not in memory that the front end shares. It and those before it, this many, are staged as empty.
+    /// A buffer for it is not in memory that the front end shares. It and those before it, this
+    /// many, are staged as empty.
     Unshared(u16, MemoryError),
-    /// No buffers of this ring will ever hold it, or only in more pieces than a session may read. Nothing was taken.
+    /// No buffers of this ring will ever hold it, or only in more pieces than a session may read.
+    /// Nothing was taken.
     TooBig,
 }
 

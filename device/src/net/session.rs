@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A session: what the worker does between waking up and going to sleep.
 //!
-//! The rings and the page are borrowed from one snapshot of guest memory and never outlive the call, so a queue that is
-//! stopped, or a memory table that is replaced, between two sessions cannot be touched by mistake.
+//! The rings and the page are borrowed from one snapshot of guest memory and never outlive the
+//! call, so a queue that is stopped, or a memory table that is replaced, between two sessions
+//! cannot be touched by mistake.
 
 mod receive;
 mod transmit;
@@ -30,7 +31,8 @@ const STEP_BUDGET: u32 = 64;
 /// Bytes of payload of a datagram the adversary has made up.
 const DATAGRAM_LEN: u16 = 32;
 
-/// Does everything that is to be done now. `setups` are the queues of the pair that are started and enabled.
+/// Does everything that is to be done now. `setups` are the queues of the pair that are started and
+/// enabled.
 pub fn service<P: Port, C: Clock>(
     pair: &mut Pair<P, C>,
     memory: &GuestMemoryMmap,
@@ -53,7 +55,7 @@ struct Session<'m, 's, P, C> {
     chain: Chain<'m>,
     progress: Progress,
     arrival: Arrival,
-    /// Frames taken from the wire and passed on at once.
+    /// Frames taken from the port and passed on at once.
     frames: u32,
     /// A budget was used up.
     again: bool,
@@ -90,8 +92,9 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
 
     /// Resolves the page anew, for the memory may be another since the last session.
     ///
-    /// The page counts what both rings complete. So while only one of them has been started again after a stop, that one waits for the
-    /// other: a completion the page knows nothing of would put its numbers out of step for good.
+    /// The page counts what both rings complete. So while only one of them has been started again
+    /// after a stop, that one waits for the other: a completion the page knows nothing of would put
+    /// its numbers out of step for good.
     fn open_page(&mut self) {
         let Some(page) = &self.pair.page else { return };
         if self.rx.is_none() || self.tx.is_none() {
@@ -112,7 +115,8 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             self.tx = None;
             self.cells = None;
         }
-        // Once more after the queue has broken, with no queue that could break: a run has to learn of it, and say how long it waits.
+        // Once more after the queue has broken, with no queue that could break: a run has to learn
+        // of it, and say how long it waits.
         while let Err(error) = self.receive() {
             // What was staged before the ring broke is given back all the same.
             self.flush();
@@ -170,7 +174,8 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
     /// Copies the driver's cells and takes an arm over.
     fn look(&mut self, now: Instant) {
         let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page) else { return };
-        // The doorbell last: an arm that was written before the guest came to a rendezvous must not be missed.
+        // The doorbell last: an arm that was written before the guest came to a rendezvous must not
+        // be missed.
         self.arrival = cells.arrival();
         self.progress = cells.progress();
         let doorbell = cells.doorbell();
@@ -227,7 +232,8 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
         Ok(actions.publish.is_some())
     }
 
-    /// Publishes what the adversary asked for; `None` when not all of it could be: see [`Self::release`].
+    /// Publishes what the adversary asked for; `None` when not all of it could be: see
+    /// [`Self::release`].
     fn publish(&mut self, publish: Publish) -> Result<Option<Published>, RingError> {
         match publish {
             Publish::Generated { kind, serial } => {
@@ -253,7 +259,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 self.carry_out(request);
             }
             if let Some(ring) = &mut self.rx {
-                ring.told_by_other_means();
+                ring.forget_signal_used();
             }
         } else if let Some(ring) = &mut self.rx
             && ring.needs_notification()

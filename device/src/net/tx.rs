@@ -27,7 +27,7 @@ pub enum Taken {
     Frame(NetHeader),
     /// Something that is to be dropped.
     Bad(BadFrame),
-    /// The chain has a writable part: it is meant to hand over a shared queue page.
+    /// The chain has a writable part: it is meant to register a shared queue page.
     Registration,
     /// The same, but its writable part is not guest memory.
     BadRegistration(ChainError),
@@ -35,8 +35,8 @@ pub enum Taken {
     Unshared(MemoryError),
 }
 
-/// Takes the next chain of the transmit queue; `None` when there is none. The caller gives it back by its head, in
-/// [`Chain::head`].
+/// Takes the next chain of the transmit queue; `None` when there is none. The caller gives it back
+/// by its head, in [`Chain::head`].
 ///
 /// # Errors
 /// When the ring is broken.
@@ -50,7 +50,8 @@ pub fn take<'m>(
     match ring.pop(view, chain) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
-        // Only a registration has writable buffers here, and a bad one must not cost the driver its queue.
+        // Only a registration has writable buffers here, and a bad one must not cost the driver its
+        // queue.
         Err(RingError::Chain { source: source @ ChainError::Memory { writable: true, .. }, .. }) => {
             return Ok(Some(Taken::BadRegistration(source)));
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Runs against a scripted driver: a busy-polling receiver, and an interrupt handler on "another CPU".
+//! Runs against a scripted driver: a busy-polling receiver, and an interrupt handler on "another
+//! CPU".
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,13 +29,15 @@ struct Driver {
     mode: Mode,
     sched: bool,
     missed: bool,
-    here: u32,
-    /// The receiver has got something, asks for more, and polls busily until then. After that it sleeps.
+    arrivals: u32,
+    /// The receiver has got something, asks for more, and polls busily until then. After that it
+    /// sleeps.
     busy_until: Option<Instant>,
     received: Vec<Vec<u8>>,
 }
 
-/// `SO_BUSY_POLL` of the receiver. Only the last poll completes, and so comes to the rendezvous; only it is played here.
+/// `SO_BUSY_POLL` of the receiver. Only the last poll completes, and so comes to the rendezvous;
+/// only it is played here.
 const BUSY_POLL: Duration = Duration::from_micros(500);
 
 impl Driver {
@@ -43,7 +46,7 @@ impl Driver {
         guest.register();
         guest.rx.interrupts();
         guest.arm();
-        Self { guest, mode, sched: false, missed: false, here: 0, busy_until: None, received: Vec::new() }
+        Self { guest, mode, sched: false, missed: false, arrivals: 0, busy_until: None, received: Vec::new() }
     }
 
     /// Until `stop`: what the receiver's CPU does.
@@ -95,18 +98,19 @@ impl Driver {
         self.guest.arm();
     }
 
-    /// The entry of `napi_complete_done`, where the test module waits if it is asked to. Interrupts nest.
+    /// The entry of `napi_complete_done`, where the test module waits if it is asked to. Interrupts
+    /// nest.
     fn rendezvous(&mut self) {
         if self.guest.cell(offset::REQUESTED) != point::BEFORE_COMPLETE {
             return;
         }
-        self.here += 1;
+        self.arrivals += 1;
         self.guest.set_cell(offset::ARRIVED_POINT, point::BEFORE_COMPLETE);
-        self.guest.set_cell(offset::ARRIVED, self.here);
+        self.guest.set_cell(offset::ARRIVED, self.arrivals);
         self.guest.rx.kick();
         for _ in 0..50_000 {
             self.interrupted();
-            if self.guest.cell(offset::RELEASED) == self.here {
+            if self.guest.cell(offset::RELEASED) == self.arrivals {
                 return;
             }
             std::thread::sleep(Duration::from_micros(10));
@@ -175,7 +179,7 @@ fn every_injected_packet_is_lost_before_the_fix() {
             assert!(round.stuck_ns.unwrap() >= 1_000_000, "{round:?}");
         }
         assert_eq!(report.rounds.len(), 20);
-        // A stimulus, a injected packet and the one after it a round, at least; each of them once.
+        // A stimulus, an injected packet and the one after it a round, at least; each of them once.
         assert!(received.len() >= 60);
         let mut distinct = received.clone();
         distinct.sort();
@@ -231,7 +235,8 @@ fn watched_requests_are_injected_and_nothing_on_the_wire_is_lost_or_reordered() 
                 device.host.send(&request(serial, 5000));
                 std::thread::sleep(Duration::from_millis(3));
             }
-            // What follows the last request frees it, if it was lost. Of 4.10, a follower may be lost as well.
+            // What follows the last request frees it, if it was lost. Of 4.10, a follower may be
+            // lost as well.
             eventually("everything is consumed", || {
                 let status = device.status();
                 if followers > 0 && status.produced == 60 + followers && status.ci == status.produced {
@@ -245,7 +250,7 @@ fn watched_requests_are_injected_and_nothing_on_the_wire_is_lost_or_reordered() 
                 None
             });
             assert!(device.control.send(Command::StopMonitor));
-            let Finished::Monitor(report) = finish(&device) else { panic!("not a watch report") };
+            let Finished::Monitor(report) = finish(&device) else { panic!("not a traffic monitor report") };
             assert_eq!(report.requests, 30, "{report:?}");
             assert!(report.injected.len() >= 5, "{report:?}");
             for injected in &report.injected {
@@ -259,7 +264,8 @@ fn watched_requests_are_injected_and_nothing_on_the_wire_is_lost_or_reordered() 
     }
 }
 
-/// Starts a watch that injections as often as this, beside a guest that has this many receive buffers of 256 bytes.
+/// Starts a traffic monitor that injects as often as this, beside a guest that has this many
+/// receive buffers of 256 bytes.
 fn watched(device: &Device, buffers: u64, inject_per_mille: u32) -> Guest {
     let mut guest = Guest::start_with(device, Options::default(), buffers, 256);
     guest.register();
@@ -269,10 +275,10 @@ fn watched(device: &Device, buffers: u64, inject_per_mille: u32) -> Guest {
     guest
 }
 
-/// Ends the watch: the requests it has counted.
+/// Ends the traffic monitor: the requests it has counted.
 fn requests(device: &Device, guest: Guest) -> u32 {
     assert!(device.control.send(Command::StopMonitor));
-    let Finished::Monitor(report) = finish(device) else { panic!("not a watch report") };
+    let Finished::Monitor(report) = finish(device) else { panic!("not a traffic monitor report") };
     guest.leave();
     report.requests
 }

@@ -50,7 +50,7 @@ fn no_run_without_a_page() {
     let mut world = world();
     world.withdraw();
     let why = world.start(injection(5)).unwrap_err();
-    assert!(why.starts_with("The guest has not handed over a shared queue page"), "{why}");
+    assert!(why.starts_with("The guest has not registered a shared queue page"), "{why}");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_request_that_is_refused_leaves_no_run_behind() {
 }
 
 #[test]
-fn a_cancelled_run_lets_go_of_guest_and_wire_wherever_it_was() {
+fn a_cancelled_run_lets_go_of_guest_and_port_wherever_it_was() {
     for us in (0..60_000).step_by(611) {
         let mut world = world();
         world.start(injection(100)).expect("it starts");

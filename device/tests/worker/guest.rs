@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The model guest: what matters of NAPI (`SCHED`, `MISSED`, a handler, a poll, a timer and a busy poller), and the spin at the
-//! rendezvous.
+//! The model guest: what matters of NAPI (`SCHED`, `MISSED`, a handler, a poll, a timer and a busy
+//! poller), and the spin at the rendezvous.
 //!
-//! A poll is a chain of events with a little time between them, so interrupts and other owners of `SCHED` can come in
-//! between: begin, look (until the ring is empty), the rendezvous, complete, arm, end.
+//! A poll is a chain of events with a little time between them, so interrupts and other owners of
+//! `SCHED` can come in between: begin, look (until the ring is empty), the rendezvous, complete,
+//! arm, end.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -316,7 +317,8 @@ impl Guest {
             return;
         }
         if let Some(until) = poll.busy_until {
-            // napi_complete_done does nothing while IN_BUSY_POLL is set. The last round is busy_poll_stop's.
+            // napi_complete_done does nothing while IN_BUSY_POLL is set. The last round is
+            // busy_poll_stop's.
             if now >= until || poll.consumed {
                 poll.busy_until = None;
                 poll.receiver = true;

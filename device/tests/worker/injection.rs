@@ -174,7 +174,8 @@ fn lose_one(world: &mut World) {
     let healthy = world.guest.temper.clone();
     world.guest.temper.window_ns = 300_000..400_000;
     world.guest.temper.irq_latency_us = 1..20;
-    // Its own state says so, whatever the device thinks: a packet is in the ring and nobody owns the NAPI.
+    // Its own state says so, whatever the device thinks: a packet is in the ring and nobody owns
+    // the NAPI.
     let lost = |world: &World| world.guest.is_stuck();
     for n in 0..1_000 {
         world.send([None]);
@@ -244,7 +245,7 @@ fn no_receive_buffer_for_the_injected_packet_calls_the_injection_off() {
 }
 
 #[test]
-fn the_wire_is_shut_while_the_run_is_on_and_open_afterwards() {
+fn the_port_is_shut_while_the_run_is_on_and_open_afterwards() {
     let mut world = World::new(Mode::V4_11, OWNERS[0], 3);
     world.start(RunRequest::Injection(request(3))).expect("it starts");
     world.send([None]);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The worker's loop and the runs against a model guest: the real `net`, on real rings in ordinary memory, a port that is a queue
-//! of frames, and a virtual clock. Everything random comes from a seed.
+//! The worker's loop and the runs against a model guest: the real `net`, on real rings in ordinary
+//! memory, a port that is a queue of frames, and a virtual clock. Everything random comes from a
+//! seed.
 
 mod adversary;
 mod client;

@@ -156,7 +156,8 @@ fn the_run_fails_when_the_guest_has_no_buffers_or_never_gets_idle() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// The invariant the whole project is about, wherever the counters wrap: a driver that sets `MISSED` loses nothing.
+    /// The invariant the whole project is about, wherever the counters wrap: a driver that sets
+    /// `MISSED` loses nothing.
     #[test]
     fn a_v4_11_guest_never_loses_a_packet(
         seed in any::<u64>(),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The model guest's memory: both rings, receive buffers, and the shared queue page.
 //!
-//! Descriptor and available entry *i* of the receive ring always belong to buffer *i*, since completions are in order; so posting
-//! buffers is moving the available index on.
+//! Descriptor and available entry *i* of the receive ring always belong to buffer *i*, since
+//! completions are in order; so posting buffers is moving the available index on.
 
 use std::sync::atomic::Ordering;
 
@@ -42,7 +42,8 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// A receive ring that starts at the index of completion `start`, and a transmit ring that starts at 0.
+    /// A receive ring that starts at the index of completion `start`, and a transmit ring that
+    /// starts at 0.
     pub fn new(start: Counter) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
         let setups = [start.0 as u16, 0].into_iter().zip(RINGS).map(|(index, base)| {

@@ -6,13 +6,13 @@ use tsnic_abi::Counter;
 use super::Interrupts;
 
 /// A queue at a registration with nothing published and nothing consumed, number `at`.
-fn handed_over(at: u32) -> Interrupts {
+fn registered(at: u32) -> Interrupts {
     Interrupts::at_registration(Counter(at), at as u16, Counter(0), Counter(0))
 }
 
 /// The same, armed.
 fn armed(at: u32) -> Interrupts {
-    let mut irq = handed_over(at);
+    let mut irq = registered(at);
     assert!(irq.arm(Counter(1), Counter(at)));
     irq
 }
@@ -24,7 +24,7 @@ const WRAPS: [u32; 6] = [0, 0xfffe, 0xffff, 0x7fff_ffff, u32::MAX - 1, u32::MAX]
 fn rule_1_published_completions_advance_produced() {
     // "the completion record is written before the used index; `produced` advances."
     for at in WRAPS {
-        let mut irq = handed_over(at);
+        let mut irq = registered(at);
         irq.publish(1);
         irq.publish(3);
         assert_eq!(irq.produced(), Counter(at).plus(4));
@@ -34,9 +34,10 @@ fn rule_1_published_completions_advance_produced() {
 
 #[test]
 fn rule_2_an_interrupt_is_requested_when_armed_and_produced_is_ahead_of_signaled() {
-    // "An interrupt is requested when the queue is armed, `produced` is ahead of `signaled`, and moderation allows."
+    // "An interrupt is requested when the queue is armed, `produced` is ahead of `signaled`, and
+    // moderation allows."
     for at in WRAPS {
-        let mut irq = handed_over(at);
+        let mut irq = registered(at);
         assert!(!irq.requested(), "neither armed nor ahead");
         irq.publish(1);
         assert!(!irq.requested(), "ahead, not armed");
@@ -52,7 +53,8 @@ fn rule_2_an_interrupt_is_requested_when_armed_and_produced_is_ahead_of_signaled
 
 #[test]
 fn rule_3_firing_sets_signaled_to_produced_clears_armed_and_advances_fired() {
-    // "Firing sets `signaled = produced`, clears armed (one shot), advances `fired` and writes it to the page"
+    // "Firing sets `signaled = produced`, clears armed (one shot), advances `fired` and writes it
+    // to the page"
     for at in WRAPS {
         let mut irq = armed(at);
         irq.publish(2);
@@ -70,7 +72,7 @@ fn rule_3_firing_sets_signaled_to_produced_clears_armed_and_advances_fired() {
 fn rule_4_an_arm_takes_the_later_of_signaled_and_ci_and_arms() {
     // "`signaled = max(signaled, ci)`, armed is set; then rule 2 applies."
     for at in WRAPS {
-        let mut irq = handed_over(at);
+        let mut irq = registered(at);
         irq.publish(3);
         assert!(irq.arm(Counter(1), Counter(at).plus(2)));
         assert_eq!(irq.signaled(), Counter(at).plus(2), "ci was ahead of signaled");
@@ -133,8 +135,8 @@ fn rule_4_a_ci_behind_an_earlier_one_is_counted_and_taken_as_the_earlier_one() {
 
 #[test]
 fn rule_5_lost_exactly_when_armed_signaled_to_the_end_and_not_consumed() {
-    // "A packet is **lost** exactly when an arm has been processed, the queue is armed, `produced == signaled`, and `ci`
-    // is behind `produced`: nothing in the device will ever fire for it."
+    // "A packet is **lost** exactly when an arm has been processed, the queue is armed, `produced
+    // == signaled`, and `ci` is behind `produced`: nothing in the device will ever fire for it."
     for at in WRAPS {
         let mut irq = armed(at);
         assert!(!irq.loss_candidate(), "nothing published");
@@ -154,7 +156,8 @@ fn rule_5_lost_exactly_when_armed_signaled_to_the_end_and_not_consumed() {
 
 #[test]
 fn registration_produced_is_ci_widened_by_the_used_index_signaled_is_ci_not_armed() {
-    // "`produced = ci + (u16)(used_index - ci)`, `signaled = ci`, not armed; the arm number in the header is the baseline"
+    // "`produced = ci + (u16)(used_index - ci)`, `signaled = ci`, not armed; the arm number in the
+    // header is the baseline"
     let irq = Interrupts::at_registration(Counter(0x1_fffe), 0x0003, Counter(9), Counter(77));
     assert_eq!(irq.produced(), Counter(0x2_0003));
     assert_eq!((irq.signaled(), irq.ci(), irq.armed()), (Counter(0x1_fffe), Counter(0x1_fffe), false));

@@ -13,7 +13,8 @@ fn progress(seen: u32, owned: u32, phase: u32) -> Progress {
     Progress { polls: Counter(0), irq_seen: Counter(seen), irq_owned: Counter(owned), phase }
 }
 
-/// One packet published and signaled by interrupt 1, and an arm that does not cover it: rule 5 holds.
+/// One packet published and signaled by interrupt 1, and an arm that does not cover it: rule 5
+/// holds.
 fn candidate(progress: &Progress) -> (Interrupts, LossDetector) {
     let mut irq = Interrupts::at_registration(Counter(u32::MAX), u16::MAX, Counter(0), Counter(0));
     let mut detector = LossDetector::default();
@@ -68,8 +69,8 @@ fn in_flight_while_irq_seen_is_not_fired() {
 
 #[test]
 fn scheduled_not_lost_when_the_handler_took_the_napi() {
-    // "*scheduled*, not lost, when `irq_seen == fired` and `irq_owned != fired` (the handler took the NAPI; its poll will
-    // come)"
+    // "*scheduled*, not lost, when `irq_seen == fired` and `irq_owned != fired` (the handler took
+    // the NAPI; its poll will come)"
     let taken = progress(1, 0, phase::IDLE);
     let (irq, mut detector) = candidate(&taken);
     assert_eq!(detector.loss_state(&irq, &taken), LossState::Scheduled);
@@ -79,8 +80,9 @@ fn scheduled_not_lost_when_the_handler_took_the_napi() {
 
 #[test]
 fn lost_when_irq_owned_is_fired_and_the_verdict_is_passed_when_the_next_packet_is_due() {
-    // "**lost** when `irq_owned == fired` otherwise: the handler came, found the NAPI owned, and the owner is gone, for it has
-    // armed (as far as the device can see, below). The verdict is passed when the next packet is due, with `phase` idle"
+    // "**lost** when `irq_owned == fired` otherwise: the handler came, found the NAPI owned, and
+    // the owner is gone, for it has armed (as far as the device can see, below). The verdict is
+    // passed when the next packet is due, with `phase` idle"
     let owned = progress(1, 1, phase::IDLE);
     let (irq, mut detector) = candidate(&owned);
     assert_eq!(detector.loss_state(&irq, &owned), LossState::Lost);
@@ -100,7 +102,8 @@ fn no_verdict_of_loss_while_a_poll_is_running() {
 
 #[test]
 fn rescued_when_an_arm_covers_it_before_the_next_packet() {
-    // "if an arm covered the packet before that, another poll had found it, and it is *rescued*, counted apart"
+    // "if an arm covered the packet before that, another poll had found it, and it is *rescued*,
+    // counted apart"
     let owned = progress(1, 1, phase::IDLE);
     let (mut irq, mut detector) = candidate(&owned);
     assert!(irq.arm(Counter(3), Counter(0)));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is not to be seen from outside. The runs as a whole are tested with the worker: device/tests/worker.
+//! What is not to be seen from outside. The runs as a whole are tested with the worker:
+//! device/tests/worker.
 
 use alloc::vec::Vec;
 

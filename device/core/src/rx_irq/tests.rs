@@ -29,7 +29,8 @@ fn progress(seen: u32, owned: u32) -> Progress {
 
 #[test]
 fn rule_2_an_interrupt_waits_until_moderation_allows() {
-    // "An interrupt is requested when the queue is armed, `produced` is ahead of `signaled`, and moderation allows."
+    // "An interrupt is requested when the queue is armed, `produced` is ahead of `signaled`, and
+    // moderation allows."
     let mut irq = armed(Limits { rx_usecs: 50, rx_frames: 3 });
     irq.published(1, at(10));
     assert_eq!(irq.poll(at(10)), Request::At(at(60)));
@@ -87,8 +88,8 @@ fn a_loss_is_judged_when_the_next_packet_is_due() {
 }
 
 proptest! {
-    /// Nothing that is published while the queue is armed waits for ever: an interrupt is raised, or due at a known time,
-    /// or the driver has been told already.
+    /// Nothing that is published while the queue is armed waits for ever: an interrupt is raised,
+    /// or due at a known time, or the driver has been interrupted already.
     #[test]
     fn an_armed_queue_always_has_a_reason_to_be_silent(
         rx_usecs in prop::sample::select(vec![0u32, 50]),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The receive side of a session: frames from the wire into the guest, or held back for the adversary.
+//! The receive side of a session: frames from the port into the guest, or held back for the
+//! adversary.
 
 use tsnic_core::run::{PortPolicy, Published};
 use tsnic_core::time::{NicTime, Now};
@@ -12,18 +13,18 @@ use crate::net::rx::Delivery;
 use crate::port::Port;
 use crate::port::request::is_request;
 
-/// Frames taken from the wire in one session and passed on at once.
+/// Frames taken from the port in one session and passed on at once.
 const BUDGET: u32 = 256;
 
 /// Frames published together.
 const BATCH: u32 = 32;
 
-/// What became of a pass over the wire.
+/// What became of a pass over the port.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
     /// Nothing the adversary has to know.
     Quiet,
-    /// It has to look again.
+    /// It has to be stepped again.
     Changed,
 }
 
@@ -38,25 +39,25 @@ pub(super) enum Staged {
 }
 
 impl<P: Port, C: Clock> Session<'_, '_, P, C> {
-    /// Reads the wire as the adversary allows.
-    pub(super) fn poll_port(&mut self, wire: PortPolicy) -> Result<Pass, RingError> {
-        match wire {
+    /// Reads the port as the adversary allows.
+    pub(super) fn poll_port(&mut self, policy: PortPolicy) -> Result<Pass, RingError> {
+        match policy {
             PortPolicy::Shut => Ok(Pass::Quiet),
             PortPolicy::Hold => Ok(self.hold()),
             PortPolicy::Open => self.poll_open_port(),
         }
     }
 
-    /// The next frame of the port, in the pair's scratch frame. Without a receive queue frames stay in the port: a machine
-    /// that is stopped goes on one day, and nobody there would know why frames are missing; and a generator has nobody to
-    /// send to.
+    /// The next frame of the port, in the pair's scratch frame. Without a receive queue frames stay
+    /// in the port: the queue may go on where it was stopped (a VMM's stop and cont), and no frame is to
+    /// be missing then.
     fn next_frame(&mut self) -> bool {
         let pair = &mut *self.pair;
         self.rx.is_some() && pair.port.receive(pair.clock.now().timer, &mut pair.rx_frame)
     }
 
-    /// The next frame for the guest, and whether it waits when there are no buffers: one that was held back does, and one from a
-    /// wire that waits.
+    /// The next frame for the guest, and whether it waits when there are no buffers: one that was
+    /// held back does, and one from a port that waits.
     fn next_for_guest(&mut self) -> Option<(Frame, bool)> {
         if let Some(frame) = self.pair.held.pop() {
             return Some((frame, true));
@@ -148,7 +149,8 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         self.rx.as_ref().is_some_and(Ring::is_spent)
     }
 
-    /// The ring is full of packets the guest has not been told of: moderation must not wait for more of them.
+    /// The ring is full of packets that no interrupt has signaled: moderation must not wait for
+    /// more of them.
     fn interrupt_for_buffers(&mut self) {
         if self.cells.is_some()
             && let Some(page) = &mut self.pair.page
@@ -158,7 +160,8 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         }
     }
 
-    /// With buffers at hand a kick of the receive queue says nothing; without, it is what the device waits for.
+    /// With buffers at hand a kick of the receive queue says nothing; without, it is what the
+    /// device waits for.
     fn settle_kicks(&mut self, starved: bool) -> Result<Pass, RingError> {
         let Some(ring) = &mut self.rx else { return Ok(Pass::Quiet) };
         if starved {
@@ -180,7 +183,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             pair.counters.rx_not_running += 1;
             return Ok(Staged::Dropped);
         };
-        // The wire is told not to bring the first kind.
+        // The port does not bring the first kind.
         if frame.header.is_segmented()
             || !pair.features.guest_csum() && frame.header.complete_checksum(&mut frame.bytes).is_err()
         {
@@ -222,7 +225,8 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         }
     }
 
-    /// A frame ends an open loss candidate, and the driver has had time since this step began. Without a candidate nothing hangs on it.
+    /// A frame ends an open loss candidate, and the driver has had time since this step began.
+    /// Without a candidate nothing hangs on it.
     fn look_before_the_verdict(&mut self) {
         if self.pair.page.as_ref().is_some_and(|page| page.irq.detector().is_open()) {
             self.look(self.pair.now());
@@ -236,8 +240,8 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         }
     }
 
-    /// Publishes every frame held back; `None` when there were none, or not all of them could be: buffers ran out, or the session's
-    /// descriptors. The rest stays held.
+    /// Publishes every frame held back; `None` when there were none, or not all of them could be:
+    /// buffers ran out, or the session's descriptors. The rest stays held.
     pub(super) fn release(&mut self) -> Result<Option<Published>, RingError> {
         let port = self.pair.adversary.request_port();
         let mut latest = None;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The transmit side of a session: frames out of the guest, and the registration of a shared queue page.
+//! The transmit side of a session: frames out of the guest, and the registration of a shared queue
+//! page.
 
 use tsnic_abi::Counter;
 use tsnic_core::rx_irq::RxIrq;
