@@ -119,8 +119,8 @@ pub struct UmlArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Guest")]
 pub struct MachineArgs {
-    /// Which Debian cloud kernel
-    #[arg(long, value_enum, default_value = "stable")]
+    /// Which Debian cloud kernel: stable, backports (both of this machine's release), or a suite such as trixie-backports
+    #[arg(long, value_name = "SERIES", default_value = "stable")]
     pub kernel_series: Series,
     /// Look for a newer kernel than the one in the cache
     #[arg(long)]
@@ -272,6 +272,14 @@ mod tests {
     }
 
     #[test]
+    fn a_series_may_be_any_suite() {
+        let series = |name| repro(&["--kernel-series", name]).machine.kernel;
+        assert_eq!(series("backports"), KernelChoice::Debian(Series::Backports));
+        let suite = Series::Suite("trixie-backports".to_owned());
+        assert_eq!(series("trixie-backports"), KernelChoice::Debian(suite));
+    }
+
+    #[test]
     fn an_own_kernel_excludes_a_series() {
         assert!(parse(&["repro", "--kernel", "/k", "--kernel-build", "/b", "--kernel-series", "backports"]).is_err());
     }
@@ -285,6 +293,7 @@ mod tests {
             &["boot", "--vcpus", "0"],
             &["napi", "--steps", "0"],
             &["check", "--only", "nothing"],
+            &["repro", "--kernel-series", "../x"],
         ] {
             assert_eq!(parse(bad).expect_err("nonsense").exit_code(), 2, "{bad:?}");
         }

@@ -2,6 +2,9 @@
 //! A run's configuration after validation: what the engine works with. [`crate::cli`] makes it from arguments.
 
 use std::path::PathBuf;
+use std::str::FromStr;
+
+use thiserror::Error;
 
 /// Everything a run needs to know.
 #[derive(Clone, Debug)]
@@ -69,12 +72,37 @@ pub enum KernelChoice {
 }
 
 /// A series of Debian's cloud kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Series {
     /// The newest of the running release, security updates included.
     Stable,
     /// The newest of the release's backports.
     Backports,
+    /// The newest of a suite, for example `trixie-backports`.
+    Suite(String),
+}
+
+/// Not the name of a suite.
+#[derive(Debug, Error)]
+#[error("not `stable`, `backports` or the name of a suite, such as `trixie-backports`")]
+pub struct NoSeries;
+
+impl FromStr for Series {
+    type Err = NoSeries;
+
+    fn from_str(text: &str) -> Result<Self, NoSeries> {
+        let is_name = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_lowercase())
+                && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        };
+        match text {
+            "stable" => Ok(Self::Stable),
+            "backports" => Ok(Self::Backports),
+            // It becomes the name of a file and a line of apt's configuration.
+            suite if is_name(suite) => Ok(Self::Suite(suite.to_owned())),
+            _ => Err(NoSeries),
+        }
+    }
 }
 
 /// Who runs the guest's instructions.

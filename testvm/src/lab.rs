@@ -107,7 +107,7 @@ impl Built {
             }
             KernelChoice::Debian(series) => {
                 let debian = Debian::new(&machine.cache);
-                let (kernel, cached) = debian.kernel(*series, refresh, &mut |line| stage.note(line))?;
+                let (kernel, cached) = debian.kernel(series, refresh, &mut |line| stage.note(line))?;
                 stage.done(format!("{}{}", kernel.origin, if cached { ", cached" } else { ", fetched" }));
                 kernel
             }

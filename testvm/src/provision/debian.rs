@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::apt::Apt;
+use super::apt::{self, Apt};
 use super::packages::{self, KernelPackages, Package};
-use super::{Error, Kernel, headers, io_error, sources};
+use super::{Error, Kernel, archive, check_version, headers, io_error};
 use crate::config::Series;
 use crate::process;
 
@@ -42,7 +42,6 @@ impl Release {
 #[derive(Debug)]
 pub struct Debian {
     cache: PathBuf,
-    etc_apt: PathBuf,
     os_release: PathBuf,
 }
 
@@ -52,7 +51,13 @@ struct Fetched {
     release: String,
     origin: String,
     root: PathBuf,
+    /// What modules are built with. `None`: the headers do not say.
+    #[serde(default)]
+    compiler: Option<String>,
 }
+
+/// The archive's keys, from the package debian-archive-keyring.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Directories whose names start so are of a fetch that has not come to its end.
 const PARTIAL: &str = "partial-";
@@ -63,7 +68,7 @@ impl Debian {
     /// Provision into `cache` for this machine.
     #[must_use]
     pub fn new(cache: &Path) -> Self {
-        Self { cache: cache.to_owned(), etc_apt: "/etc/apt".into(), os_release: "/etc/os-release".into() }
+        Self { cache: cache.to_owned(), os_release: "/etc/os-release".into() }
     }
 
     /// The kernel of `series`: from the cache when it is there, unless `refresh` asks for the newest. The second value tells
@@ -71,12 +76,13 @@ impl Debian {
     ///
     /// # Errors
     /// It cannot be found, fetched or unpacked. The cache is as before then.
-    pub fn kernel(&self, series: Series, refresh: bool, tick: &mut dyn FnMut(&str)) -> Result<(Kernel, bool), Error> {
+    pub fn kernel(&self, series: &Series, refresh: bool, tick: &mut dyn FnMut(&str)) -> Result<(Kernel, bool), Error> {
         let os_release = fs::read_to_string(&self.os_release).map_err(io_error(&self.os_release))?;
         let release = Release::parse(&os_release)?;
         let name = match series {
             Series::Stable => release.codename.clone(),
             Series::Backports => format!("{}-backports", release.codename),
+            Series::Suite(name) => name.clone(),
         };
         let kernels = self.cache.join("kernels");
         let note = kernels.join(format!("{name}.json"));
@@ -85,22 +91,32 @@ impl Debian {
         }
         fs::create_dir_all(&kernels).map_err(io_error(&kernels))?;
 
-        let backports = series == Series::Backports;
-        let configured = sources::read_all(&self.etc_apt).map_err(io_error(&self.etc_apt))?;
-        let selected = sources::select(&configured, &release.codename, backports);
-        if !selected.iter().any(|s| s.suite == release.codename) {
-            return Err(Error::NoSources { codename: release.codename, dir: self.etc_apt.clone() });
+        let mut sources = archive::sources(&apt::own_targets(tick)?, &release.codename);
+        if !sources.iter().any(|source| source.suite == release.codename) {
+            return Err(Error::NoSources { codename: release.codename });
         }
+        let own = name == release.codename;
+        if !own {
+            sources = archive::suite(&sources, &release.codename, &name);
+        }
+        let keyring = Some(Path::new(KEYRING)).filter(|path| path.is_file());
         let apt_dir = self.cache.join("apt").join(&name);
-        let apt = Apt::new(&apt_dir, &sources::render(&selected), backports.then(|| name.clone()))?;
-        apt.update(tick)?;
+        let apt = Apt::new(&apt_dir, &archive::render(&sources, keyring), (!own).then(|| name.clone()))?;
+        if sources.iter().all(|source| source.is_debian) {
+            apt.update(tick)?;
+        } else {
+            apt.update_any(sources.iter().map(|source| source.suite.as_str()), tick)?;
+        }
         let packages = packages::resolve(|package| apt.show(package, tick))?;
-        let root = PathBuf::from("kernels").join(format!("{}_{}", packages.release, packages.image.version));
+        check_version(&packages.release)?;
+        check_compiler(&packages.release, packages.compiler.as_deref())?;
+        let version = &packages.headers[0].version;
+        let root = PathBuf::from("kernels").join(format!("{}_{version}", packages.release));
         if !self.cache.join(&root).is_dir() {
             self.fetch(&apt, &packages, &self.cache.join(&root), tick)?;
         }
-        let origin = format!("{} {} ({name})", packages.image.name, packages.image.version);
-        let fetched = Fetched { release: packages.release, origin, root };
+        let origin = format!("{} {version} ({name})", packages.image[0].name);
+        let fetched = Fetched { release: packages.release, origin, root, compiler: packages.compiler };
         let text = serde_json::to_vec_pretty(&fetched).map_err(|e| io_error(&note)(e.into()))?;
         replace(&note, &text)?;
         // The lists are some 60 MB, and of no use until the next refresh, which gets new ones.
@@ -114,6 +130,7 @@ impl Debian {
         if !self.cache.join(&fetched.root).is_dir() {
             return Ok(None);
         }
+        check_compiler(&fetched.release, fetched.compiler.as_deref())?;
         self.located(&fetched).map(Some)
     }
 
@@ -122,13 +139,14 @@ impl Debian {
         let release = &fetched.release;
         let build = root.join(format!("usr/src/linux-headers-{release}"));
         headers::relocate(&build, &root)?;
-        let image = root.join(format!("boot/vmlinuz-{release}"));
-        if !image.is_file() {
-            return Err(Error::NoImage { path: image });
-        }
-        // Newer packages have their modules below /usr.
+        // Newer packages have their modules below /usr, and the newest have the image among them.
         let [modules, newer] = ["lib/modules", "usr/lib/modules"].map(|dir| root.join(dir).join(release));
         let modules = if newer.is_dir() { newer } else { modules };
+        let images = [root.join(format!("boot/vmlinuz-{release}")), modules.join("vmlinuz")];
+        let Some(image) = images.iter().find(|path| path.is_file()).cloned() else {
+            let [path, _] = images;
+            return Err(Error::NoImage { path });
+        };
         Ok(Kernel { release: release.clone(), origin: fetched.origin.clone(), image, build, modules })
     }
 
@@ -148,7 +166,7 @@ impl Debian {
         for dir in [&debs, &unpacked] {
             fs::create_dir_all(dir).map_err(io_error(dir))?;
         }
-        let all: Vec<&Package> = packages.headers.iter().chain([&packages.image]).collect();
+        let all: Vec<&Package> = packages.headers.iter().chain(&packages.image).collect();
         apt.download(all.iter().copied(), &debs, tick)?;
         for entry in fs::read_dir(&debs).map_err(io_error(&debs))? {
             let deb = entry.map_err(io_error(&debs))?.path();
@@ -159,6 +177,15 @@ impl Debian {
         }
         fs::rename(&unpacked, root).map_err(io_error(root))?;
         fs::remove_dir_all(&partial).map_err(io_error(&partial))
+    }
+}
+
+fn check_compiler(release: &str, compiler: Option<&str>) -> Result<(), Error> {
+    match compiler {
+        Some(compiler) if process::find_program(Path::new(compiler)).is_none() => {
+            Err(Error::NoCompiler { release: release.to_owned(), compiler: compiler.to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -203,15 +230,16 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
             fs::write(path, text).expect("a file");
         }
-        let fetched = Fetched { release: release.into(), origin: "test".into(), root: "kernels/k".into() };
+        let fetched =
+            Fetched { release: release.into(), origin: "test".into(), root: "kernels/k".into(), compiler: None };
         fs::write(dir.join("kernels/bookworm.json"), serde_json::to_vec(&fetched).expect("text")).expect("a file");
-        Debian { cache: dir.to_owned(), etc_apt: dir.join("no-apt"), os_release: dir.join("os-release") }
+        Debian { cache: dir.to_owned(), os_release: dir.join("os-release") }
     }
 
     #[test]
     fn a_warm_cache_needs_neither_apt_nor_a_network() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (kernel, cached) = offline(dir.path()).kernel(Series::Stable, false, &mut |_| ()).expect("a kernel");
+        let (kernel, cached) = offline(dir.path()).kernel(&Series::Stable, false, &mut |_| ()).expect("a kernel");
         assert!(cached);
         assert_eq!(kernel.release, "6.1.0-56-cloud-amd64");
         assert!(kernel.modules.join("modules.order").is_file());
@@ -220,11 +248,22 @@ mod tests {
     }
 
     #[test]
-    fn no_source_of_the_release_is_said_with_both_ways_out() {
+    fn the_image_of_a_split_package_is_among_the_modules() {
         let dir = tempfile::tempdir().expect("a directory");
-        let error = offline(dir.path()).kernel(Series::Backports, false, &mut |_| ()).expect_err("no sources");
-        let text = error.to_string();
-        assert!(text.contains("bookworm main") && text.contains("--kernel"), "{text}");
+        let machine = offline(dir.path());
+        let root = dir.path().join("kernels/k");
+        let modules = root.join("usr/lib/modules/6.1.0-56-cloud-amd64");
+        fs::create_dir_all(&modules).expect("a directory");
+        fs::rename(root.join("boot/vmlinuz-6.1.0-56-cloud-amd64"), modules.join("vmlinuz")).expect("moved");
+        let (kernel, _) = machine.kernel(&Series::Stable, false, &mut |_| ()).expect("a kernel");
+        assert_eq!((kernel.image, kernel.modules), (modules.join("vmlinuz"), modules));
+    }
+
+    #[test]
+    fn a_compiler_that_is_missing_is_named_with_its_package() {
+        let text = check_compiler("7.3.4", Some("gcc-0")).expect_err("no such compiler").to_string();
+        assert!(text.contains("7.3.4") && text.contains("apt install gcc-0"), "{text}");
+        check_compiler("7.3.4", Some("sh")).expect("a program on the PATH");
     }
 
     #[test]
@@ -243,6 +282,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let machine = offline(dir.path());
         fs::remove_dir_all(dir.path().join("kernels/k")).expect("gone");
-        assert!(matches!(machine.kernel(Series::Stable, false, &mut |_| ()), Err(Error::NoSources { .. })));
+        let note = dir.path().join("kernels/bookworm.json");
+        assert!(machine.cached(&note).expect("no error").is_none());
     }
 }

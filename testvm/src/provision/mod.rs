@@ -2,19 +2,19 @@
 //! The guest's kernel: Debian's newest cloud kernel, fetched without root into a cache, or the user's own.
 
 mod apt;
+mod archive;
 mod control;
 mod debian;
 mod headers;
 mod packages;
-mod sources;
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::process;
+use crate::process::{self, Tail};
 
 pub use debian::{Debian, Release};
 pub use packages::Error as PackageError;
@@ -41,14 +41,37 @@ pub enum Error {
     },
     /// The machine's sources have no entry of use.
     #[error(
-        "No package source of this machine is Debian's archive for {codename} main ({dir}/sources.list, {dir}/sources.list.d): \
+        "No package source of this machine is Debian's archive for {codename} main (`apt-get indextargets` lists none): \
          add one, or give a kernel with --kernel FILE --kernel-build DIR"
     )]
     NoSources {
         /// The release.
         codename: String,
-        /// Where was looked.
-        dir: PathBuf,
+    },
+    /// No source has a suite with a valid signature.
+    #[error("No package source of this machine has Debian's {suite} main{said}")]
+    NoList {
+        /// The suite.
+        suite: String,
+        /// apt's last words.
+        said: Tail,
+    },
+    /// The compiler that modules for this kernel must be built with is not there.
+    #[error(
+        "The headers of Linux {release} want {compiler}, which is not on the PATH: install it (apt install {compiler}), \
+         or choose the kernel of a release that has the compiler of this machine (--kernel-series)"
+    )]
+    NoCompiler {
+        /// `uname -r` of the kernel.
+        release: String,
+        /// Program and package.
+        compiler: String,
+    },
+    /// The driver is not made for it.
+    #[error("The driver is made for Linux {OLDEST} and later, not for {release}")]
+    TooOld {
+        /// `uname -r` of the kernel.
+        release: String,
     },
     /// apt or one of its helpers failed.
     #[error("The package manager failed")]
@@ -81,6 +104,37 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
+/// The oldest version of Linux whose interfaces the driver's C part knows.
+const OLDEST: Version = Version { major: 6, minor: 1 };
+
+/// The first two numbers of a kernel's release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version {
+    major: u32,
+    minor: u32,
+}
+
+impl Version {
+    fn of(release: &str) -> Option<Self> {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+        Some(Self { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Whether the driver can be built for the kernel `release`. A newer kernel than any tried so far may be: its compiler will say.
+fn check_version(release: &str) -> Result<(), Error> {
+    match Version::of(release) {
+        Some(version) if version < OLDEST => Err(Error::TooOld { release: release.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 /// A kernel that can be booted and built modules for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
@@ -111,6 +165,7 @@ impl Kernel {
         };
         let header = fs::read_to_string(build.join(RELEASE_HEADER)).map_err(|error| not_built(&error.to_string()))?;
         let release = release_of(&header).ok_or_else(|| not_built("no UTS_RELEASE in it"))?.to_owned();
+        check_version(&release)?;
         // A built tree has its modules in itself; a kernel that is installed has them in the usual place.
         let in_itself = build.join("modules.order").is_file();
         let modules = if in_itself { build.to_owned() } else { Path::new("/lib/modules").join(&release) };
@@ -135,6 +190,19 @@ fn release_of(header: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_older_than_the_driver_s_interfaces_is_refused() {
+        for release in
+            ["6.1.0-56-cloud-amd64", "6.12.95+deb12-cloud-amd64", "7.3.4+deb13-cloud-amd64", "10.0-rc1", "odd"]
+        {
+            check_version(release).expect(release);
+        }
+        for release in ["4.10.0", "5.19.17", "6.0.0-6-amd64"] {
+            let error = check_version(release).expect_err(release).to_string();
+            assert!(error.contains("6.1 and later") && error.contains(release), "{error}");
+        }
+    }
 
     #[test]
     fn the_release_of_an_own_kernel_is_read_from_its_build_directory() {

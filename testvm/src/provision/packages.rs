@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which packages make a kernel: its image, headers, and the tools its headers build modules with.
 
+use std::collections::HashSet;
+
 use thiserror::Error;
 
 use super::control::Stanza;
@@ -44,8 +46,8 @@ pub struct Package {
 pub struct KernelPackages {
     /// `uname -r` of the kernel.
     pub release: String,
-    /// The image; signed where there is one.
-    pub image: Package,
+    /// The image and, where Debian has split it (7.x), the packages it depends on: binary, modules, base. Signed where there is one.
+    pub image: Vec<Package>,
     /// Its headers and what they are built on: common headers, then kbuild.
     pub headers: [Package; 3],
     /// The compiler the headers ask for, by package name, when they do.
@@ -77,20 +79,47 @@ pub fn resolve<E: From<Error>>(mut show: impl FnMut(&str) -> Result<Option<Stanz
     }
     let [common, kbuild] = <[Package; 2]>::try_from(packages).unwrap_or_else(|_| unreachable!("two were asked for"));
 
-    let signed = format!("linux-image-{release}");
-    let mut image = None;
-    for name in [signed.clone(), format!("{signed}-unsigned")] {
-        if let Some(stanza) = show(&name)?
-            && self::version(&stanza) == version
-        {
-            image = Some(Package { name, version: version.clone() });
-            break;
-        }
-    }
-    let image = image.ok_or_else(|| missing(&signed, &format!("{headers_name} {version}, signed or unsigned")))?;
+    let image = image(&release, &version, &headers_name, &mut show)?;
 
     let compiler = headers.relations("Depends").into_iter().flatten().find_map(compiler_of);
     Ok(KernelPackages { release, image, headers: [Package { name: headers_name, version }, common, kbuild], compiler })
+}
+
+/// The image of `release` and the packages of that same release it depends on, all of `version`.
+fn image<E: From<Error>>(
+    release: &str,
+    version: &str,
+    needed_by: &str,
+    show: &mut impl FnMut(&str) -> Result<Option<Stanza>, E>,
+) -> Result<Vec<Package>, E> {
+    let mut found: Vec<Package> = Vec::new();
+    let mut wanted = vec![(format!("linux-image-{release}"), needed_by.to_owned())];
+    let mut seen = HashSet::new();
+    while let Some((signed, by)) = wanted.pop() {
+        if !seen.insert(signed.clone()) {
+            continue;
+        }
+        let mut stanza = None;
+        for name in [signed.clone(), unsigned(&signed)] {
+            stanza = show(&name)?.filter(|s| self::version(s) == version).map(|s| (name, s));
+            if stanza.is_some() {
+                break;
+            }
+        }
+        let (name, stanza) = stanza.ok_or_else(|| missing(&signed, &format!("{by} {version}, signed or unsigned")))?;
+        let parts = stanza.relations("Depends").into_iter().flatten().filter(|p| p.ends_with(&format!("-{release}")));
+        wanted.extend(parts.map(|part| (part.to_owned(), name.clone())));
+        found.push(Package { name, version: version.to_owned() });
+    }
+    Ok(found)
+}
+
+/// The name of the unsigned variant: linux-image-RELEASE-unsigned, or linux-binary-unsigned-RELEASE where the image is split.
+fn unsigned(signed: &str) -> String {
+    match signed.strip_prefix("linux-binary-") {
+        Some(release) => format!("linux-binary-unsigned-{release}"),
+        None => format!("{signed}-unsigned"),
+    }
 }
 
 /// `gcc-12` of `gcc-12`, `gcc-14-for-host` or `linux-compiler-gcc-12-x86`.
@@ -162,6 +191,55 @@ Package: linux-image-6.12.95+deb12-cloud-amd64-unsigned
 Version: 6.12.95-1~bpo12+1
 ";
 
+    const SPLIT: &str = "\
+Package: linux-headers-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Depends: linux-base-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-headers-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)
+
+Package: linux-headers-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Depends: gcc-14-for-host, linux-base (>= 4.12~), linux-headers-7.3.4+deb13-common (= 7.3.4-1~bpo13+1), linux-kbuild-7.3.4+deb13
+
+Package: linux-headers-7.3.4+deb13-common
+Version: 7.3.4-1~bpo13+1
+
+Package: linux-kbuild-7.3.4+deb13
+Version: 7.3.4-1~bpo13+1
+
+Package: linux-image-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Depends: dracut | linux-initramfs-tool, linux-base-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-binary-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-modules-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)
+
+Package: linux-modules-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Depends: kmod, linux-base-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)
+
+Package: linux-binary-unsigned-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+
+Package: linux-base-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+";
+
+    fn names(packages: &[Package]) -> Vec<&str> {
+        packages.iter().map(|p| p.name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_parts_of_a_split_image_are_followed_each_once() {
+        let kernel = resolve_in(SPLIT).expect("a kernel");
+        let mut found = names(&kernel.image);
+        found.sort_unstable();
+        assert_eq!(
+            found,
+            ["base", "binary-unsigned", "image", "modules"].map(|part| format!("linux-{part}-7.3.4+deb13-cloud-amd64"))
+        );
+        assert_eq!(kernel.compiler.as_deref(), Some("gcc-14"));
+        let without = SPLIT.replace("Package: linux-modules-7.3.4", "Package: other-7.3.4");
+        let error = resolve_in(&without).expect_err("no modules").to_string();
+        assert!(error.contains("linux-modules-7.3.4+deb13-cloud-amd64") && error.contains("linux-image-"), "{error}");
+    }
+
     fn resolve_in(list: &str) -> Result<KernelPackages, Error> {
         let stanzas = control::parse(list);
         resolve(|name| Ok(stanzas.iter().find(|s| s.get("Package") == Some(name)).cloned()))
@@ -171,29 +249,31 @@ Version: 6.12.95-1~bpo12+1
     fn the_stable_kernel_is_found_from_its_metapackage() {
         let kernel = resolve_in(BOOKWORM).expect("a kernel");
         assert_eq!(kernel.release, "6.1.0-56-cloud-amd64");
-        assert_eq!(kernel.image.name, "linux-image-6.1.0-56-cloud-amd64");
-        let names: Vec<_> = kernel.headers.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["linux-headers-6.1.0-56-cloud-amd64", "linux-headers-6.1.0-56-common", "linux-kbuild-6.1"]);
+        assert_eq!(names(&kernel.image), ["linux-image-6.1.0-56-cloud-amd64"]);
+        assert_eq!(
+            names(&kernel.headers),
+            ["linux-headers-6.1.0-56-cloud-amd64", "linux-headers-6.1.0-56-common", "linux-kbuild-6.1"]
+        );
         assert_eq!(kernel.compiler.as_deref(), Some("gcc-12"));
     }
 
     #[test]
     fn the_unsigned_image_serves_where_the_signed_one_is_not_there() {
         let kernel = resolve_in(BACKPORTS).expect("a kernel");
-        assert_eq!(kernel.image.name, "linux-image-6.12.95+deb12-cloud-amd64-unsigned");
+        assert_eq!(names(&kernel.image), ["linux-image-6.12.95+deb12-cloud-amd64-unsigned"]);
         assert_eq!(kernel.compiler.as_deref(), Some("gcc-12"));
     }
 
     #[test]
     fn a_signed_image_of_another_build_does_not_serve() {
         let list = format!("{BACKPORTS}\nPackage: linux-image-6.12.95+deb12-cloud-amd64\nVersion: 6.12.95-2~bpo12+1\n");
-        assert!(resolve_in(&list).expect("a kernel").image.name.ends_with("-unsigned"));
+        assert!(resolve_in(&list).expect("a kernel").image[0].name.ends_with("-unsigned"));
     }
 
     #[test]
     fn a_signed_image_is_preferred() {
         let list = format!("{BACKPORTS}\nPackage: linux-image-6.12.95+deb12-cloud-amd64\nVersion: 6.12.95-1~bpo12+1\n");
-        assert!(resolve_in(&list).expect("a kernel").image.name.ends_with("-cloud-amd64"));
+        assert!(resolve_in(&list).expect("a kernel").image[0].name.ends_with("-cloud-amd64"));
     }
 
     #[test]

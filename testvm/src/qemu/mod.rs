@@ -8,7 +8,7 @@ mod version;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{env, fmt, io};
+use std::{fmt, io};
 
 use thiserror::Error;
 
@@ -141,16 +141,12 @@ impl Qemu {
 
 fn locate(own: Option<&Path>) -> Result<PathBuf, Error> {
     let program = own.unwrap_or(Path::new("qemu-system-x86_64"));
-    if program.components().count() > 1 {
+    process::find_program(program).ok_or_else(|| {
         let path = program.to_owned();
-        if path.is_file() {
-            return Ok(path);
+        if program.components().count() == 1 {
+            return Error::Missing { program: path };
         }
         let what = if path.exists() { "is not a file" } else { "does not exist" };
-        return Err(Error::NoFile { path, what });
-    }
-    env::split_paths(&env::var_os("PATH").unwrap_or_default())
-        .map(|dir| dir.join(program))
-        .find(|path| path.is_file())
-        .ok_or_else(|| Error::Missing { program: program.to_owned() })
+        Error::NoFile { path, what }
+    })
 }
