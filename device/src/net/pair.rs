@@ -182,21 +182,22 @@ impl<P: Port, C: Clock> Pair<P, C> {
 
     /// Lets the port look for its interface when it has none or somebody wants to know, and tells
     /// what has become of it.
-    pub(super) fn poll_port_state(&mut self, now: Instant) {
+    pub(super) fn poll_port_state(&mut self) {
         if self.commands_wait || self.port.detached().is_some() {
+            let now = self.now();
             self.port.poll(now);
         }
-        self.note_port_state(now);
+        self.note_port_state();
     }
 
     /// Counts and logs that the port has gone or come back. Call it after anything that uses the
     /// port.
-    pub(super) fn note_port_state(&mut self, now: Instant) {
+    pub(super) fn note_port_state(&mut self) {
         let reason = self.port.detached();
         if reason == self.port_detached.as_deref() {
             return;
         }
-        let line = self.limited.port.line(now);
+        let line = self.limited.port.line(self.clock.now().timer);
         if let Some(reason) = reason {
             self.counters.port_detached += u64::from(self.port_detached.is_none());
             if let Some(line) = line {

@@ -108,8 +108,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
     }
 
     fn run(mut self) -> Next {
-        let now = self.pair.now();
-        self.pair.poll_port_state(now);
+        self.pair.poll_port_state();
         if let Err(error) = self.transmit() {
             self.pair.broken(&self.view, TX, &error);
             self.tx = None;
@@ -130,8 +129,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 self.pair.keep(queue, ring.state());
             }
         }
-        let now = self.pair.now();
-        self.pair.note_port_state(now);
+        self.pair.note_port_state();
         if self.pair.port.detached().is_some() {
             self.wake_at(self.pair.port.due());
         }

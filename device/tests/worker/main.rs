@@ -5,6 +5,7 @@
 
 mod adversary;
 mod client;
+mod counters;
 mod guest;
 mod injection;
 mod monitor;

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tsnic::clock::Clock;
@@ -39,12 +39,18 @@ impl Clock for VirtualClock {
     }
 }
 
-/// A port whose frames wait until they are read.
+/// A port whose frames wait until they are read, unless it is told otherwise.
 #[derive(Default)]
 pub struct Waiting {
-    pub frames: Mutex<VecDeque<Vec<u8>>>,
+    pub frames: Mutex<VecDeque<Frame>>,
     /// Frames read.
     pub read: u64,
+    /// Frames are lost when the guest has no buffers.
+    pub loses: AtomicBool,
+    /// No frame is taken.
+    pub refuses: AtomicBool,
+    /// It is not there.
+    pub detached: AtomicBool,
 }
 
 impl Port for Waiting {
@@ -55,8 +61,8 @@ impl Port for Waiting {
     fn readable(&mut self) {}
 
     fn receive(&mut self, _now: Instant, frame: &mut Frame) -> bool {
-        let Some(bytes) = self.frames.lock().unwrap().pop_front() else { return false };
-        *frame = Frame { header: NetHeader::default(), bytes };
+        let Some(next) = self.frames.lock().unwrap().pop_front() else { return false };
+        *frame = next;
         self.read += 1;
         true
     }
@@ -66,11 +72,15 @@ impl Port for Waiting {
     }
 
     fn waits(&self) -> bool {
-        true
+        !self.loses.load(Ordering::Relaxed)
+    }
+
+    fn detached(&self) -> Option<&str> {
+        self.detached.load(Ordering::Relaxed).then_some("It is not there")
     }
 
     fn send(&mut self, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
-        Ok(())
+        if self.refuses.load(Ordering::Relaxed) { Err(io::ErrorKind::NetworkDown.into()) } else { Ok(()) }
     }
 
     fn allow_open_checksums(&mut self, _allow: bool) -> io::Result<()> {

@@ -115,6 +115,25 @@ impl Rings {
         self.store(RINGS[1] + AVAILABLE + 2, self.posted as u16);
     }
 
+    /// Posts a transmit chain of one buffer: a frame, if it is long enough and in this memory.
+    pub fn post_transmit(&mut self, address: u64, len: u32) {
+        self.write_descriptor(1, 0, Descriptor::new(address, len, 0, 0));
+        self.posted += 1;
+        self.store(RINGS[1] + AVAILABLE + 2, self.posted as u16);
+    }
+
+    /// Moves every receive buffer to this address.
+    pub fn move_buffers(&self, address: u64) {
+        for index in 0..ENTRIES {
+            self.write_descriptor(0, index, Descriptor::new(address, BUFFER_LEN, WRITE, 0));
+        }
+    }
+
+    /// Breaks the transmit ring: more entries are available than it has.
+    pub fn break_transmit(&self) {
+        self.store(RINGS[1] + AVAILABLE + 2, (self.posted as u16).wrapping_add(ENTRIES + 1));
+    }
+
     /// The registration posted last has been given back, and its page taken into use.
     pub fn is_accepted(&self, generation: u32) -> bool {
         let latest = (self.posted as u16).wrapping_sub(1) % ENTRIES;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use tsnic::control::channel::{Answer, Command, ControlEnd, control_channel};
+use tsnic::frame::Frame;
 use tsnic::net::features::Features;
 use tsnic::net::pair::{Next, Pair};
 use tsnic::net::session::service;
@@ -43,10 +44,10 @@ pub struct World {
     /// When each frame was published.
     pub published: Vec<Instant>,
     clock: VirtualClock,
-    pair: Pair<Waiting, VirtualClock>,
+    pub pair: Pair<Waiting, VirtualClock>,
     control: ControlEnd,
     lines: CountedLines,
-    rings: Rings,
+    pub rings: Rings,
     generation: u32,
     has_page: bool,
     /// Frames from the port that were published.
@@ -178,7 +179,8 @@ impl World {
 
     /// Sends frames to the device ([`client::frame`]); the worker does not wake up by itself.
     pub fn send(&self, frames: impl IntoIterator<Item = Option<u64>>) {
-        self.pair.port().frames.lock().unwrap().extend(frames.into_iter().map(client::frame));
+        let frames = frames.into_iter().map(|request| Frame { bytes: client::frame(request), ..Frame::default() });
+        self.pair.port().frames.lock().unwrap().extend(frames);
     }
 
     /// Frames the device has not read.
@@ -242,6 +244,13 @@ impl World {
     fn pass_soon(&mut self) {
         let at = self.now.plus(Duration::from_micros(self.rng.random_range(3..40)));
         self.pass_at = Some(self.pass_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Wakes the worker once, and looks at nothing but its counters.
+    pub fn serve(&mut self) -> Counters {
+        let setups = self.rings.setups();
+        service(&mut self.pair, &self.rings.memory, setups, &self.lines);
+        self.counters()
     }
 
     /// Wakes the worker, which does everything that is to be done.
