@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Quantiles of times.
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
-
-/// An hour: nothing measured here takes longer.
-const LONGEST_NS: u64 = 3_600_000_000_000;
 
 /// Quantiles of a set of times, in one unit; nothing of an empty set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -28,50 +24,42 @@ pub struct MedianMax {
 }
 
 impl Quantiles {
-    /// Of nanoseconds, in microseconds: quantiles to three digits, the maximum exactly.
+    /// Of nanoseconds, in microseconds.
     pub(super) fn in_us(times_ns: impl IntoIterator<Item = u64>) -> Self {
-        let Some(set) = Set::of(times_ns) else { return Self::default() };
-        Self {
-            p50: Some(scale(set.quantile(0.5), 1e3)),
-            p99: Some(scale(set.quantile(0.99), 1e3)),
-            max: Some(scale(set.max, 1e3)),
-        }
+        let set = Sorted::of(times_ns);
+        let at = |percent| set.percentile(percent).map(|ns| scale(ns, 1e3));
+        Self { p50: at(50), p99: at(99), max: at(100) }
     }
 }
 
 impl MedianMax {
     /// Of nanoseconds, in milliseconds.
     pub(super) fn in_ms(times_ns: impl IntoIterator<Item = u64>) -> Self {
-        let Some(set) = Set::of(times_ns) else { return Self::default() };
-        Self { p50: Some(scale(set.quantile(0.5), 1e6)), max: Some(scale(set.max, 1e6)) }
+        let set = Sorted::of(times_ns);
+        let at = |percent| set.percentile(percent).map(|ns| scale(ns, 1e6));
+        Self { p50: at(50), max: at(100) }
     }
 }
 
-/// A set that is not empty.
-struct Set {
-    histogram: Histogram<u64>,
-    max: u64,
-}
+/// A set of times, in ascending order.
+struct Sorted(Vec<u64>);
 
-impl Set {
-    fn of(times_ns: impl IntoIterator<Item = u64>) -> Option<Self> {
-        let mut histogram = Histogram::new_with_bounds(1, LONGEST_NS, 3).ok()?;
-        let mut max = None;
-        for ns in times_ns {
-            histogram.saturating_record(ns);
-            max = max.max(Some(ns));
-        }
-        Some(Self { histogram, max: max? })
+impl Sorted {
+    fn of(times_ns: impl IntoIterator<Item = u64>) -> Self {
+        let mut times: Vec<u64> = times_ns.into_iter().collect();
+        times.sort_unstable();
+        Self(times)
     }
 
-    fn quantile(&self, quantile: f64) -> u64 {
-        // The histogram answers with the upper end of a bucket.
-        self.histogram.value_at_quantile(quantile).min(self.max)
+    /// The smallest time that `percent` (1 to 100) of all do not exceed: the nearest rank.
+    fn percentile(&self, percent: usize) -> Option<u64> {
+        let rank = (self.0.len() * percent).div_ceil(100);
+        self.0.get(rank.checked_sub(1)?).copied()
     }
 }
 
 /// Nanoseconds in a larger unit, with three decimals at most.
-#[expect(clippy::cast_precision_loss, reason = "an hour in nanoseconds is below 2^53")]
+#[expect(clippy::cast_precision_loss, reason = "below 2^53 ns, which are 104 days, nothing is lost")]
 fn scale(ns: u64, unit: f64) -> f64 {
     (ns as f64 / unit * 1e3).round() / 1e3
 }
@@ -93,10 +81,10 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_right_to_three_digits() {
-        let set = Quantiles::in_us((1..=1000).map(|us| us * 1000));
-        let near = |value: Option<f64>, wanted: f64| value.is_some_and(|v| (v / wanted - 1.0).abs() < 0.002);
-        assert!(near(set.p50, 500.0) && near(set.p99, 990.0), "{set:?}");
-        assert_eq!(set.max, Some(1000.0));
+    fn quantiles_are_exact_whatever_the_order() {
+        let set = Quantiles::in_us((1..=1000).rev().map(|us| us * 1000));
+        assert_eq!(set, Quantiles { p50: Some(500.0), p99: Some(990.0), max: Some(1000.0) });
+        let four = Quantiles::in_us([4_000, 1_000, 3_000, 2_000]);
+        assert_eq!(four, Quantiles { p50: Some(2.0), p99: Some(4.0), max: Some(4.0) });
     }
 }

@@ -12,6 +12,8 @@ use super::{Judgement, Report};
 use crate::scenario::plan::Mode;
 use crate::verdict::Verdict;
 
+/// In the order of the report.
+const MODES: [Mode; 3] = [Mode::V4_10, Mode::Livepatch, Mode::V4_11];
 /// No line is longer.
 const WIDTH: usize = 100;
 
@@ -135,7 +137,7 @@ fn rpc(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     )?;
     writeln!(
         f,
-        "{:<18} {:>8} {:>6} {:>8} {:>5} {:>7}   {:>8} {:>8} {:>8} {:>8}",
+        "{:<18} {:>8} {:>8} {:>7} {:>5} {:>7}   {:>8} {:>8} {:>8} {:>8}",
         "mode", "requests", "injected", "not met", "lost", ">100 ms", "p50", "p99", "max", "+-"
     )?;
     for &(mode, vcpus, plan) in &expected.rpc {
@@ -153,7 +155,7 @@ fn rpc(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         let [p50, p99, max, uncertainty] = [p50, p99, max, run.and_then(|r| r.uncertainty_us.p50)].map(duration);
         writeln!(
             f,
-            "{name:<18} {requests:>8} {injected:>6} {not_met:>8} {lost:>5} {late:>7}   \
+            "{name:<18} {requests:>8} {injected:>8} {not_met:>7} {lost:>5} {late:>7}   \
              {p50:>8} {p99:>8} {max:>8} {uncertainty:>8}"
         )?;
     }
@@ -205,7 +207,7 @@ fn second_mode(run: &RpcRun) -> String {
     };
     let by_itself = match run.lost.saturating_sub(injected.lost) {
         0 => String::new(),
-        n => format!(", and {} without a injection", frames(n)),
+        n => format!(", and {} without an injection", frames(n)),
     };
     format!(
         "{mode}: {text}{unseen} The device counts {} of {} injected lost{by_itself}.",
@@ -253,7 +255,7 @@ fn verdict(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
 fn evidence(report: &Report) -> String {
     let Report { results, .. } = report;
     let mut parts = Vec::new();
-    for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {
+    for mode in MODES {
         let (mut lost, mut of) = (0, 0);
         for cell in results.cells.iter().filter(|cell| cell.mode == mode) {
             lost += cell.lost;
@@ -267,7 +269,11 @@ fn evidence(report: &Report) -> String {
             parts.push(format!("{mode} {lost}/{of}"));
         }
     }
-    let unassisted: Vec<_> = results.unassisted.iter().map(|run| format!("{} {}", run.mode, run.lost)).collect();
+    let unassisted: Vec<_> = MODES
+        .into_iter()
+        .flat_map(|mode| results.unassisted.iter().filter(move |run| run.mode == mode))
+        .map(|run| run.lost.to_string())
+        .collect();
     let unassisted =
         if unassisted.is_empty() { String::new() } else { format!("; unassisted {}", unassisted.join(", ")) };
     format!("lost: injected {}{unassisted}", parts.join(", "))

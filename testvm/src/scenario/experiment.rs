@@ -9,7 +9,7 @@ use tsnic_protocol::{InjectionSpec, MonitorReport, MonitorSpec, RandomSpec, Repl
 
 use super::error::Error;
 use super::guest::{Guest, RPC_PORT};
-use super::plan::{Boot, Mode, ModePlan, Owner, RpcPlan};
+use super::plan::{Boot, Measurement, Mode, Owner, RpcPlan};
 use crate::progress::{Progress, Stage};
 use crate::report::{Cell, Results, RpcRun, Unassisted};
 use crate::rpc::{ClientConfig, latencies, run as run_client};
@@ -28,7 +28,7 @@ const RPC_LIMIT: Duration = Duration::from_millis(100);
 /// Never less than this for an RPC run.
 const RPC_RUN_LIMIT_MIN: Duration = Duration::from_secs(30);
 
-/// Everything a boot asks for, in order.
+/// Everything a boot asks for.
 #[derive(Debug)]
 pub struct Experiment<'a, 'vm> {
     /// The guest.
@@ -51,18 +51,15 @@ impl Experiment<'_, '_> {
     /// # Errors
     /// The first thing that could not be carried out; results so far are kept.
     pub fn run(&mut self, boot: &Boot) -> Result<(), Error> {
-        boot.modes.iter().try_for_each(|plan| self.mode(plan))
-    }
-
-    fn mode(&mut self, plan: &ModePlan) -> Result<(), Error> {
-        self.guest.set_mode(plan.mode)?;
-        for &owner in &plan.owners {
-            self.cell(plan.mode, owner)?;
+        for (mode, measurement) in boot.steps(self.seed) {
+            self.guest.set_mode(mode)?;
+            match measurement {
+                Measurement::Cell(owner) => self.cell(mode, owner)?,
+                Measurement::Unassisted(packets) => self.unassisted(mode, packets)?,
+                Measurement::Rpc(rpc) => self.rpc(mode, rpc)?,
+            }
         }
-        if plan.unassisted > 0 {
-            self.unassisted(plan.mode, plan.unassisted)?;
-        }
-        plan.rpc.iter().try_for_each(|&rpc| self.rpc(plan.mode, rpc))
+        Ok(())
     }
 
     fn cell(&mut self, mode: Mode, owner: Owner) -> Result<(), Error> {
@@ -114,10 +111,10 @@ impl Experiment<'_, '_> {
         let injected = if plan.inject_per_mille == 0 { "unassisted " } else { "" };
         let mut stage = self.progress.stage(Stage::Run(format!("{mode}, {injected}RPC")));
         self.guest.start_server()?;
-        let watch = MonitorSpec { seed: self.seed, port: RPC_PORT, inject_per_mille: plan.inject_per_mille };
-        match self.guest.vm().device(&Request::MonitorStart(watch))? {
+        let monitor = MonitorSpec { seed: self.seed, port: RPC_PORT, inject_per_mille: plan.inject_per_mille };
+        match self.guest.vm().device(&Request::MonitorStart(monitor))? {
             Reply::MonitorStarted => {}
-            other => return Err(reply("watch", &other)),
+            other => return Err(reply("monitor", &other)),
         }
         let client = ClientConfig {
             server: SocketAddrV4::new(self.guest.vm().link().guest_ip, RPC_PORT),
@@ -127,12 +124,12 @@ impl Experiment<'_, '_> {
             limit: RPC_RUN_LIMIT_MIN.max(RPC_LIMIT * plan.requests),
         };
         let exchanges = run_client(&client, |done| stage.at(done.into(), plan.requests.into()));
-        // The watch ends whatever came of the client, or the device would go on striking.
-        let watched = stop_monitor(self.guest.vm());
+        // The monitor ends whatever came of the client, or the device would go on injecting.
+        let monitored = stop_monitor(self.guest.vm());
         self.guest.vm().check("the RPCs")?;
-        let (exchanges, watched) = (exchanges?, watched?);
+        let (exchanges, monitored) = (exchanges?, monitored?);
         self.guest.stop_server()?;
-        let run = RpcRun::new(mode, self.vcpus, plan, &latencies(&exchanges)?, &watched);
+        let run = RpcRun::new(mode, self.vcpus, plan, &latencies(&exchanges)?, &monitored);
         stage.done(format!("{} of {} over 100 ms", run.over_100ms, run.requests));
         self.results.rpc.push(run);
         Ok(())
@@ -142,7 +139,7 @@ impl Experiment<'_, '_> {
 fn stop_monitor(vm: &mut Vm) -> Result<MonitorReport, Error> {
     match vm.device_run(&Request::MonitorStop, PATIENCE, &mut |_, _| ())? {
         Reply::Monitor(report) => Ok(report),
-        other => Err(reply("watch", &other)),
+        other => Err(reply("monitor", &other)),
     }
 }
 

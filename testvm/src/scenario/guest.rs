@@ -35,6 +35,7 @@ pub struct Guest<'a> {
     vcpus: usize,
     livepatch: String,
     livepatched: bool,
+    mode: Option<Mode>,
     up: bool,
 }
 
@@ -48,7 +49,7 @@ impl<'a> Guest<'a> {
         for module in [&files.driver, &files.rendezvous] {
             vm.command(&insert(module))?;
         }
-        Ok(Self { vm, vcpus, livepatch: files.livepatch.clone(), livepatched: false, up: false })
+        Ok(Self { vm, vcpus, livepatch: files.livepatch.clone(), livepatched: false, mode: None, up: false })
     }
 
     /// Has the device do a run; see [`Vm::device_run`].
@@ -70,11 +71,16 @@ impl<'a> Guest<'a> {
         self.vm
     }
 
-    /// Switches the mode: link down, mode, link up, and wait until the device has the driver's page and is armed.
+    /// Switches to `mode`, if it is another one: link down, mode, link up, and wait until the device has the driver's page and is
+    /// armed.
     ///
     /// # Errors
     /// The guest refuses, or the driver does not hand over its page.
     pub fn set_mode(&mut self, mode: Mode) -> Result<(), Error> {
+        if self.mode == Some(mode) {
+            return Ok(());
+        }
+        self.mode = None;
         self.link_down()?;
         let wanted = mode == Mode::Livepatch;
         if wanted != self.livepatched {
@@ -89,7 +95,9 @@ impl<'a> Guest<'a> {
         }
         let irq_mode = if mode == Mode::V4_10 { "v4_10" } else { "v4_11" };
         self.write("/sys/module/tsnic/parameters/irq_mode", irq_mode)?;
-        self.link_up()
+        self.link_up()?;
+        self.mode = Some(mode);
+        Ok(())
     }
 
     /// Raises the link and waits for the registration.

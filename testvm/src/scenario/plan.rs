@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run consists of, decided before anything is started.
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 /// How an interrupt takes the NAPI.
@@ -60,20 +63,20 @@ impl std::fmt::Display for Owner {
 pub struct Boot {
     /// Virtual CPUs.
     pub vcpus: usize,
-    /// Modes, each with its cells, in order: the link goes down and up between two.
+    /// Modes, each with what is measured in it, in the order of the report.
     pub modes: Vec<ModePlan>,
 }
 
-/// Everything that is run in one mode.
+/// Everything that is measured in one mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModePlan {
     /// The mode.
     pub mode: Mode,
-    /// Owners to injection, one cell each.
+    /// Owners of `NAPI_STATE_SCHED`, one cell each.
     pub owners: Vec<Owner>,
     /// Packets of the unassisted run; 0: none.
     pub unassisted: u32,
-    /// RPC runs, in order.
+    /// RPC runs.
     pub rpc: Vec<RpcPlan>,
 }
 
@@ -82,8 +85,51 @@ pub struct ModePlan {
 pub struct RpcPlan {
     /// Requests.
     pub requests: u32,
-    /// Of a thousand requests, how many the device injections; 0: the run is unassisted.
+    /// Of a thousand requests, how many the device injects; 0: the run is unassisted.
     pub inject_per_mille: u32,
+}
+
+/// One measurement of a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measurement {
+    /// A cell of the matrix.
+    Cell(Owner),
+    /// An unassisted run of this many packets.
+    Unassisted(u32),
+    /// An RPC run.
+    Rpc(RpcPlan),
+}
+
+impl ModePlan {
+    fn measurements(&self) -> impl Iterator<Item = Measurement> {
+        let cells = self.owners.iter().copied().map(Measurement::Cell);
+        let unassisted = (self.unassisted > 0).then_some(Measurement::Unassisted(self.unassisted));
+        cells.chain(unassisted).chain(self.rpc.iter().copied().map(Measurement::Rpc))
+    }
+}
+
+impl Boot {
+    /// All measurements in the order in which they are run. The modes of one measurement follow each other, in an order that
+    /// the seed decides: what changes in the guest or on the host in the course of a run is not taken for a difference of modes.
+    #[must_use]
+    pub fn steps(&self, seed: u64) -> Vec<(Mode, Measurement)> {
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
+        let mut groups: Vec<(Measurement, Vec<Mode>)> = Vec::new();
+        for plan in &self.modes {
+            for measurement in plan.measurements() {
+                match groups.iter_mut().find(|(known, _)| *known == measurement) {
+                    Some((_, modes)) => modes.push(plan.mode),
+                    None => groups.push((measurement, vec![plan.mode])),
+                }
+            }
+        }
+        let mut steps = Vec::new();
+        for (measurement, mut modes) in groups {
+            modes.shuffle(&mut random);
+            steps.extend(modes.into_iter().map(|mode| (mode, measurement)));
+        }
+        steps
+    }
 }
 
 /// How much of everything.
@@ -107,17 +153,17 @@ impl Size {
 }
 
 /// Of a thousand RPCs, how many are injected.
-pub const STRIKE_PER_MILLE: u32 = 30;
+pub const INJECT_PER_MILLE: u32 = 30;
 
 /// The run of `size`: few boots, everything else inside them.
 #[must_use]
 pub fn plan(size: Size) -> Vec<Boot> {
     let owners = vec![Owner::Driver, Owner::BusyPoll, Owner::Watchdog];
-    let injected = RpcPlan { requests: size.rpcs, inject_per_mille: STRIKE_PER_MILLE };
+    let injected = RpcPlan { requests: size.rpcs, inject_per_mille: INJECT_PER_MILLE };
     let natural = RpcPlan { requests: size.rpcs, inject_per_mille: 0 };
     let two = [
         (Mode::V4_10, size.unassisted, vec![injected, natural]),
-        (Mode::Livepatch, 0, vec![]),
+        (Mode::Livepatch, size.unassisted, vec![injected]),
         (Mode::V4_11, size.unassisted, vec![injected]),
     ];
     let mut boots = Vec::new();
@@ -152,6 +198,38 @@ mod tests {
         cells.dedup();
         assert_eq!(cells.len(), 18, "a cell is run twice");
         assert!(boots.iter().flat_map(|b| &b.modes).any(|m| m.mode == Mode::V4_11 && m.unassisted == 20_000));
+    }
+
+    #[test]
+    fn every_mode_is_in_both_experiments_and_in_the_unassisted_run() {
+        for size in [Size::FULL, Size::QUICK] {
+            let boots = plan(size);
+            for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {
+                let plans = || boots.iter().flat_map(|boot| &boot.modes).filter(|plan| plan.mode == mode);
+                assert!(plans().any(|plan| !plan.owners.is_empty()), "{mode}");
+                assert!(plans().any(|plan| plan.unassisted > 0), "{mode}");
+                assert!(plans().any(|plan| plan.rpc.iter().any(|rpc| rpc.inject_per_mille > 0)), "{mode}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_modes_of_a_measurement_follow_each_other_in_an_order_of_the_seed() {
+        let boot = &plan(Size::QUICK)[0];
+        let steps = boot.steps(1);
+        let planned: usize = boot.modes.iter().map(|plan| plan.measurements().count()).sum();
+        assert_eq!(steps.len(), planned);
+        for plan in &boot.modes {
+            for measurement in plan.measurements() {
+                assert_eq!(steps.iter().filter(|step| **step == (plan.mode, measurement)).count(), 1);
+            }
+        }
+        let groups: Vec<_> = steps.chunk_by(|(_, one), (_, other)| one == other).collect();
+        assert_eq!(groups.len(), 6, "three owners, the unassisted run, the RPCs and the unassisted RPCs");
+        assert_eq!(steps, boot.steps(1), "the same seed is the same order");
+        for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {
+            assert!((0..32).any(|seed| boot.steps(seed)[0].0 == mode), "{mode} never comes first");
+        }
     }
 
     #[test]

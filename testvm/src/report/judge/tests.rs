@@ -96,8 +96,8 @@ fn whatever_is_missing_is_no_verdict() {
     type Remove = fn(&mut Results);
     let removals: [(Remove, &str); 5] = [
         (|r| r.cells.truncate(17), "not run: watchdog, 2 vCPUs, v4_11"),
-        (|r| r.unassisted.truncate(1), "not run: unassisted, v4_11"),
-        (|r| r.rpc.truncate(2), "not run: RPC, v4_11"),
+        (|r| r.unassisted.truncate(2), "not run: unassisted, v4_11"),
+        (|r| r.rpc.truncate(3), "not run: RPC, v4_11"),
         (|r| r.rpc.retain(|run| !run.unassisted()), "not run: RPC, unassisted, v4_10"),
         (|r| *r = Results::default(), "not run: driver, 1 vCPU, v4_10; driver, 1 vCPU, livepatch; "),
     ];
@@ -118,7 +118,7 @@ fn less_than_was_asked_for_is_no_verdict() {
             let cell = cell(r, Owner::Driver, Mode::V4_10);
             (cell.rounds, cell.lost) = (57, 57);
         },
-        |r| r.unassisted[1].packets -= 1,
+        |r| r.unassisted[2].packets -= 1,
         |r| rpc(r, Mode::V4_11).requests -= 1,
     ];
     for reduce in reductions {
@@ -150,7 +150,7 @@ fn unassisted_losses_are_a_count_before_the_fix_and_a_failure_after_it() {
     let mut run = fixture::pass();
     run.results.unassisted[0].lost = 0;
     assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "nature owes nobody a loss");
-    run.results.unassisted[1].lost = 1;
+    run.results.unassisted[2].lost = 1;
     let judgement = verdict_of(&run);
     assert_eq!(judgement.failures, ["unassisted, v4_11: 1 of 20000 packets were lost, none should be"]);
 }
