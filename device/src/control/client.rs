@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use tsnic_protocol::line::Lines;
+use tsnic_protocol::line::RequestReader;
 use tsnic_protocol::{Reply, Request};
 use vmm_sys_util::epoll::EventSet;
 
@@ -18,7 +18,7 @@ const BACKLOG_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Client {
     stream: UnixStream,
-    lines: Lines,
+    reader: RequestReader,
     out: VecDeque<u8>,
     /// The client will send no more.
     at_end: bool,
@@ -28,7 +28,7 @@ impl Client {
     /// Takes a connection over.
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, lines: Lines::default(), out: VecDeque::new(), at_end: false })
+        Ok(Self { stream, reader: RequestReader::default(), out: VecDeque::new(), at_end: false })
     }
 
     /// What to wait for. A client that has closed its end is always reported.
@@ -50,9 +50,9 @@ impl Client {
         match self.stream.read(&mut bytes) {
             Ok(0) => {
                 self.at_end = true;
-                self.lines.finish(|line| requests.push(line));
+                self.reader.finish(|line| requests.push(line));
             }
-            Ok(count) => self.lines.feed(&bytes[..count], |line| requests.push(line)),
+            Ok(count) => self.reader.feed(&bytes[..count], |line| requests.push(line)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(error) => return Err(error),
         }

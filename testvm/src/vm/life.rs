@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::family::Waiting;
-use super::lines::Lines;
+use super::lines::JsonLines;
 use super::qmp::Qmp;
 use super::{AGENT, ANSWER_LIMIT, DEVICE, QMP_SOCKET, Vm, connect_control, describe, start_device, unexpected};
 
@@ -32,7 +32,7 @@ impl Vm {
         let Self { family, sockets, link, device, .. } = self;
         family.backend = start_device(device, link, sockets, &family.logs)?;
         family.device_off = false;
-        self.control = Lines::new(connect_control(sockets, &mut family.backend, &family.logs, &mut || ())?);
+        self.control = JsonLines::new(connect_control(sockets, &mut family.backend, &family.logs, &mut || ())?);
         Ok(())
     }
 

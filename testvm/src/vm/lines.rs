@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! JSON objects, one a line, over a Unix socket: how testvm talks to the agent and to the device.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tsnic_protocol::line::{Framed, LineFramer};
 
 use crate::process::{TICK, readable};
 
@@ -39,17 +41,18 @@ const LONGEST: usize = 256 << 20;
 
 /// One side of a connection.
 #[derive(Debug)]
-pub struct Lines {
+pub struct JsonLines {
     stream: UnixStream,
-    buffer: Vec<u8>,
-    searched: usize,
+    framer: LineFramer,
+    /// Lines that have come and were not asked for.
+    ready: VecDeque<Vec<u8>>,
 }
 
-impl Lines {
+impl JsonLines {
     /// Speak over `stream`.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: Vec::new(), searched: 0 }
+        Self { stream, framer: LineFramer::new(LONGEST), ready: VecDeque::new() }
     }
 
     /// Send one message.
@@ -73,11 +76,13 @@ impl Lines {
     ) -> Result<T, E> {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(line) = self.line() {
-                if line.trim().is_empty() {
-                    continue;
+            while let Some(line) = self.ready.pop_front() {
+                let line = String::from_utf8_lossy(&line);
+                let line = line.trim();
+                if !line.is_empty() {
+                    return serde_json::from_str(line)
+                        .map_err(|source| LineError::Nonsense { line: line.to_owned(), source }.into());
                 }
-                return serde_json::from_str(&line).map_err(|source| LineError::Nonsense { line, source }.into());
             }
             let now = Instant::now();
             if now >= deadline {
@@ -90,8 +95,7 @@ impl Lines {
             let mut chunk = [0; 16 * 1024];
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(LineError::Closed.into()),
-                Ok(n) if self.buffer.len() + n <= LONGEST => self.buffer.extend_from_slice(&chunk[..n]),
-                Ok(_) => return Err(LineError::Io(io::Error::other("a line has no end")).into()),
+                Ok(n) => self.take(&chunk[..n])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(LineError::Closed.into()),
                 Err(error) => return Err(LineError::Io(error).into()),
@@ -99,16 +103,14 @@ impl Lines {
         }
     }
 
-    /// The next whole line, if there is one.
-    fn line(&mut self) -> Option<String> {
-        let Some(end) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
-            self.searched = self.buffer.len();
-            return None;
-        };
-        let rest = self.buffer.split_off(self.searched + end + 1);
-        let line = std::mem::replace(&mut self.buffer, rest);
-        self.searched = 0;
-        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    /// Keeps the lines that end in these bytes.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), LineError> {
+        let mut too_long = false;
+        self.framer.feed(bytes, |framed| match framed {
+            Framed::Line { bytes, .. } => self.ready.push_back(bytes.to_vec()),
+            Framed::TooLong { .. } => too_long = true,
+        });
+        if too_long { Err(io::Error::other("a line has no end").into()) } else { Ok(()) }
     }
 }
 
@@ -117,14 +119,14 @@ mod tests {
     use super::*;
     use guest_protocol::Reply;
 
-    fn receive(lines: &mut Lines, limit: Duration) -> Result<Reply, LineError> {
+    fn receive(lines: &mut JsonLines, limit: Duration) -> Result<Reply, LineError> {
         lines.receive(limit, &mut || Ok(()))
     }
 
     #[test]
     fn messages_that_come_in_pieces_and_together_are_told_apart() {
         let (near, mut far) = UnixStream::pair().expect("a pair");
-        let mut lines = Lines::new(near);
+        let mut lines = JsonLines::new(near);
         far.write_all(b"\r\n{\"reply\":\"count\",\"count\":7}\r\n{\"reply\":\"do").expect("writing");
         assert_eq!(receive(&mut lines, Duration::from_secs(1)).expect("a message"), Reply::Count { count: 7 });
         assert!(matches!(receive(&mut lines, Duration::from_millis(20)), Err(LineError::Silent(_))));
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn the_end_of_the_connection_and_nonsense_are_errors_of_their_own() {
         let (near, mut far) = UnixStream::pair().expect("a pair");
-        let mut lines = Lines::new(near);
+        let mut lines = JsonLines::new(near);
         far.write_all(b"Segmentation fault\n").expect("writing");
         let error = receive(&mut lines, Duration::from_secs(1)).expect_err("nonsense");
         assert!(error.to_string().contains("Segmentation fault"), "{error}");
@@ -156,7 +158,8 @@ mod tests {
             }
         }
         let (near, _far) = UnixStream::pair().expect("a pair");
-        let waited: Result<Reply, Seen> = Lines::new(near).receive(Duration::from_secs(60), &mut || Err(Seen::Dead));
+        let waited: Result<Reply, Seen> =
+            JsonLines::new(near).receive(Duration::from_secs(60), &mut || Err(Seen::Dead));
         match waited {
             Err(Seen::Dead) => {}
             Err(Seen::Line(error)) => panic!("{error}"),

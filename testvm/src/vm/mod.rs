@@ -27,7 +27,7 @@ use crate::qemu::{MachineSpec, Qemu};
 
 pub use error::Error;
 use family::{Family, Logs, Waiting};
-pub use lines::{LineError, Lines};
+pub use lines::{JsonLines, LineError};
 use qmp::Qmp;
 use uml::UmlSpec;
 
@@ -121,8 +121,8 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct Vm {
     family: Family,
-    agent: Lines,
-    control: Lines,
+    agent: JsonLines,
+    control: JsonLines,
     qmp: Option<Qmp>,
     link: Link,
     ready: Ready,
@@ -230,8 +230,8 @@ impl Vm {
         };
         let mut vm = Self {
             family,
-            agent: Lines::new(agent),
-            control: Lines::new(control),
+            agent: JsonLines::new(agent),
+            control: JsonLines::new(control),
             qmp: None,
             link,
             ready: Ready { kernel: String::new(), cpus: 0, clocksource: String::new() },

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::QEMU;
 use super::error::Error;
 use super::family::{Family, Waiting};
-use super::lines::Lines;
+use super::lines::JsonLines;
 
 /// QEMU answers at once, or when it has stopped the guest and its devices.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// A connection on which commands are accepted.
 #[derive(Debug)]
 pub(super) struct Qmp {
-    lines: Lines,
+    lines: JsonLines,
 }
 
 /// What QEMU says.
@@ -52,7 +52,7 @@ impl Qmp {
     /// Connects to QEMU's socket and ends the negotiation phase.
     pub fn connect(path: &Path, family: &mut Family) -> Result<Self, Error> {
         let stream = UnixStream::connect(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let mut qmp = Self { lines: Lines::new(stream) };
+        let mut qmp = Self { lines: JsonLines::new(stream) };
         qmp.execute("qmp_capabilities", &json!({}), family)?;
         Ok(qmp)
     }

@@ -2,19 +2,19 @@
 
 use proptest::prelude::*;
 
-use super::{LINE_MAX, Lines};
+use super::{LINE_MAX, RequestReader};
 use crate::Request;
 
-fn feed(lines: &mut Lines, bytes: &[u8]) -> Vec<Result<Request, String>> {
+fn feed(reader: &mut RequestReader, bytes: &[u8]) -> Vec<Result<Request, String>> {
     let mut all = Vec::new();
-    lines.feed(bytes, |line| all.push(line));
+    reader.feed(bytes, |line| all.push(line));
     all
 }
 
 #[test]
 fn a_malformed_line_is_named_with_its_number_and_column_and_the_next_one_is_understood() {
-    let mut lines = Lines::default();
-    let all = feed(&mut lines, b"{\"request\":\"status\"}\n\n{\"request\":]\n{\"request\":\"status\"}\n");
+    let mut reader = RequestReader::default();
+    let all = feed(&mut reader, b"{\"request\":\"status\"}\n\n{\"request\":]\n{\"request\":\"status\"}\n");
     assert_eq!(all.len(), 3);
     assert_eq!(all[0], Ok(Request::Status));
     assert_eq!(all[1], Err("Line 3 is not a request: expected value, column 12".into()));
@@ -30,7 +30,7 @@ fn what_is_wrong_with_a_request_is_said() {
         (b"[]\n", "missing field `request`"),
         (b"\xff\xfe\n", "expected value"),
     ] {
-        let all = feed(&mut Lines::default(), line);
+        let all = feed(&mut RequestReader::default(), line);
         let Err(message) = &all[0] else { panic!("{all:?}") };
         assert!(message.starts_with("Line 1 is not a request: ") && message.contains(expected), "{message}");
     }
@@ -38,19 +38,19 @@ fn what_is_wrong_with_a_request_is_said() {
 
 #[test]
 fn an_oversized_line_is_told_once_and_skipped_to_its_end() {
-    let mut lines = Lines::default();
-    assert_eq!(feed(&mut lines, &vec![b' '; LINE_MAX]), []);
-    assert_eq!(feed(&mut lines, b"x"), [Err("Line 1 is longer than 16384 bytes".into())]);
-    assert_eq!(feed(&mut lines, &vec![b'x'; 3 * LINE_MAX]), []);
-    assert_eq!(feed(&mut lines, b"\n{\"request\":\"status\"}\n"), [Ok(Request::Status)]);
+    let mut reader = RequestReader::default();
+    assert_eq!(feed(&mut reader, &vec![b' '; LINE_MAX]), []);
+    assert_eq!(feed(&mut reader, b"x"), [Err("Line 1 is longer than 16384 bytes".into())]);
+    assert_eq!(feed(&mut reader, &vec![b'x'; 3 * LINE_MAX]), []);
+    assert_eq!(feed(&mut reader, b"\n{\"request\":\"status\"}\n"), [Ok(Request::Status)]);
 }
 
 #[test]
 fn a_last_line_may_lack_its_end() {
-    let mut lines = Lines::default();
-    assert_eq!(feed(&mut lines, b"{\"request\":\"status\"}"), []);
+    let mut reader = RequestReader::default();
+    assert_eq!(feed(&mut reader, b"{\"request\":\"status\"}"), []);
     let mut all = Vec::new();
-    lines.finish(|line| all.push(line));
+    reader.finish(|line| all.push(line));
     assert_eq!(all, [Ok(Request::Status)]);
 }
 
@@ -58,21 +58,21 @@ proptest! {
     #[test]
     fn it_does_not_matter_how_the_stream_is_cut(cuts in prop::collection::vec(0usize..120, 0..12)) {
         let stream = b"{\"request\":\"status\"}\nnonsense\n{\"request\":\"monitor-stop\"}\r\n\n{\"request\":\"status\"}\n";
-        let whole = feed(&mut Lines::default(), stream);
+        let whole = feed(&mut RequestReader::default(), stream);
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
-        let mut lines = Lines::default();
-        let pieces: Vec<_> = cuts.windows(2).flat_map(|cut| feed(&mut lines, &stream[cut[0]..cut[1]])).collect();
+        let mut reader = RequestReader::default();
+        let pieces: Vec<_> = cuts.windows(2).flat_map(|cut| feed(&mut reader, &stream[cut[0]..cut[1]])).collect();
         prop_assert_eq!(pieces, whole);
     }
 
     #[test]
     fn no_bytes_make_it_keep_more_than_a_line(bytes in prop::collection::vec(any::<u8>(), 0..2000), times in 1usize..40) {
-        let mut lines = Lines::default();
+        let mut reader = RequestReader::default();
         for _ in 0..times {
-            feed(&mut lines, &bytes);
-            prop_assert!(lines.buffer.len() <= LINE_MAX);
+            feed(&mut reader, &bytes);
+            prop_assert!(reader.framer.buffer.len() <= LINE_MAX);
         }
     }
 }

@@ -59,9 +59,9 @@ fn a_flood_of_stale_frames_does_not_keep_the_worker_for_ever() {
 
 /// Where lines of the log go, each in one write: only their number matters.
 #[derive(Clone, Default)]
-struct Lines(Arc<AtomicUsize>);
+struct LineCount(Arc<AtomicUsize>);
 
-impl io::Write for Lines {
+impl io::Write for LineCount {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert!(bytes.ends_with(b"\n"));
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl io::Write for Lines {
 
 #[test]
 fn a_guest_cannot_fill_the_log() {
-    let lines = Lines::default();
+    let lines = LineCount::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
     let mut pair = pair();
