@@ -143,7 +143,7 @@ pub struct RpcRun {
     pub mode: Mode,
     /// Virtual CPUs of the guest.
     pub vcpus: usize,
-    /// Of a thousand requests, how many the device was to injection; 0: unassisted.
+    /// Of a thousand requests, how many the device was to inject; 0: unassisted.
     pub inject_per_mille: u32,
     /// Requests answered.
     pub requests: u32,

@@ -108,8 +108,8 @@ impl Outcome {
         let owners: Vec<_> = scenario.owners.iter().map(|owner| Owner::name(*owner)).collect();
         let owners = if owners.is_empty() { "nobody".to_owned() } else { owners.join(", ") };
         let mut text = format!(
-            "{protocol}, beside the interrupt: {owners}. {} executions, {} broken; {} polls at most, {} of them for nothing; {} \
-             interrupts at most, {} for nothing.\n",
+            "{protocol}, beside the interrupt: {owners}. {} executions, {} broken; {} polls at most, {} of them empty; {} \
+             interrupts at most, {} spurious.\n",
             tally.executions,
             tally.broken,
             tally.polls.most,

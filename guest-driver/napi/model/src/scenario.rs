@@ -46,7 +46,7 @@ pub enum Order {
     /// The arm, then `napi_complete_done()`; with `recheck`, a look at the ring when it returned true, and `napi_schedule()` if there
     /// is something (`virtio_net`).
     ArmThenComplete {
-        /// Whether it looks again.
+        /// Whether it rechecks.
         recheck: bool,
     },
 }
