@@ -21,8 +21,8 @@ use crate::vm::{self, Vm, VmConfig};
 /// The guest's interface.
 const NIC: &str = "eth0";
 
-/// How long the driver may take to hand its shared queue page over once the link is up.
-const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
+/// How long the driver may take to register its shared queue page once the link is up.
+const REGISTRATION_LIMIT: Duration = Duration::from_secs(5);
 
 /// Boot, show what came up, and power off; with `hold` only after Ctrl-C, which is no interruption then.
 ///
@@ -43,7 +43,8 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         neighbours: vec![(link.host_ip, link.host_mac)],
     };
     vm.command(&link_up)?;
-    let deadline = Instant::now() + HAND_OVER_LIMIT;
+    let limit = vm.limit(REGISTRATION_LIMIT);
+    let deadline = Instant::now() + limit;
     let mut status = vm.device_status()?;
     while status.page.is_none() && Instant::now() < deadline {
         sleep(Duration::from_millis(10));
@@ -69,7 +70,7 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         self::hold(&mut vm)?;
     }
     vm.power_off()?;
-    ensure!(status.page.is_some(), "The driver did not hand its shared queue page over within {HAND_OVER_LIMIT:?}");
+    ensure!(status.page.is_some(), "The driver did not register its shared queue page within {limit:?}");
     if let Some(logs) = lab.logs() {
         outln!("logs       {}", logs.display());
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::config::{AccelChoice, Config, Interrupts, KernelChoice, Machine, Places, Series};
+use crate::config::{AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series};
 use crate::{check, preflight};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
@@ -143,6 +143,9 @@ pub struct MachineArgs {
     /// Interrupt by a shared line.
     #[arg(long, help = "Use a shared INTx line instead of MSI-X (for QEMU before 8)")]
     pub intx: bool,
+    /// Multiply the time limits of the guest by this, for a slow or loaded machine: boot 60 s, answer 20 s, check 15 s
+    #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub slow: u16,
     /// Leave the logs of the run behind, and say where
     #[arg(long)]
     pub keep: bool,
@@ -185,6 +188,7 @@ impl TryFrom<MachineArgs> for Machine {
             accel: args.accel,
             interrupts: if args.intx { Interrupts::Intx } else { Interrupts::Msix },
             refresh: args.refresh,
+            scale: LimitScale(args.slow),
             keep: args.keep,
             cache,
             source,
@@ -294,9 +298,17 @@ mod tests {
             &["napi", "--steps", "0"],
             &["check", "--only", "nothing"],
             &["repro", "--kernel-series", "../x"],
+            &["repro", "--slow", "0"],
         ] {
             assert_eq!(parse(bad).expect_err("nonsense").exit_code(), 2, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_time_limits_have_a_factor() {
+        let minute = std::time::Duration::from_secs(60);
+        assert_eq!(repro(&[]).machine.scale.limit(minute), minute);
+        assert_eq!(repro(&["--slow", "10"]).machine.scale.limit(minute), 10 * minute);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -36,6 +37,8 @@ pub struct Machine {
     pub interrupts: Interrupts,
     /// Look for a newer kernel than the one in the cache.
     pub refresh: bool,
+    /// Factor on the time limits.
+    pub scale: LimitScale,
     /// Leave the logs of the run behind.
     pub keep: bool,
     /// Downloads and builds.
@@ -44,6 +47,24 @@ pub struct Machine {
     pub source: PathBuf,
     /// Cargo's target directory.
     pub target: PathBuf,
+}
+
+/// What every time limit of a guest is multiplied by: 1 on a usual machine, more on one that is slow or loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitScale(pub u16);
+
+impl LimitScale {
+    /// The limit of this run for what usually has `usual`.
+    #[must_use]
+    pub fn limit(self, usual: Duration) -> Duration {
+        usual * u32::from(self.0)
+    }
+}
+
+impl Default for LimitScale {
+    fn default() -> Self {
+        Self(1)
+    }
 }
 
 /// Where a run reads from and builds to.

@@ -176,6 +176,7 @@ impl Lab {
         let mut stage = progress.stage(Stage::Boot { vcpus: config.vcpus });
         let mut config = config.clone();
         config.kernel_args.extend_from_slice(&self.machine.append);
+        config.scale = self.machine.scale;
         let vm = Vm::boot(&parts, &config, &mut || stage.note(""))?;
         stage.done(format!("Linux {}, clock source {}", vm.ready().kernel, vm.ready().clocksource));
         Ok(vm)

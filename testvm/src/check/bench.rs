@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::scenario::guest::{self, NIC, RPC_PORT, insert};
 use crate::vm::{self, Vm, VmConfig};
 
-/// For everything that is waited for: many times what it takes, and a failure when it is over.
+/// For everything that is waited for: many times what it takes, and no verdict when it is over.
 const LIMIT: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(5);
 /// RPCs that show that all is well.
@@ -154,20 +154,24 @@ impl Bench {
 
     /// Waits for a state of the device, and gives it; `otherwise` is what is wrong when it does not come.
     pub fn wait(&mut self, otherwise: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status, Failure> {
-        let deadline = Instant::now() + LIMIT;
+        let limit = self.vm.limit(LIMIT);
+        let deadline = Instant::now() + limit;
         loop {
             let status = self.status()?;
             if wanted(&status) {
                 return Ok(status);
             }
-            expect(Instant::now() < deadline, || format!("{otherwise} (after {} s: {status:?})", LIMIT.as_secs()))?;
+            if Instant::now() >= deadline {
+                return Err(Failure::Late(format!("{otherwise} (after {} s: {status:?})", limit.as_secs())));
+            }
             std::thread::sleep(LOOK);
         }
     }
 
     /// Waits until a file of the guest holds a number that will do.
     pub fn wait_file(&mut self, path: &str, wanted: impl Fn(u64) -> bool) -> Result<u64, Failure> {
-        let deadline = Instant::now() + LIMIT;
+        let limit = self.vm.limit(LIMIT);
+        let deadline = Instant::now() + limit;
         loop {
             let found = self.number(path)?;
             if wanted(found) {
@@ -175,9 +179,9 @@ impl Bench {
             }
             if Instant::now() >= deadline {
                 let status = if self.vm.device_off() { None } else { Some(self.status()?) };
-                return Err(Failure::Unmet(format!(
+                return Err(Failure::Late(format!(
                     "{path} is still {found} after {} s; device {status:?}",
-                    LIMIT.as_secs()
+                    limit.as_secs()
                 )));
             }
             std::thread::sleep(LOOK);
@@ -187,7 +191,7 @@ impl Bench {
     /// Starts the RPC server and the traffic with it.
     pub fn start_traffic(&mut self) -> Result<Traffic, Failure> {
         self.start_server()?;
-        let traffic = Traffic::start(self.vm.link())?;
+        let traffic = Traffic::start(&self.vm)?;
         self.stamped_rpcs(&traffic)?;
         Ok(traffic)
     }
@@ -195,7 +199,7 @@ impl Bench {
     /// The same without the flood.
     pub fn start_rpcs(&mut self) -> Result<Traffic, Failure> {
         self.start_server()?;
-        let traffic = Traffic::rpcs(self.vm.link())?;
+        let traffic = Traffic::rpcs(&self.vm)?;
         self.stamped_rpcs(&traffic)?;
         Ok(traffic)
     }
@@ -227,7 +231,8 @@ impl Bench {
     /// Waits until enough replies have come.
     pub fn replies(&mut self, traffic: &Traffic, enough: impl Fn(Replies) -> bool) -> Result<Replies, Failure> {
         let before = traffic.replies();
-        let deadline = Instant::now() + LIMIT;
+        let limit = self.vm.limit(LIMIT);
+        let deadline = Instant::now() + limit;
         loop {
             let now = traffic.replies();
             if enough(now) {
@@ -237,9 +242,9 @@ impl Bench {
             expect(!traffic.has_ended(), || "The TCP connection of the RPCs broke".into())?;
             if Instant::now() >= deadline {
                 let status = self.status()?;
-                return Err(Failure::Unmet(format!(
+                return Err(Failure::Late(format!(
                     "RPCs do not go on as they should: within {} s from {before:?} to {now:?}; {status:?}",
-                    LIMIT.as_secs()
+                    limit.as_secs()
                 )));
             }
             std::thread::sleep(LOOK);

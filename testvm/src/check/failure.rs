@@ -17,6 +17,9 @@ pub enum Failure {
     /// What the check is about did not come about: nothing is known.
     #[error("{0}")]
     NoSituation(String),
+    /// It was not seen within its time limit: the driver, the device or the machine may be at fault.
+    #[error("{0}; --slow gives more time")]
+    Late(String),
     /// Something expected was not seen, or something forbidden was.
     #[error("{0}")]
     Unmet(String),
@@ -41,6 +44,13 @@ impl Failure {
             cause = error.source();
         }
         text
+    }
+}
+
+impl Failure {
+    /// Slowness alone may have brought this about.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Late(_) | Self::Vm(vm::Error::Silent { .. }) | Self::Rpc(ClientError::TimeLimit { .. }))
     }
 }
 
@@ -80,6 +90,20 @@ mod tests {
 
     fn refused(message: &str) -> Result<(), vm::Error> {
         Err(vm::Error::Refused { who: "The guest agent", doing: String::new(), message: message.into() })
+    }
+
+    #[test]
+    fn what_may_be_slowness_is_told_from_what_is_wrong() {
+        let silent = vm::Error::Silent {
+            who: "The device",
+            doing: String::new(),
+            limit: std::time::Duration::from_secs(20),
+            console: crate::process::Tail::default(),
+        };
+        assert!(Failure::Vm(silent).is_late());
+        assert!(Failure::Late("Not armed".into()).is_late());
+        assert!(!Failure::Unmet("1 packet lost".into()).is_late());
+        assert!(!Failure::from(refused("no").expect_err("a refusal")).is_late());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket};
 
-use super::failure::{Failure, expect};
+use super::failure::Failure;
 use crate::process::{TICK, readable};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -27,8 +27,8 @@ impl Listener {
 
     /// Waits until `wanted` has passed, byte for byte, in whatever company. What comes between two calls waits, up to a few hundred
     /// frames.
-    pub fn hear(&mut self, wanted: &[u8]) -> Result<(), Failure> {
-        let deadline = Instant::now() + LIMIT;
+    pub fn hear(&mut self, wanted: &[u8], scale: impl Fn(Duration) -> Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + scale(LIMIT);
         let mut frame = [0; 4096];
         loop {
             if readable(&self.socket, TICK)? {
@@ -38,9 +38,10 @@ impl Listener {
                     return Ok(());
                 }
             }
-            expect(Instant::now() < deadline, || {
-                format!("A frame of {} bytes did not come out of the wire", wanted.len())
-            })?;
+            if Instant::now() >= deadline {
+                let length = wanted.len();
+                return Err(Failure::Late(format!("A frame of {length} bytes did not come out of the wire")));
+            }
         }
     }
 }

@@ -13,8 +13,9 @@ use super::failure::Failure;
 use crate::isolate::Link;
 use crate::rpc::{ClientConfig, ClientError, Exchange, converse};
 use crate::scenario::guest::RPC_PORT;
+use crate::vm::Vm;
 
-/// RPCs that must have been answered long before this is over; a check that needs this long has failed anyway.
+/// RPCs that must have been answered long before this is over.
 const CONVERSATION_LIMIT: Duration = Duration::from_secs(60);
 /// Time between a reply and the next request, microseconds.
 const THINK_US: (u32, u32) = (0, 500);
@@ -68,16 +69,16 @@ pub struct Replies {
 
 impl Traffic {
     /// Begins with RPCs and the flood.
-    pub fn start(link: &Link) -> Result<Self, Failure> {
-        Ok(Self { flood: Some(Flood::start(link)?), ..Self::rpcs(link)? })
+    pub fn start(vm: &Vm) -> Result<Self, Failure> {
+        Ok(Self { flood: Some(Flood::start(vm.link())?), ..Self::rpcs(vm)? })
     }
 
-    /// Connects to the RPC server of the guest at `link` and begins with RPCs only.
-    pub fn rpcs(link: &Link) -> Result<Self, Failure> {
+    /// Connects to the RPC server of the guest and begins with RPCs only.
+    pub fn rpcs(vm: &Vm) -> Result<Self, Failure> {
         let (counts, stop) = (Arc::new(Counts::default()), Stop::default());
-        let server = SocketAddrV4::new(link.guest_ip, RPC_PORT);
-        let config =
-            ClientConfig { server, requests: u32::MAX, seed: 1, think_us: THINK_US, limit: CONVERSATION_LIMIT };
+        let server = SocketAddrV4::new(vm.link().guest_ip, RPC_PORT);
+        let limit = vm.limit(CONVERSATION_LIMIT);
+        let config = ClientConfig { server, requests: u32::MAX, seed: 1, think_us: THINK_US, limit };
         let (counting, stopping) = (Arc::clone(&counts), Arc::clone(&stop.0));
         let each = move |exchange: Exchange| {
             let counter = if exchange.arrived.is_some() { &counting.stamped } else { &counting.plain };

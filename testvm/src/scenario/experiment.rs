@@ -121,7 +121,7 @@ impl Experiment<'_, '_> {
             requests: plan.requests,
             seed: self.seed,
             think_us: THINK_US,
-            limit: RPC_RUN_LIMIT_MIN.max(RPC_LIMIT * plan.requests),
+            limit: self.guest.vm().limit(RPC_RUN_LIMIT_MIN.max(RPC_LIMIT * plan.requests)),
         };
         let exchanges = run_client(&client, |done| stage.at(done.into(), plan.requests.into()));
         // The monitor ends whatever came of the client, or the device would go on injecting.

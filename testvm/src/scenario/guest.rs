@@ -217,7 +217,7 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// It does not come about; the state that was seen instead is in the message.
     pub fn wait_armed(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + SETTLE_LIMIT;
+        let deadline = Instant::now() + self.vm.limit(SETTLE_LIMIT);
         loop {
             let status = self.vm.device_status()?;
             if status.page.is_some() && status.armed && status.ci == status.produced {
@@ -240,7 +240,7 @@ impl<'a> Guest<'a> {
 
     /// A disabled livepatch is over when the kernel has taken its directory away.
     fn livepatch_gone(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + SETTLE_LIMIT;
+        let deadline = Instant::now() + self.vm.limit(SETTLE_LIMIT);
         while livepatch_file(self.vm, "transition").is_ok() {
             if Instant::now() >= deadline {
                 return Err(Error::Livepatch);
@@ -255,7 +255,7 @@ impl<'a> Guest<'a> {
 /// task has left the old code.
 pub(crate) fn load_livepatch(vm: &mut Vm, path: &str) -> Result<(), Error> {
     vm.command(&insert(path))?;
-    let deadline = Instant::now() + SETTLE_LIMIT;
+    let deadline = Instant::now() + vm.limit(SETTLE_LIMIT);
     while livepatch_file(vm, "enabled")? != "1" || livepatch_file(vm, "transition")? != "0" {
         if Instant::now() >= deadline {
             return Err(Error::Livepatch);

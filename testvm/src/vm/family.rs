@@ -10,6 +10,7 @@ use super::console::Console;
 use super::error::Error;
 use super::lines::LineError;
 use super::{DEVICE, QEMU, TAIL};
+use crate::config::LimitScale;
 use crate::interrupt;
 use crate::process::{Child, Tail};
 
@@ -22,6 +23,7 @@ pub(super) struct Family {
     pub device_off: bool,
     pub console: Console,
     pub logs: Logs,
+    pub scale: LimitScale,
 }
 
 /// Why waiting for a message ended.

@@ -10,7 +10,9 @@ use super::error::Error;
 use super::family::Waiting;
 use super::lines::JsonLines;
 use super::qmp::Qmp;
-use super::{AGENT, ANSWER_LIMIT, DEVICE, QMP_SOCKET, Vm, connect_control, describe, start_device, unexpected};
+use super::{
+    AGENT, ANSWER_LIMIT, DEVICE, QMP_SOCKET, START_LIMIT, Vm, connect_control, describe, start_device, unexpected,
+};
 
 impl Vm {
     /// Kills the device with SIGKILL, in the middle of whatever it does. The guest goes on without.
@@ -32,7 +34,8 @@ impl Vm {
         let Self { family, sockets, link, device, .. } = self;
         family.backend = start_device(device, link, sockets, &family.logs)?;
         family.device_off = false;
-        self.control = JsonLines::new(connect_control(sockets, &mut family.backend, &family.logs, &mut || ())?);
+        let limit = family.scale.limit(START_LIMIT);
+        self.control = JsonLines::new(connect_control(sockets, &mut family.backend, &family.logs, limit, &mut || ())?);
         Ok(())
     }
 
@@ -94,7 +97,7 @@ impl Vm {
         self.qmp("query-status", &json!({}))?;
         self.agent.send(&request).map_err(|source| self.family.diagnose(AGENT, &doing, source))?;
         let Self { agent, family, qmp, .. } = self;
-        let received = agent.receive(ANSWER_LIMIT, &mut || {
+        let received = agent.receive(family.scale.limit(ANSWER_LIMIT), &mut || {
             family.check(&doing).map_err(Waiting::Died)?;
             let Some(qmp) = qmp else { return Ok(()) };
             if qmp.execute("query-status", &json!({}), family).map_err(Waiting::Died)?["status"] == "suspended" {

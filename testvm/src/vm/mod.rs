@@ -19,7 +19,7 @@ use console::Console;
 use guest_protocol as agent;
 use tsnic_protocol as device;
 
-use crate::config::Interrupts;
+use crate::config::{Interrupts, LimitScale};
 use crate::interrupt;
 use crate::isolate::{Link, RunDir, SocketDir};
 use crate::process::{Child, TICK, Tail, readable};
@@ -42,11 +42,19 @@ pub struct VmConfig {
     pub kernel_args: Vec<String>,
     /// More arguments of the device.
     pub device_args: Vec<String>,
+    /// Factor on the time limits.
+    pub scale: LimitScale,
 }
 
 impl Default for VmConfig {
     fn default() -> Self {
-        Self { vcpus: 2, memory_mib: 256, kernel_args: Vec::new(), device_args: Vec::new() }
+        Self {
+            vcpus: 2,
+            memory_mib: 256,
+            kernel_args: Vec::new(),
+            device_args: Vec::new(),
+            scale: LimitScale::default(),
+        }
     }
 }
 
@@ -176,7 +184,7 @@ impl Vm {
 
         let device = DeviceProgram { path: parts.device.to_owned(), args: config.device_args.clone() };
         let mut backend = start_device(&device, &link, &sockets, &logs)?;
-        let control = connect_control(&sockets, &mut backend, &logs, tick)?;
+        let control = connect_control(&sockets, &mut backend, &logs, config.scale.limit(START_LIMIT), tick)?;
         let console = Console::new(logs.path("console"));
         // Kept until the guest has been started, which has the other end.
         let (own_end, guest_end) =
@@ -223,7 +231,7 @@ impl Vm {
         };
         let machine = Child::spawn(parts.hypervisor.name(), command.current_dir(sockets.path()))?;
         drop(guest_end);
-        let mut family = Family { qemu: machine, backend, device_off: false, console, logs };
+        let mut family = Family { qemu: machine, backend, device_off: false, console, logs, scale: config.scale };
         let agent = match parts.hypervisor {
             Hypervisor::Qemu { .. } => accept(&listener, &agent_socket, &mut family, tick)?,
             Hypervisor::Uml { .. } => own_end,
@@ -287,15 +295,21 @@ impl Vm {
         self.rx_irq
     }
 
+    /// The limit of this guest for what usually has `usual`: more with `--slow`. For all that waits for something of the guest.
+    #[must_use]
+    pub fn limit(&self, usual: Duration) -> Duration {
+        self.family.scale.limit(usual)
+    }
+
     /// Ask the agent; [`agent::Reply::Error`] becomes [`Error::Refused`].
     ///
     /// # Errors
-    /// It refuses, is silent for 20 s, or something has died.
+    /// It refuses, is silent for too long (usually 20 s), or something has died.
     pub fn ask(&mut self, request: &agent::Request) -> Result<agent::Reply, Error> {
         self.ask_within(request, ANSWER_LIMIT)
     }
 
-    /// [`Self::ask`] with a time limit of its own.
+    /// [`Self::ask`] with a usual time limit of its own.
     ///
     /// # Errors
     /// As [`Self::ask`].
@@ -344,7 +358,7 @@ impl Vm {
     /// Ask the device something it answers at once.
     ///
     /// # Errors
-    /// It refuses, is silent for 20 s, or something has died.
+    /// It refuses, is silent for too long (usually 20 s), or something has died.
     pub fn device(&mut self, request: &device::Request) -> Result<device::Reply, Error> {
         self.device_run(request, ANSWER_LIMIT, &mut |_, _| ())
     }
@@ -437,7 +451,8 @@ impl Vm {
     pub fn power_off(mut self) -> Result<(), Error> {
         let doing = "power off";
         self.agent.send(&agent::Request::PowerOff).map_err(|source| self.family.diagnose(AGENT, doing, source))?;
-        let ended = self.family.qemu.wait(POWER_OFF_LIMIT)?;
+        let limit = self.limit(POWER_OFF_LIMIT);
+        let ended = self.family.qemu.wait(limit)?;
         self.family.qemu.kill()?;
         self.family.backend.kill()?;
         match ended {
@@ -445,13 +460,13 @@ impl Vm {
             Some(status) => Err(self.family.qemu_ended(doing, status)),
             None => {
                 let console = self.console();
-                Err(Error::Silent { who: "The guest", doing: doing.to_owned(), limit: POWER_OFF_LIMIT, console })
+                Err(Error::Silent { who: "The guest", doing: doing.to_owned(), limit, console })
             }
         }
     }
 
     fn hear_agent(&mut self, doing: &str, limit: Duration, tick: &mut dyn FnMut()) -> Result<agent::Reply, Error> {
-        let received = self.agent.receive(limit, &mut || {
+        let received = self.agent.receive(self.family.scale.limit(limit), &mut || {
             tick();
             self.family.check(doing).map_err(Waiting::Died)
         });
@@ -459,6 +474,7 @@ impl Vm {
     }
 
     fn hear_device(&mut self, doing: &str, limit: Duration) -> Result<device::Reply, Error> {
+        let limit = self.family.scale.limit(limit);
         let received = self.control.receive(limit, &mut || self.family.check(doing).map_err(Waiting::Died));
         received.map_err(|waiting| self.family.explain(DEVICE, doing, waiting))
     }
@@ -479,11 +495,12 @@ fn connect_control(
     sockets: &SocketDir,
     backend: &mut Child,
     logs: &Logs,
+    limit: Duration,
     tick: &mut dyn FnMut(),
 ) -> Result<UnixStream, Error> {
     let doing = || "starting".to_owned();
     let path = sockets.socket(CONTROL_SOCKET);
-    let deadline = Instant::now() + START_LIMIT;
+    let deadline = Instant::now() + limit;
     loop {
         let error = match UnixStream::connect(&path) {
             Ok(stream) => return Ok(stream),
@@ -510,12 +527,13 @@ fn accept(
 ) -> Result<UnixStream, Error> {
     let doing = "starting QEMU";
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let deadline = Instant::now() + START_LIMIT;
+    let limit = family.scale.limit(START_LIMIT);
+    let deadline = Instant::now() + limit;
     while !readable(listener, TICK).map_err(io)? {
         family.check(doing)?;
         if Instant::now() >= deadline {
             let console = family.console.tail(TAIL);
-            return Err(Error::Silent { who: QEMU, doing: doing.to_owned(), limit: START_LIMIT, console });
+            return Err(Error::Silent { who: QEMU, doing: doing.to_owned(), limit, console });
         }
         tick();
     }

@@ -63,7 +63,8 @@ impl Qmp {
         let doing = request.to_string();
         self.lines.send(&request).map_err(|source| family.diagnose(QEMU, &doing, source))?;
         loop {
-            let received = self.lines.receive(LIMIT, &mut || family.check(&doing).map_err(Waiting::Died));
+            let limit = family.scale.limit(LIMIT);
+            let received = self.lines.receive(limit, &mut || family.check(&doing).map_err(Waiting::Died));
             match received.map_err(|waiting| family.explain(QEMU, &doing, waiting))? {
                 Message::Return { value } => return Ok(value),
                 Message::Error { error } => return Err(Error::Refused { who: QEMU, doing, message: error.desc }),
