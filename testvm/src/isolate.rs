@@ -4,8 +4,9 @@
 //! Everything a run makes outside of files it means to leave behind is made in here, so that it ends with the last
 //! process of the run, however that one dies.
 
+use std::ffi::CString;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,8 +15,13 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{getegid, geteuid};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork, getegid, geteuid};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount, mount_change, unmount,
+};
 use thiserror::Error;
 
 use crate::process;
@@ -44,8 +50,17 @@ pub enum Error {
         source: io::Error,
     },
     /// There is no file system for the run directory.
-    #[error("No private file system (tmpfs) for the run")]
-    Mount(#[source] io::Error),
+    #[error(
+        "No private file system (tmpfs) for the run, neither by fsopen ({fsopen}) nor by mount; \
+         a seccomp profile that allows one of them is needed"
+    )]
+    Mount {
+        /// Why not by fsopen.
+        fsopen: io::Error,
+        /// Why not by mount.
+        #[source]
+        mount: io::Error,
+    },
     /// A directory of the run cannot be made.
     #[error("Directory {path} cannot be made or opened")]
     Directory {
@@ -64,6 +79,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// It cannot be tried.
+    #[error("It cannot be tried whether a run can be isolated here")]
+    Probe(#[source] io::Error),
+    /// It was tried, and failed.
+    #[error("{0}")]
+    Impossible(String),
     /// `ip` failed.
     #[error("The TAP device cannot be set up")]
     Tap(#[source] process::Error),
@@ -89,28 +110,13 @@ impl RunDir {
     /// Namespaces are not allowed here; the message says what to do.
     pub fn enter() -> Result<Self, Error> {
         check_tun()?;
-        let (uid, gid) = (geteuid(), getegid());
-        if uid.is_root() {
-            unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|source| Error::Namespace { hint: root_hint().to_owned(), source })?;
-        } else {
-            // A mount namespace, because only its owner may make a file system.
-            unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
-                .map_err(|source| Error::Namespace { hint: user_hint(source, limit_of_user_namespaces()), source })?;
-            // Without setgroups an unprivileged process may map its own group.
-            for (path, map) in [
-                ("/proc/self/setgroups", "deny".to_owned()),
-                ("/proc/self/uid_map", format!("0 {uid} 1")),
-                ("/proc/self/gid_map", format!("0 {gid} 1")),
-            ] {
-                fs::write(path, map).map_err(|source| Error::IdMap {
-                    path,
-                    hint: user_hint(Errno::EPERM, limit_of_user_namespaces()),
-                    source,
-                })?;
-            }
+        let new = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+        // A mount namespace, because only its owner may make a file system. Root may be root in name only: of a container without
+        // rights, or of a user namespace that owns none of the others.
+        if !geteuid().is_root() || unshare(new).is_err() {
+            enter_as_owner(new)?;
         }
-        let root = private_file_system().map_err(|errno| Error::Mount(errno.into()))?;
+        let root = private_file_system()?;
         ip("link set dev lo up\n")?;
         Ok(Self { root })
     }
@@ -152,8 +158,34 @@ impl SocketDir {
     }
 }
 
+/// Enter the namespaces `new` as the owner of a new user namespace, in which this process is root.
+fn enter_as_owner(new: CloneFlags) -> Result<(), Error> {
+    let (uid, gid) = (geteuid(), getegid());
+    let hint = |errno| hint(errno, &Surroundings::look());
+    unshare(CloneFlags::CLONE_NEWUSER | new).map_err(|source| Error::Namespace { hint: hint(source), source })?;
+    // Without setgroups an unprivileged process may map its own group.
+    for (path, map) in [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("0 {uid} 1")),
+        ("/proc/self/gid_map", format!("0 {gid} 1")),
+    ] {
+        fs::write(path, map).map_err(|source| {
+            let errno = source.raw_os_error().map_or(Errno::EPERM, Errno::from_raw);
+            Error::IdMap { path, hint: hint(errno), source }
+        })?;
+    }
+    Ok(())
+}
+
 /// A tmpfs that is mounted nowhere. Its file is inherited by children on purpose: they use the same paths.
-fn private_file_system() -> rustix::io::Result<OwnedFd> {
+fn private_file_system() -> Result<OwnedFd, Error> {
+    detached_tmpfs().or_else(|fsopen| {
+        // Profiles older than these system calls forbid them, and allow mount.
+        unmounted_tmpfs().map_err(|mount| Error::Mount { fsopen: fsopen.into(), mount: mount.into() })
+    })
+}
+
+fn detached_tmpfs() -> rustix::io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "size", RUN_DIR_SIZE)?;
     fsconfig_set_string(&context, "mode", "0700")?;
@@ -161,6 +193,55 @@ fn private_file_system() -> rustix::io::Result<OwnedFd> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     fsmount(&context, FsMountFlags::empty(), attributes)
+}
+
+/// The same by mounting, opening and unmounting it, seen by nobody: this process has a mount namespace of its own.
+fn unmounted_tmpfs() -> rustix::io::Result<OwnedFd> {
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    let place = "/tmp";
+    let options = CString::new(format!("size={RUN_DIR_SIZE},mode=0700")).map_err(|_| rustix::io::Errno::INVAL)?;
+    mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, &*options)?;
+    let root = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+    unmount(place, UnmountFlags::DETACH)?;
+    root
+}
+
+/// Whether a run can be isolated here: it is tried in a child, so that this process can still fetch and build. The process must be
+/// single-threaded.
+///
+/// # Errors
+/// It cannot; the message says what to do.
+pub fn probe() -> Result<(), Error> {
+    let failed = |errno: Errno| Error::Probe(io::Error::from(errno));
+    let (mut reader, mut writer) = io::pipe().map_err(Error::Probe)?;
+    // SAFETY: the child of a process with more than one thread may call async-signal-safe functions only;
+    // 1. this process has one thread, as documented above, so no lock is held by a thread that the child lacks;
+    // 2. the child ends by `_exit` without running the parent's destructors or exit handlers.
+    match unsafe { fork() }.map_err(failed)? {
+        ForkResult::Child => {
+            let tried = RunDir::enter().and_then(|run| Link::nth(0).create(&run));
+            if let Err(error) = &tried {
+                let _ = write!(writer, "{}", chain(error));
+            }
+            // SAFETY: `_exit` has no precondition.
+            unsafe { libc::_exit(i32::from(tried.is_err())) }
+        }
+        ForkResult::Parent { child } => {
+            drop(writer);
+            let mut said = String::new();
+            reader.read_to_string(&mut said).map_err(Error::Probe)?;
+            match waitpid(child, None).map_err(failed)? {
+                WaitStatus::Exited(_, 0) => Ok(()),
+                _ => Err(Error::Impossible(said)),
+            }
+        }
+    }
+}
+
+/// An error and its causes in one text.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A TAP device of the run's network namespace, and who is who on it.
@@ -200,7 +281,7 @@ impl Link {
     /// # Errors
     /// `ip` is missing or refuses.
     pub fn create(&self, _inside: &RunDir) -> Result<(), Error> {
-        ip(&self.commands())
+        ip(&self.commands(Path::new("/proc/net/if_inet6").exists()))
     }
 
     /// The guest has this MAC address, and not [`Self::guest_mac`]: a front end that cannot be told it has one of its own.
@@ -214,12 +295,13 @@ impl Link {
 
     /// What `ip -batch` is told. The guest is a static neighbour, and the host has no IPv6 here: every frame on the wire is one
     /// that a scenario asked for.
-    fn commands(&self) -> String {
+    fn commands(&self, ipv6: bool) -> String {
         let Self { tap, host_ip, guest_ip, prefix_len, .. } = self;
         let (host_mac, guest_mac) = (mac(self.host_mac), mac(self.guest_mac));
+        let no_ipv6 = if ipv6 { " addrgenmode none" } else { "" };
         format!(
             "tuntap add dev {tap} mode tap\n\
-             link set dev {tap} address {host_mac} addrgenmode none\n\
+             link set dev {tap} address {host_mac}{no_ipv6}\n\
              addr add {host_ip}/{prefix_len} dev {tap}\n\
              link set dev {tap} up\n\
              neigh replace {guest_ip} lladdr {guest_mac} dev {tap} nud permanent\n"
@@ -245,7 +327,7 @@ fn ip(batch: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// It cannot; the message says what to do.
-pub fn check_tun() -> Result<(), Error> {
+fn check_tun() -> Result<(), Error> {
     match fs::OpenOptions::new().read(true).write(true).open(TUN) {
         Ok(_) => Ok(()),
         Err(source) => Err(Error::NoTun { hint: tun_hint(&source), source }),
@@ -259,9 +341,37 @@ fn tun_hint(error: &io::Error) -> &'static str {
     }
 }
 
-fn root_hint() -> &'static str {
-    "in a container, root needs CAP_SYS_ADMIN and CAP_NET_ADMIN for this (--cap-add SYS_ADMIN --cap-add NET_ADMIN, and no seccomp \
-     profile that forbids unshare); or run as an ordinary user where user namespaces are allowed"
+/// What of this system decides whether namespaces can be made.
+#[derive(Debug, Default)]
+struct Surroundings {
+    root: bool,
+    chroot: bool,
+    /// Names of the limits (`user.max_*_namespaces`) that are 0.
+    exhausted: Vec<&'static str>,
+    /// The setting that would allow user namespaces, where one forbids them.
+    allow: Option<&'static str>,
+}
+
+impl Surroundings {
+    fn look() -> Self {
+        let is = |name: &str, value: &str| {
+            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+            fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
+        };
+        let limits = ["user.max_user_namespaces", "user.max_net_namespaces", "user.max_mnt_namespaces"];
+        Self {
+            root: geteuid().is_root(),
+            chroot: in_chroot(),
+            exhausted: limits.into_iter().filter(|name| is(name, "0")).collect(),
+            allow: if is("kernel.unprivileged_userns_clone", "0") {
+                Some("kernel.unprivileged_userns_clone=1")
+            } else {
+                // Ubuntu's.
+                is("kernel.apparmor_restrict_unprivileged_userns", "1")
+                    .then_some("kernel.apparmor_restrict_unprivileged_userns=0")
+            },
+        }
+    }
 }
 
 /// Whether the root directory of this process is not a file system's: then it is a chroot.
@@ -270,21 +380,25 @@ fn in_chroot() -> bool {
     !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"))
 }
 
-fn limit_of_user_namespaces() -> Option<u64> {
-    fs::read_to_string("/proc/sys/user/max_user_namespaces").ok()?.trim().parse().ok()
-}
-
-fn user_hint(error: Errno, limit: Option<u64>) -> String {
-    let how = match (error, limit) {
-        (_, Some(0)) | (Errno::ENOSPC, _) => "raise the limit: sysctl user.max_user_namespaces=10000",
-        (Errno::EPERM, _) if in_chroot() => "the kernel allows none inside a chroot",
-        (Errno::EINVAL, _) => "this process has more than one thread, or the kernel has no user namespaces",
-        _ => {
-            "this system keeps user namespaces from ordinary users: allow them (sysctl kernel.unprivileged_userns_clone=1, or \
-             kernel.apparmor_restrict_unprivileged_userns=0)"
+/// What to do when namespaces cannot be made.
+fn hint(error: Errno, here: &Surroundings) -> String {
+    let how = match error {
+        _ if !here.exhausted.is_empty() => {
+            let set: Vec<_> = here.exhausted.iter().map(|name| format!("{name}=10000")).collect();
+            return format!("raise the limit: sysctl {}", set.join(" "));
         }
+        Errno::ENOSPC => return "one of the limits user.max_*_namespaces is used up (sysctl shows them)".to_owned(),
+        Errno::EINVAL => return "this process has several threads, or the kernel has no such namespaces".to_owned(),
+        Errno::ENOSYS => return "the kernel has none, or a seccomp profile hides them".to_owned(),
+        _ if here.chroot => "the kernel makes no user namespace inside a chroot".to_owned(),
+        _ => match here.allow {
+            Some(setting) => format!("this system keeps user namespaces from ordinary users: sysctl {setting}"),
+            None => "in a container this needs CAP_SYS_ADMIN and CAP_NET_ADMIN, and a seccomp profile that allows \
+                 unshare (--cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt seccomp=unconfined)"
+                .to_owned(),
+        },
     };
-    format!("{how}; or run as root")
+    if here.root { how } else { format!("{how}; or run as root") }
 }
 
 #[cfg(test)]
@@ -308,16 +422,32 @@ mod tests {
 
     #[test]
     fn the_guest_is_a_static_neighbour() {
-        let commands = Link::nth(0).commands();
+        let commands = Link::nth(0).commands(true);
         assert!(commands.contains("neigh replace 10.0.2.2 lladdr 52:54:00:74:73:00 dev tsnic0 nud permanent\n"));
         assert_eq!(commands.lines().count(), 5);
     }
 
     #[test]
-    fn hints_name_the_thing_to_change() {
-        assert!(user_hint(Errno::ENOSPC, Some(100)).contains("max_user_namespaces"));
-        assert!(user_hint(Errno::EPERM, Some(0)).contains("max_user_namespaces"));
-        assert!(user_hint(Errno::EPERM, Some(9)).contains("unprivileged_userns_clone"));
+    fn the_hint_fits_the_cause() {
+        let hint = |errno, here: Surroundings| super::hint(errno, &here);
+        let limits = Surroundings { exhausted: vec!["user.max_net_namespaces"], ..Surroundings::default() };
+        assert_eq!(hint(Errno::ENOSPC, limits), "raise the limit: sysctl user.max_net_namespaces=10000");
+        let setting = Some("kernel.apparmor_restrict_unprivileged_userns=0");
+        let ubuntu = Surroundings { allow: setting, ..Surroundings::default() };
+        assert!(hint(Errno::EPERM, ubuntu).ends_with("kernel.apparmor_restrict_unprivileged_userns=0; or run as root"));
+        let chroot = Surroundings { chroot: true, allow: setting, ..Surroundings::default() };
+        assert!(hint(Errno::EPERM, chroot).contains("chroot; or run as root"));
+        let container = hint(Errno::EPERM, Surroundings { root: true, ..Surroundings::default() });
+        assert!(container.contains("--cap-add SYS_ADMIN") && !container.contains("run as root"), "{container}");
+        assert!(hint(Errno::ENOSYS, Surroundings::default()).contains("seccomp"));
         assert!(tun_hint(&io::Error::from(io::ErrorKind::NotFound)).contains("modprobe"));
+    }
+
+    #[test]
+    fn a_host_without_ipv6_is_not_asked_to_leave_it_out() {
+        let link = Link::nth(0);
+        assert!(link.commands(true).contains("addrgenmode none\n"));
+        let without = link.commands(false);
+        assert!(without.contains("address 02:74:73:6e:00:00\n") && !without.contains("addrgenmode"), "{without}");
     }
 }

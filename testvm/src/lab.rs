@@ -134,7 +134,7 @@ impl Lab {
     /// See [`enum@Error`].
     pub fn prepare(machine: &Machine, progress: &mut Progress) -> Result<Self, Error> {
         // Known now, not after minutes of building.
-        isolate::check_tun()?;
+        isolate::probe()?;
         let mut stage = progress.stage(Stage::Qemu);
         let own = machine.qemu.as_deref();
         let qemu = Qemu::find(own, machine.accel, machine.interrupts, &machine.cache, &mut |line| stage.note(line))?;

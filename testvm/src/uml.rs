@@ -77,7 +77,7 @@ type Seen = Result<String, String>;
 /// # Errors
 /// The run could not be judged.
 pub fn run(places: &Places, program: Option<&Path>) -> anyhow::Result<Verdict> {
-    isolate::check_tun()?;
+    isolate::probe()?;
     let uml = Uml::find(program)?;
     process::adopt_orphans()?;
     let mut progress = Progress::new();

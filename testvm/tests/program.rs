@@ -84,3 +84,42 @@ fn output_that_nobody_reads_or_that_has_no_room_changes_no_exit_code() {
     let (status, stderr) = finished(Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_testvm")]));
     assert_eq!(status, Some(69), "{stderr}");
 }
+
+/// The program in namespaces of its own, prepared by `script`.
+fn within(unshare: &[&str], script: &str) -> (Option<i32>, String) {
+    let mut command = Command::new("unshare");
+    command.args(unshare).args([
+        "sh",
+        "-c",
+        &format!("{script} exec \"$@\""),
+        "sh",
+        env!("CARGO_BIN_EXE_testvm"),
+        "boot",
+    ]);
+    finished(command.args(NO_QEMU))
+}
+
+/// Root in a user namespace of its own owns neither the network nor the mounts it is in, and can make itself both.
+#[test]
+fn root_in_name_only_makes_itself_what_it_needs() {
+    let (code, said) = within(&["--map-root-user"], "");
+    if !said.contains("error: ") {
+        eprintln!("SKIPPED: no user namespace here: {said}");
+        return;
+    }
+    // It got as far as QEMU.
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains(&format!("{} does not exist", NO_QEMU[1])), "{said}");
+}
+
+#[test]
+fn a_limit_of_namespaces_is_named_before_anything_is_built() {
+    let limit = "echo 0 >/proc/sys/user/max_net_namespaces || exit 77;";
+    let (code, said) = within(&["--map-root-user"], limit);
+    if code == Some(77) || !said.contains("error: ") {
+        eprintln!("SKIPPED: no limit can be set here: {said}");
+        return;
+    }
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("sysctl user.max_net_namespaces=10000"), "{said}");
+}
