@@ -226,7 +226,8 @@ fn front_end_messages() {
             // Small words instead of bytes: queue numbers, sizes and addresses that could be.
             let payload: Vec<u8> = payload.iter().flat_map(|&byte| u32::from(byte).to_le_bytes()).collect();
             let flags = if flags % 4 == 0 { u32::from(*flags) } else { 1 | u32::from(flags & 8) };
-            let len = payload.len() as u32;
+            // Now and then the header lies.
+            let len = if flags == 0 { u32::MAX >> (request % 32) } else { payload.len() as u32 };
             let mut message = header(u32::from(request % 48), flags, len).to_vec();
             message.extend_from_slice(&payload);
             if !send(&front, &message, *with_file) {
