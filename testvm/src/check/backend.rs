@@ -9,6 +9,7 @@ use tsnic_protocol::{InjectionSpec, Request as DeviceRequest, Stimulus};
 use super::bench::Bench;
 use super::failure::{Failure, expect, unchanged};
 use crate::scenario::guest::{self, insert};
+use crate::vm;
 
 const KILLS: usize = 3;
 /// How often the rendezvous is arranged at most.
@@ -97,8 +98,13 @@ pub fn killed_rendezvous(bench: &mut Bench) -> Result<String, Failure> {
     let mut tries = 0;
     let gave_up = loop {
         tries += 1;
-        let sent = bench.status()?.counters.rx_frames;
-        bench.wait("No stimulus is sent", |status| status.counters.rx_frames > sent)?;
+        stimulus_sent(bench).map_err(|failure| match failure {
+            // The device gives a run up after some inconclusive rounds, and its report is no answer to a status request.
+            Failure::Vm(vm::Error::Unexpected { .. }) => {
+                Failure::NoSituation(format!("The device ended its run in try {tries}, before a poll was held"))
+            }
+            other => other,
+        })?;
         bench.vm.hold_device()?;
         if let Some(gave_up) = arrives(bench)? {
             break gave_up;
@@ -117,6 +123,12 @@ pub fn killed_rendezvous(bench: &mut Bench) -> Result<String, Failure> {
     let seen = bench.end_traffic(traffic)?;
     bench.unload("tsnic_rendezvous")?;
     Ok(format!("a poll was at the rendezvous in try {tries}, {seen}"))
+}
+
+/// Waits until the device's run has sent one more stimulus.
+fn stimulus_sent(bench: &mut Bench) -> Result<(), Failure> {
+    let sent = bench.status()?.counters.rx_frames;
+    bench.wait("No stimulus is sent", |status| status.counters.rx_frames > sent).map(drop)
 }
 
 /// Waits until a poll stands at a rendezvous; the number of those given up before. `None` when none comes while the backend, which
