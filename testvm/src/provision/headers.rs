@@ -27,12 +27,14 @@ fn rewrite(text: &str, root: &Path) -> Option<String> {
     let mut found = false;
     let lines: Vec<_> = text
         .lines()
-        .map(|line| match line.strip_prefix("include ").and_then(|path| path.find("/usr/src/").map(|at| &path[at..])) {
-            Some(below) => {
-                found = true;
-                format!("include {}{below}", root.display())
-            }
-            None => line.to_owned(),
+        .map(|line| {
+            // The output directory is named since 7.x.
+            let moved = ["include ", "KBUILD_OUTPUT="].into_iter().find_map(|start| {
+                let path = line.strip_prefix(start)?;
+                found |= start == "include " && path.contains("/usr/src/");
+                Some(format!("{start}{}{}", root.display(), &path[path.find("/usr/src/")?..]))
+            });
+            moved.unwrap_or_else(|| line.to_owned())
         })
         .collect();
     found.then(|| lines.join("\n") + "\n")
@@ -50,6 +52,15 @@ mod tests {
         assert_eq!(rewrite(&moved, Path::new("/a")).as_deref(), Some(moved.as_str()));
         let again = rewrite(&moved, Path::new("/b")).expect("an include");
         assert_eq!(again, "include /b/usr/src/linux-headers-6.1.0-56-common/Makefile\n");
+    }
+
+    #[test]
+    fn the_output_directory_is_moved_too() {
+        let original =
+            "KBUILD_OUTPUT=/usr/src/linux-headers-7.3.4\ninclude /usr/src/linux-headers-7.3.4-common/Makefile\n";
+        let moved =
+            "KBUILD_OUTPUT=/a/usr/src/linux-headers-7.3.4\ninclude /a/usr/src/linux-headers-7.3.4-common/Makefile\n";
+        assert_eq!(rewrite(original, Path::new("/a")).as_deref(), Some(moved));
     }
 
     #[test]
