@@ -54,6 +54,14 @@ pub enum Error {
     /// The machine is not the one this is made for.
     #[error("The guest is x86-64, and so must this machine be; it is {0}")]
     Architecture(&'static str),
+    /// The kernel is none that this command can judge.
+    #[error("Linux {release}: {why}")]
+    Unsuitable {
+        /// Its release.
+        release: String,
+        /// What is missing.
+        why: String,
+    },
     /// Orphaned processes could not be adopted.
     #[error("This process cannot become the parent of its children's orphans")]
     Orphans(#[source] io::Error),
@@ -91,6 +99,15 @@ impl Built {
     /// # Errors
     /// See [`enum@Error`].
     pub fn prepare(machine: &Machine, refresh: bool, progress: &mut Progress) -> Result<Self, Error> {
+        Self::prepare_for(machine, refresh, |_| Ok(()), progress)
+    }
+
+    fn prepare_for(
+        machine: &Machine,
+        refresh: bool,
+        suits: impl Fn(&Kernel) -> Result<(), String>,
+        progress: &mut Progress,
+    ) -> Result<Self, Error> {
         if !cfg!(target_arch = "x86_64") {
             return Err(Error::Architecture(std::env::consts::ARCH));
         }
@@ -114,6 +131,7 @@ impl Built {
         };
         // Known now, not after minutes of building.
         initramfs::transport(&kernel)?;
+        suits(&kernel).map_err(|why| Error::Unsuitable { release: kernel.release.clone(), why })?;
         let mut stage = progress.stage(Stage::Device);
         let device = builder.device(&mut |line| stage.note(line))?;
         stage.done("tsnic");
@@ -133,6 +151,18 @@ impl Lab {
     /// # Errors
     /// See [`enum@Error`].
     pub fn prepare(machine: &Machine, progress: &mut Progress) -> Result<Self, Error> {
+        Self::prepare_for(machine, |_| Ok(()), progress)
+    }
+
+    /// The same, for a kernel that `suits`; if not, the reason is the error, before anything is built.
+    ///
+    /// # Errors
+    /// See [`enum@Error`].
+    pub fn prepare_for(
+        machine: &Machine,
+        suits: impl Fn(&Kernel) -> Result<(), String>,
+        progress: &mut Progress,
+    ) -> Result<Self, Error> {
         // Known now, not after minutes of building.
         isolate::probe()?;
         let mut stage = progress.stage(Stage::Qemu);
@@ -140,7 +170,7 @@ impl Lab {
         let qemu = Qemu::find(own, machine.accel, machine.interrupts, &machine.cache, &mut |line| stage.note(line))?;
         stage.done(format!("QEMU {}, {} ({})", qemu.version, qemu.accel, qemu.accel_reason));
 
-        let built = Built::prepare(machine, machine.refresh, progress)?;
+        let built = Built::prepare_for(machine, machine.refresh, suits, progress)?;
 
         let stage = progress.stage(Stage::Isolate);
         let run = RunDir::enter()?;

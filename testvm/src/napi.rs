@@ -4,6 +4,7 @@
 //! The guest's agent does the work (`guest_agent::napi`), in slices, each with a seed of its own; this adds them up. In the end the
 //! kernel is given the `napi_schedule_prep()` of 4.10.0 by a livepatch, and the same comparison must find that.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
@@ -32,7 +33,7 @@ const SHOWN: usize = 10;
 /// The run could not be judged: no guest, or its kernel is none that the module is made for.
 pub fn run(machine: &Machine, steps: u32, seed: u64) -> anyhow::Result<Verdict> {
     let mut progress = Progress::new();
-    let mut lab = Lab::prepare(machine, &mut progress)?;
+    let mut lab = Lab::prepare_for(machine, |kernel| suits(&kernel.release), &mut progress)?;
     let mut vm = lab.boot(&VmConfig { vcpus: 1, ..VmConfig::default() }, &mut progress)?;
     vm.command(&insert(&lab.initramfs.napicheck))?;
     let mut stage = progress.stage(Stage::Run("napi".to_owned()));
@@ -78,6 +79,19 @@ pub fn run(machine: &Machine, steps: u32, seed: u64) -> anyhow::Result<Verdict> 
     Ok(verdict)
 }
 
+/// The kernels that `tsnic_napicheck` is made for, as major and minor numbers. In 6.13 settings moved
+/// from the device to the NAPI instance.
+const KERNELS: Range<(u32, u32)> = (6, 1)..(6, 13);
+
+/// Whether a kernel of this release can be compared; if not, why.
+fn suits(release: &str) -> Result<(), String> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if KERNELS.contains(&(major, minor)) => Ok(()),
+        _ => Err("testvm napi is made for Linux 6.1 to 6.12".to_owned()),
+    }
+}
+
 fn compare(vm: &mut Vm, seed: u64, steps: u32) -> anyhow::Result<NapiReport> {
     match vm.ask_within(&Request::NapiCheck { seed, steps }, LIMIT)? {
         Reply::NapiCheck(report) => Ok(report),
@@ -119,6 +133,7 @@ fn slices(steps: u32) -> impl Iterator<Item = u32> {
 #[derive(Debug, Default)]
 struct Total {
     steps: u64,
+    busy_poll_stop: String,
     rows: Vec<NapiRow>,
     refused: u32,
     /// The seed of the slice, and what differed.
@@ -129,6 +144,7 @@ impl Total {
     fn add(&mut self, seed: u64, report: NapiReport) {
         self.steps += u64::from(report.steps);
         self.refused = report.refused;
+        self.busy_poll_stop = report.busy_poll_stop;
         self.mismatch = report.mismatch.map(|text| (seed, text));
         if self.rows.is_empty() {
             self.rows = report.rows;
@@ -167,6 +183,7 @@ impl std::fmt::Display for Total {
             let note = if row.count == 0 { "  NEVER MET" } else { "" };
             writeln!(f, "{:>10}  {}{note}", row.count, row.row)?;
         }
+        writeln!(f, "a preferred busy loop with deferred interrupts ends by {}", self.busy_poll_stop)?;
         if let Some((seed, text)) = &self.mismatch {
             writeln!(f, "MISMATCH with seed {seed}:\n{text}")?;
         }
@@ -188,7 +205,7 @@ mod tests {
 
     fn report(counts: [u64; 2]) -> NapiReport {
         let rows = counts.map(|count| NapiRow { function: "f".into(), row: "r".into(), count });
-        NapiReport { steps: 10, rows: rows.into(), refused: 3, mismatch: None }
+        NapiReport { steps: 10, busy_poll_stop: String::new(), rows: rows.into(), refused: 3, mismatch: None }
     }
 
     fn total(reports: impl IntoIterator<Item = NapiReport>) -> Total {
@@ -197,6 +214,16 @@ mod tests {
             total.add(7, report);
         }
         total
+    }
+
+    #[test]
+    fn a_kernel_that_the_module_is_not_made_for_is_told_before_anything_is_built() {
+        for release in ["6.1.0-56-cloud-amd64", "6.12.95+deb12-cloud-amd64", "6.6.1"] {
+            assert_eq!(suits(release), Ok(()), "{release}");
+        }
+        for release in ["6.13.0", "7.3.4+deb13-cloud-amd64", "5.10.0-30-amd64", "6", "next-20260101"] {
+            assert!(suits(release).is_err(), "{release}");
+        }
     }
 
     #[test]

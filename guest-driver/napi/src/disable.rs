@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `napi_disable()` and `napi_enable()` as they were in 4.10.0 and 4.11. `crate::modern` has today's.
+//! `napi_disable()` and `napi_enable()` as they were in 4.10.0 and 4.11. `crate::v6_1` has today's.
 
 use crate::{Napi, Word};
 

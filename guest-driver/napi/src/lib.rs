@@ -8,7 +8,7 @@
 //! - [`v4_10`], Linux 4.10.0: an interrupt that is turned away leaves no trace. If its packet came after the owner's last look at
 //!   the ring, and the device does not interrupt twice for one packet, the packet lies there until the next one.
 //! - [`v4_11`], Linux 4.11: it leaves `MISSED`, and the owner polls once more.
-//! - [`modern`], Linux 6.1 to 7.3: the same, with deferred interrupts, threads and busy polling that is preferred.
+//! - [`v6_1`], Linux 6.1 to 7.3: the same, with deferred interrupts, threads and preferred busy polling.
 //!
 //! The functions are generic over the word ([`Word`]) and over what surrounds it ([`Napi`]), so the code that the driver runs on
 //! the kernel's own word ([`v4_10::schedule_prep`]) is the code that the models check exhaustively, and the code that is compared
@@ -24,11 +24,11 @@ mod bits;
 pub mod busy;
 mod disable;
 mod instance;
-pub mod modern;
 #[cfg(test)]
 mod table;
 pub mod v4_10;
 pub mod v4_11;
+pub mod v6_1;
 mod word;
 
 pub use bits::Bits;

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use napi_state::{Bits, Napi, modern, v4_11};
+use napi_state::{Bits, Napi, v4_11, v6_1};
 
 /// An instance with an owner and netpoll inside. Each gets out of the way as the disable waits, in the order given.
 struct Occupied {
@@ -47,7 +47,7 @@ fn waits_for_the_owner_and_for_netpoll_in_either_order() {
     for (bits, disable) in [
         (Bits::LINUX_4_10, v4_11::disable::<Occupied> as fn(&Occupied)),
         (Bits::LINUX_4_11, v4_11::disable),
-        (Bits::LINUX_6_1, modern::disable),
+        (Bits::LINUX_6_1, v6_1::disable),
     ] {
         let (owner, netpoll) = (bits.sched_mask(), bits.npsvc_mask());
         for leave in [[owner, netpoll], [netpoll, owner]] {

@@ -5,7 +5,7 @@
 //! in `docs/napi-ablation.md`.
 
 use napi_model::exhaust::{Outcome, exhaust};
-use napi_model::protocol::{Modern, Modern73, ModernV4_10Prep, Protocol, V4_10, V4_11};
+use napi_model::protocol::{Protocol, V4_10, V4_10PrepOn6_1, V4_11, V6_1, V6_1PollThenWatchdog, V7_3};
 use napi_model::scenario::{Owner, Scenario, Settings};
 use napi_model::trace::{Event, Who};
 use napi_model::verdict::Violation;
@@ -54,7 +54,7 @@ fn is_sound<P: Protocol>(scenario: &Scenario) -> Outcome {
     outcome
 }
 
-mod pre_fix {
+mod v4_10 {
     use super::*;
 
     #[test]
@@ -65,7 +65,7 @@ mod pre_fix {
     /// What the experiments run.
     #[test]
     fn and_on_6_1_with_the_old_prep_too() {
-        loses_as_in_the_changelog::<ModernV4_10Prep>(&Scenario::BUSY_POLL);
+        loses_as_in_the_changelog::<V4_10PrepOn6_1>(&Scenario::BUSY_POLL);
     }
 
     #[test]
@@ -91,26 +91,26 @@ mod v4_11 {
     #[test]
     fn an_interrupt_during_a_busy_poll_is_not_lost() {
         is_sound::<V4_11>(&Scenario::BUSY_POLL);
-        is_sound::<Modern>(&Scenario::BUSY_POLL);
-        is_sound::<Modern73>(&Scenario::BUSY_POLL);
+        is_sound::<V6_1>(&Scenario::BUSY_POLL);
+        is_sound::<V7_3>(&Scenario::BUSY_POLL);
     }
 
     #[test]
     fn an_interrupt_during_the_watchdogs_poll_is_not_lost() {
         is_sound::<V4_11>(&Scenario::WATCHDOG);
-        is_sound::<Modern>(&Scenario::WATCHDOG);
+        is_sound::<V6_1>(&Scenario::WATCHDOG);
     }
 
     #[test]
     fn an_interrupt_during_the_drivers_own_poll_is_not_lost() {
         is_sound::<V4_11>(&Scenario::DRIVER);
-        is_sound::<Modern>(&Scenario::DRIVER);
+        is_sound::<V6_1>(&Scenario::DRIVER);
     }
 
     #[test]
     fn interrupts_alone_lose_nothing() {
         is_sound::<V4_11>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
-        is_sound::<Modern>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
+        is_sound::<V6_1>(&Scenario { packets: 3, waiting: 0, ..Scenario::INTERRUPT });
     }
 
     /// The second leaves `MISSED` to the first, and may not join the poll that it brings about when it comes again.
@@ -119,7 +119,7 @@ mod v4_11 {
         let owners = &[Owner::Driver { times: 1 }, Owner::Driver { times: 2 }];
         let scenario = Scenario { owners, waiting: 1, packets: 0, ..Scenario::INTERRUPT };
         is_sound::<V4_11>(&scenario);
-        is_sound::<Modern>(&scenario);
+        is_sound::<V6_1>(&scenario);
     }
 
     /// No two at a time, and none leaves `SCHED` behind. Nothing can be lost here, for there is no interrupt: with one, the search does
@@ -133,7 +133,7 @@ mod v4_11 {
         ] {
             let scenario = Scenario { owners, waiting: 1, packets: 0, settings: Settings::GRO, ..Scenario::INTERRUPT };
             is_sound::<V4_11>(&scenario);
-            is_sound::<Modern>(&scenario);
+            is_sound::<V6_1>(&scenario);
         }
     }
 }
@@ -145,19 +145,19 @@ mod budget {
     #[test]
     fn a_poll_that_used_it_up_is_followed_by_another() {
         is_sound::<V4_11>(&Scenario { weight: 8, ..Scenario::DRIVER });
-        is_sound::<Modern>(&Scenario { weight: 8, ..Scenario::DRIVER });
+        is_sound::<V6_1>(&Scenario { weight: 8, ..Scenario::DRIVER });
     }
 
     #[test]
     fn a_last_busy_poll_that_used_it_up_is_followed_by_another() {
         is_sound::<V4_11>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
-        is_sound::<Modern>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
-        is_sound::<Modern73>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
+        is_sound::<V6_1>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
+        is_sound::<V7_3>(&Scenario { weight: 8, ..Scenario::BUSY_POLL });
     }
 
-    /// Nothing of this changed: what pre-fix loses it loses to the interrupt alone.
+    /// Nothing of this changed: what 4.10.0 loses it loses to the interrupt alone.
     #[test]
-    fn without_an_interrupt_pre_fix_follows_up_too() {
+    fn without_an_interrupt_v4_10_follows_up_too() {
         is_sound::<V4_10>(&Scenario { weight: 8, packets: 0, ..Scenario::BUSY_POLL });
     }
 }
@@ -172,7 +172,7 @@ mod disable {
         let scenario = Scenario { owners: &[DOWN], ..Scenario::INTERRUPT };
         is_sound::<V4_10>(&scenario);
         is_sound::<V4_11>(&scenario);
-        is_sound::<Modern>(&scenario);
+        is_sound::<V6_1>(&scenario);
     }
 
     /// A poll that uses up its budget while a disable is pending completes all the same.
@@ -187,7 +187,7 @@ mod disable {
         };
         is_sound::<V4_10>(&scenario);
         is_sound::<V4_11>(&scenario);
-        is_sound::<Modern>(&scenario);
+        is_sound::<V6_1>(&scenario);
     }
 
     #[test]
@@ -196,16 +196,16 @@ mod disable {
         let scenario = Scenario { owners, waiting: 0, packets: 0, ..Scenario::INTERRUPT };
         is_sound::<V4_10>(&scenario);
         is_sound::<V4_11>(&scenario);
-        is_sound::<Modern>(&scenario);
+        is_sound::<V6_1>(&scenario);
     }
 
     #[test]
     fn and_enable_lose_nothing_when_the_driver_schedules_after_it() {
-        is_sound::<Modern>(&Scenario::REOPEN);
+        is_sound::<V6_1>(&Scenario::REOPEN);
     }
 
     /// 4.10.0 and 4.11 clear `SCHED` and `NPSVC` one after the other. An interrupt in between takes the instance, and its poll cannot
-    /// complete, since `NPSVC` is set: `SCHED` stays with nobody. Modern kernels clear both in one transaction.
+    /// complete, since `NPSVC` is set: `SCHED` stays with nobody. 6.1 clears both in one transaction.
     #[test]
     fn and_an_enable_in_two_steps_leave_sched_without_an_owner() {
         fn orphans<P: Protocol>() {
@@ -227,17 +227,19 @@ mod deferred {
 
     #[test]
     fn the_watchdog_takes_over_from_a_busy_poller() {
-        is_sound::<Modern>(&Scenario { weight: 1, ..PREFERRED });
-        is_sound::<Modern73>(&Scenario { weight: 1, ..PREFERRED });
+        is_sound::<V6_1>(&Scenario { weight: 1, ..PREFERRED });
+        is_sound::<V6_1PollThenWatchdog>(&Scenario { weight: 1, ..PREFERRED });
+        is_sound::<V7_3>(&Scenario { weight: 1, ..PREFERRED });
     }
 
     #[test]
-    fn a_watchdog_that_came_during_the_last_poll_leaves_packets_behind_until_7_3() {
-        let outcome = exhaust::<Modern>(&PREFERRED);
+    fn a_watchdog_that_came_during_the_last_poll_leaves_packets_behind_until_58e2330bd455() {
+        let outcome = exhaust::<V6_1>(&PREFERRED);
         println!("{}", outcome.report());
         outcome.assert_complete();
         assert_eq!(outcome.tally.violations, [Violation::Lost], "{}", outcome.report());
-        is_sound::<Modern73>(&PREFERRED);
+        is_sound::<V6_1PollThenWatchdog>(&PREFERRED);
+        is_sound::<V7_3>(&PREFERRED);
     }
 }
 

@@ -2,7 +2,7 @@
 //! Random interleavings of worlds that are too large to see all of.
 
 use napi_model::ablation::{StopKeepsMissed, WatchdogSetsMissed};
-use napi_model::protocol::{Modern, Modern73, Protocol, V4_10, V4_11};
+use napi_model::protocol::{Protocol, V4_10, V4_11, V6_1, V6_1PollThenWatchdog, V7_3};
 use napi_model::random::explore;
 use napi_model::scenario::{Owner, Scenario, Settings};
 use napi_model::verdict::Violation;
@@ -45,8 +45,8 @@ fn pre_fix_loses_and_the_seed_shows_it_again() {
 #[test]
 fn with_the_fix_nothing_is_lost() {
     finds_nothing::<V4_11>(&BUSY, 2, 5_000);
-    finds_nothing::<Modern>(&BUSY, 2, 5_000);
-    finds_nothing::<Modern73>(&BUSY, 2, 5_000);
+    finds_nothing::<V6_1>(&BUSY, 2, 5_000);
+    finds_nothing::<V7_3>(&BUSY, 2, 5_000);
 }
 
 /// Two owners and one interrupt: too much for every interleaving, so `loom.rs` has them without the interrupt.
@@ -61,7 +61,7 @@ fn two_owners_and_an_interrupt_lose_nothing_but_before_the_fix() {
         let before = explore::<V4_10>(&scenario, 1, SEED, 5_000).outcome;
         assert_eq!(before.tally.violations, [Violation::Lost], "{}", before.report());
         finds_nothing::<V4_11>(&scenario, 1, 5_000);
-        finds_nothing::<Modern>(&scenario, 1, 5_000);
+        finds_nothing::<V6_1>(&scenario, 1, 5_000);
         finds_nothing::<WatchdogSetsMissed>(&scenario, 1, 5_000);
         finds_nothing::<StopKeepsMissed>(&scenario, 1, 5_000);
     }
@@ -71,13 +71,14 @@ fn two_owners_and_an_interrupt_lose_nothing_but_before_the_fix() {
 fn with_small_budgets_nothing_is_lost() {
     let scenario = Scenario { weight: 4, packets: 6, ..BUSY };
     finds_nothing::<V4_11>(&scenario, 1, 5_000);
-    finds_nothing::<Modern>(&scenario, 1, 5_000);
+    finds_nothing::<V6_1>(&scenario, 1, 5_000);
 }
 
 #[test]
 fn with_deferred_interrupts_and_a_preferred_busy_poll_nothing_is_lost() {
-    finds_nothing::<Modern>(&DEFERRED, 1, 5_000);
-    finds_nothing::<Modern73>(&DEFERRED, 1, 5_000);
+    finds_nothing::<V6_1>(&DEFERRED, 1, 5_000);
+    finds_nothing::<V6_1PollThenWatchdog>(&DEFERRED, 1, 5_000);
+    finds_nothing::<V7_3>(&DEFERRED, 1, 5_000);
 }
 
 /// 6.1 and 6.12 start the watchdog before the last poll, and when that uses up its budget give `SCHED` up and leave the rest to the
@@ -85,9 +86,10 @@ fn with_deferred_interrupts_and_a_preferred_busy_poll_nothing_is_lost() {
 #[test]
 fn with_deferred_interrupts_and_small_budgets_packets_are_left_until_7_3() {
     let scenario = Scenario { weight: 8, ..DEFERRED };
-    let explored = explore::<Modern>(&scenario, 1, SEED, 5_000);
+    let explored = explore::<V6_1>(&scenario, 1, SEED, 5_000);
     assert!(explored.outcome.tally.violations.contains(&Violation::Lost), "{}", explored.outcome.report());
-    finds_nothing::<Modern73>(&scenario, 1, 5_000);
+    finds_nothing::<V6_1PollThenWatchdog>(&scenario, 1, 5_000);
+    finds_nothing::<V7_3>(&scenario, 1, 5_000);
 }
 
 #[test]
@@ -95,6 +97,7 @@ fn down_and_up_again_among_all_others_nothing_is_lost() {
     let owners =
         &[Owner::Disable { reopen: true }, Owner::BusyPoll { turns: 2 }, Owner::Driver { times: 1 }, Owner::Watchdog];
     let scenario = Scenario { owners, packets: 3, ..BUSY };
-    finds_nothing::<Modern>(&scenario, 1, 5_000);
-    finds_nothing::<Modern73>(&scenario, 1, 5_000);
+    finds_nothing::<V6_1>(&scenario, 1, 5_000);
+    finds_nothing::<V6_1PollThenWatchdog>(&scenario, 1, 5_000);
+    finds_nothing::<V7_3>(&scenario, 1, 5_000);
 }

@@ -182,6 +182,8 @@ pub enum Reply {
 pub struct NapiReport {
     /// Steps after which both agreed.
     pub steps: u32,
+    /// How this kernel ends a preferred busy loop while interrupts are deferred, as a probe has shown.
+    pub busy_poll_stop: String,
     /// Every row of the protocol's transition tables, with the steps that met it.
     pub rows: Vec<NapiRow>,
     /// Malformed or dangerous steps that the kernel's side has refused, all of them.

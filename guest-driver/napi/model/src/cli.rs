@@ -9,7 +9,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::protocol::{Modern, Modern73, V4_10, V4_11};
+use crate::protocol::{V4_10, V4_11, V6_1, V7_3};
 use crate::random::{Explored, explore};
 use crate::scenario::{Owner, Scenario, Settings};
 use crate::table;
@@ -119,8 +119,8 @@ impl Explore {
         let explore = match self.kernel {
             Kernel::V4_10 => explore::<V4_10>,
             Kernel::V4_11 => explore::<V4_11>,
-            Kernel::V6_1 => explore::<Modern>,
-            Kernel::V7_3 => explore::<Modern73>,
+            Kernel::V6_1 => explore::<V6_1>,
+            Kernel::V7_3 => explore::<V7_3>,
         };
         println!("First seed {}, {} executions.", self.seed, self.iterations);
         let explored = explore(&scenario, self.queues, self.seed, self.iterations);

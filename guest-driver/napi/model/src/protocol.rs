@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The protocols under check: those of `napi-state`, by one trait.
 
-use napi_state::{Bits, Napi, Word, modern, v4_10, v4_11};
+use napi_state::v6_1::{self, DeferredStop};
+use napi_state::{Bits, Napi, Word, v4_10, v4_11};
 
 /// One kernel's protocol. Unless overridden, the functions are those of Linux 4.11, so that a protocol with one clause changed is one
 /// function.
@@ -93,73 +94,105 @@ impl Protocol for V4_11 {
     }
 }
 
-/// Linux 6.1 and 6.12.
+/// Linux 6.1 and 6.12, before 58e2330bd455.
 #[derive(Debug)]
-pub struct Modern;
+pub struct V6_1;
 
-impl Protocol for Modern {
-    const NAME: &'static str = "modern (6.1)";
+impl Protocol for V6_1 {
+    const NAME: &'static str = "6.1";
     const BITS: Bits = Bits::LINUX_6_1;
 
     fn schedule_prep(word: &impl Word) -> bool {
-        modern::schedule_prep(word, Self::BITS)
+        v6_1::schedule_prep(word, Self::BITS)
     }
     fn schedule(napi: &impl Napi) {
-        modern::schedule(napi);
+        v6_1::schedule(napi);
     }
     fn complete_done(napi: &impl Napi, work: u32) -> bool {
-        modern::complete_done(napi, work)
+        v6_1::complete_done(napi, work)
     }
     fn watchdog(napi: &impl Napi) {
-        modern::watchdog(napi);
+        v6_1::watchdog(napi);
     }
     fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
-        modern::busy_poll(napi, prefer, done);
+        v6_1::busy_poll(napi, DeferredStop::WatchdogThenPoll, prefer, done);
     }
     fn disable(napi: &impl Napi) {
-        modern::disable(napi);
+        v6_1::disable(napi);
     }
     fn enable(napi: &impl Napi) {
-        modern::enable(napi, false);
+        v6_1::enable(napi, false);
+    }
+}
+
+/// Linux 6.1 and later with 58e2330bd455, which stable kernels have: as 6.1 but for the end of a
+/// preferred busy loop.
+#[derive(Debug)]
+pub struct V6_1PollThenWatchdog;
+
+impl Protocol for V6_1PollThenWatchdog {
+    const NAME: &'static str = "6.1 with 58e2330bd455";
+    const BITS: Bits = Bits::LINUX_6_1;
+
+    fn schedule_prep(word: &impl Word) -> bool {
+        V6_1::schedule_prep(word)
+    }
+    fn schedule(napi: &impl Napi) {
+        V6_1::schedule(napi);
+    }
+    fn complete_done(napi: &impl Napi, work: u32) -> bool {
+        V6_1::complete_done(napi, work)
+    }
+    fn watchdog(napi: &impl Napi) {
+        V6_1::watchdog(napi);
+    }
+    fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
+        v6_1::busy_poll(napi, DeferredStop::PollThenWatchdog, prefer, done);
+    }
+    fn disable(napi: &impl Napi) {
+        V6_1::disable(napi);
+    }
+    fn enable(napi: &impl Napi) {
+        V6_1::enable(napi);
     }
 }
 
 /// Linux 7.3: as 6.1 but for the end of a busy loop.
 #[derive(Debug)]
-pub struct Modern73;
+pub struct V7_3;
 
-impl Protocol for Modern73 {
-    const NAME: &'static str = "modern (7.3)";
+impl Protocol for V7_3 {
+    const NAME: &'static str = "7.3";
     const BITS: Bits = Bits::LINUX_6_1;
 
     fn schedule_prep(word: &impl Word) -> bool {
-        Modern::schedule_prep(word)
+        V6_1::schedule_prep(word)
     }
     fn schedule(napi: &impl Napi) {
-        Modern::schedule(napi);
+        V6_1::schedule(napi);
     }
     fn complete_done(napi: &impl Napi, work: u32) -> bool {
-        Modern::complete_done(napi, work)
+        V6_1::complete_done(napi, work)
     }
     fn watchdog(napi: &impl Napi) {
-        Modern::watchdog(napi);
+        V6_1::watchdog(napi);
     }
     fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
-        modern::busy_poll_7_3(napi, prefer, done);
+        v6_1::busy_poll(napi, DeferredStop::WatchdogOnly, prefer, done);
     }
     fn disable(napi: &impl Napi) {
-        Modern::disable(napi);
+        V6_1::disable(napi);
     }
     fn enable(napi: &impl Napi) {
-        Modern::enable(napi);
+        V6_1::enable(napi);
     }
 }
 
 /// What the experiments run: 6.1 with the `napi_schedule_prep()` of 4.10.0, by the driver's `v4_10` mode or by the livepatch.
 #[derive(Debug)]
-pub struct ModernV4_10Prep;
+pub struct V4_10PrepOn6_1;
 
-impl Protocol for ModernV4_10Prep {
+impl Protocol for V4_10PrepOn6_1 {
     const NAME: &'static str = "6.1, napi_schedule_prep() of 4.10.0";
     const BITS: Bits = Bits::LINUX_6_1;
 
@@ -167,18 +200,18 @@ impl Protocol for ModernV4_10Prep {
         v4_10::schedule_prep(word, Self::BITS)
     }
     fn complete_done(napi: &impl Napi, work: u32) -> bool {
-        Modern::complete_done(napi, work)
+        V6_1::complete_done(napi, work)
     }
     fn watchdog(napi: &impl Napi) {
-        Modern::watchdog(napi);
+        V6_1::watchdog(napi);
     }
     fn busy_poll(napi: &impl Napi, prefer: bool, done: impl FnMut() -> bool) {
-        Modern::busy_poll(napi, prefer, done);
+        V6_1::busy_poll(napi, prefer, done);
     }
     fn disable(napi: &impl Napi) {
-        Modern::disable(napi);
+        V6_1::disable(napi);
     }
     fn enable(napi: &impl Napi) {
-        Modern::enable(napi);
+        V6_1::enable(napi);
     }
 }

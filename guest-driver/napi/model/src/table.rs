@@ -11,7 +11,7 @@ use crate::ablation::{
 };
 use crate::device::Kind;
 use crate::exhaust::{Outcome, exhaust};
-use crate::protocol::{Modern, Modern73, ModernV4_10Prep, Protocol, V4_10, V4_11};
+use crate::protocol::{Protocol, V4_10, V4_10PrepOn6_1, V4_11, V6_1, V6_1PollThenWatchdog, V7_3};
 use crate::random::explore;
 use crate::scenario::{Machine, Order, Owner, Scenario, Settings};
 use crate::timeline;
@@ -136,10 +136,10 @@ fn kernels() -> Vec<Row> {
         row::<V4_11>("4.11, `napi_watchdog()`", "", &Scenario::WATCHDOG),
         row::<V4_11>("4.11, the driver's own `napi_schedule()`", "", &Scenario::DRIVER),
         row::<V4_11>("4.11, the interrupt alone", "", &INTERRUPTS),
-        row::<Modern>("6.1 and 6.12, busy polling", "", &Scenario::BUSY_POLL),
-        row::<Modern>("6.1 and 6.12, `napi_watchdog()`", "", &Scenario::WATCHDOG),
-        row::<Modern73>("7.3, busy polling", "", &Scenario::BUSY_POLL),
-        row::<ModernV4_10Prep>(
+        row::<V6_1>("6.1 and 6.12, busy polling", "", &Scenario::BUSY_POLL),
+        row::<V6_1>("6.1 and 6.12, `napi_watchdog()`", "", &Scenario::WATCHDOG),
+        row::<V7_3>("7.3, busy polling", "", &Scenario::BUSY_POLL),
+        row::<V4_10PrepOn6_1>(
             "6.1 with the `napi_schedule_prep()` of 4.10.0, busy polling",
             "what the experiments run, by the driver's `v4_10` mode or by the livepatch, beside a busy poller",
             &Scenario::BUSY_POLL,
@@ -254,7 +254,7 @@ fn beside() -> Vec<Row> {
             "`napi_enable()` clears `SCHED` and then `NPSVC`; an interrupt in between",
             &Scenario::REOPEN,
         ),
-        row::<Modern>("6.1, down and up again", "`napi_enable()` clears both at once", &Scenario::REOPEN),
+        row::<V6_1>("6.1, down and up again", "`napi_enable()` clears both at once", &Scenario::REOPEN),
         row::<V4_11>(
             "4.11, busy polling, on a weakly ordered machine",
             "`busy_poll_stop()` clears `MISSED` by `clear_bit()`, which does not order the look at the ring after it",
@@ -265,13 +265,18 @@ fn beside() -> Vec<Row> {
             "the control of the row above",
             &Scenario { machine: Machine::WeakOrderedClears, waiting: 0, ..Scenario::BUSY_POLL },
         ),
-        row::<Modern>(
+        row::<V6_1>(
             "6.1 and 6.12 before 58e2330bd455, preferred busy polling, interrupts deferred",
             "`busy_poll_stop()` starts the watchdog before the last poll. When that poll uses up its budget, `SCHED` is cleared and the rest left to the watchdog, \
              which may have come and gone during the poll",
             &PREFERRED,
         ),
-        row::<Modern73>(
+        row::<V6_1PollThenWatchdog>(
+            "6.1 and 6.12 with 58e2330bd455, preferred busy polling, interrupts deferred",
+            "the last poll comes first, and the watchdog is started when `SCHED` is clear",
+            &PREFERRED,
+        ),
+        row::<V7_3>(
             "7.3 (7599c13dbe7a), preferred busy polling, interrupts deferred",
             "no last poll, and the watchdog is started when `SCHED` is clear",
             &PREFERRED,

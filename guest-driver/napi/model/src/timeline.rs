@@ -23,8 +23,19 @@ pub fn render(execution: &Execution, scenario: &Scenario, layout: Bits) -> Strin
     let width = text.lines().last().map_or(0, str::len);
     let _ = writeln!(text, "{:1$}thread 2 (same CPU or not)\n", "", LEFT.saturating_sub(width));
     let mut last = None;
+    let (mut produced, mut consumed) = (scenario.waiting, 0);
     for (who, event) in &execution.events {
-        let words = words(*event, layout);
+        let mut words = words(*event, layout);
+        match *event {
+            Event::Published(number) => produced = number,
+            Event::Consumed { ci, .. } => consumed = ci,
+            // The events are in the order in which they happened; on a weakly ordered machine a read may
+            // return what was there before.
+            Event::Empty if produced > consumed => {
+                let _ = write!(words, ", by a stale read: packet {produced} is there");
+            }
+            _ => {}
+        }
         if last.is_some_and(|last| last != *who)
             && last.map(|last| execution.column(last)) != Some(execution.column(*who))
         {

@@ -17,10 +17,11 @@ use std::fmt::Write as _;
 use device::{Device, STEPS_MAX};
 use guest_protocol::{NapiReport, NapiRow};
 use model::{Model, Situation};
+use napi_state::v6_1::DeferredStop;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use rows::ROWS;
-use step::{Seen, Step};
+use step::{POLL_WATCHDOG, Poll, Seen, Settings, Step};
 
 use crate::error::Error;
 
@@ -44,15 +45,70 @@ pub fn check(seed: u64, steps: u32) -> Result<NapiReport, Error> {
     Ok(NapiReport { refused, ..report })
 }
 
+/// The steps that show how a preferred busy loop ends while interrupts are deferred: its last poll, if
+/// there is one, uses up its budget.
+const PROBE: [Step; 2] = {
+    let quiet = Poll { work: 0, irq_before: false, irq_after: false, held: false };
+    [
+        Step::Settings(Settings { timeout: true, held: false, threaded: false, defer_hard_irqs: 1 }),
+        Step::Busy { prefer: true, polls: [quiet, Poll { work: 8, ..quiet }] },
+    ]
+};
+
+/// What the probe's busy loop shows.
+fn deferred_stop(seen: &Seen) -> DeferredStop {
+    if seen.polls < 2 {
+        DeferredStop::WatchdogOnly
+    } else if seen.poll_flags[1] & POLL_WATCHDOG != 0 {
+        DeferredStop::WatchdogThenPoll
+    } else {
+        DeferredStop::PollThenWatchdog
+    }
+}
+
+fn form(deferred_stop: DeferredStop) -> &'static str {
+    match deferred_stop {
+        DeferredStop::WatchdogThenPoll => "the watchdog, then the last poll (before 58e2330bd455)",
+        DeferredStop::PollThenWatchdog => "the last poll, then the watchdog (58e2330bd455)",
+        DeferredStop::WatchdogOnly => "the watchdog and no last poll (7599c13dbe7a)",
+    }
+}
+
 fn compare(subject: &mut impl Subject, seed: u64, steps: u32) -> Result<NapiReport, Error> {
+    let idle = idle_word(&subject.run(&[Step::Look])?)?;
+    let probed = subject.run(&PROBE)?;
+    let Some(busy) = probed.get(1) else {
+        let (step, number) = if probed.is_empty() { (PROBE[0], 0) } else { (PROBE[1], 1) };
+        return Err(Error::Refusal { step: step.to_string(), number });
+    };
+    let model = Model::new(idle, deferred_stop(busy));
+    compare_from(subject, &model, &probed, seed, steps)
+}
+
+/// Compares what the probe has shown with the model, and then random steps.
+fn compare_from(
+    subject: &mut impl Subject,
+    model: &Model,
+    probed: &[Seen],
+    seed: u64,
+    steps: u32,
+) -> Result<NapiReport, Error> {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut counts = vec![0; ROWS.len()];
     let mut history = VecDeque::new();
-    let first = subject.run(&[Step::Look])?;
-    let model = Model::new(idle_word(&first)?);
     let mut compared = 0;
     let mut mismatch = None;
-    'chunks: while compared < steps {
+    let deferred_stop = model.situation().deferred_stop;
+    for (step, seen) in PROBE.into_iter().zip(probed) {
+        let expected = Expected { step, before: model.situation(), seen: model.step(step) };
+        if expected.seen != *seen {
+            mismatch = Some(describe(compared, &history, &expected, seen));
+            break;
+        }
+        compared += 1;
+        history.push_back((step, *seen));
+    }
+    'chunks: while mismatch.is_none() && compared < steps {
         let left = usize::try_from(steps - compared).unwrap_or(usize::MAX);
         let chunk: Vec<Expected> = (0..left.min(STEPS_MAX))
             .map(|_| {
@@ -78,12 +134,14 @@ fn compare(subject: &mut impl Subject, seed: u64, steps: u32) -> Result<NapiRepo
             return Err(Error::Refusal { step: chunk[observed.len()].step.to_string(), number: compared });
         }
     }
-    let rows = ROWS.iter().zip(counts).map(|((_, function, row), count)| NapiRow {
+    let applicable = ROWS.iter().zip(counts).filter(|((row, ..), _)| rows::applies(*row, deferred_stop));
+    let rows = applicable.map(|((_, function, row), count)| NapiRow {
         function: (*function).to_owned(),
         row: (*row).to_owned(),
         count,
     });
-    Ok(NapiReport { steps: compared, rows: rows.collect(), refused: 0, mismatch })
+    let busy_poll_stop = form(deferred_stop).to_owned();
+    Ok(NapiReport { steps: compared, busy_poll_stop, rows: rows.collect(), refused: 0, mismatch })
 }
 
 /// A step, how things were before it, and what the model makes of it.

@@ -4,7 +4,8 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use napi_state::{BUSY_POLL_BUDGET, Bits, Napi, modern, v4_10};
+use napi_state::v6_1::{self, DeferredStop};
+use napi_state::{BUSY_POLL_BUDGET, Bits, Napi, v4_10};
 
 use super::step::{HELD, POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETURNED, Seen, Settings, Step, WATCHDOG};
 
@@ -12,6 +13,7 @@ use super::step::{HELD, POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETU
 #[derive(Debug)]
 pub struct Model {
     word: AtomicUsize,
+    deferred_stop: DeferredStop,
     settings: Cell<Settings>,
     deferrals: Cell<u32>,
     watchdog: Cell<bool>,
@@ -33,16 +35,19 @@ pub struct Situation {
     pub deferrals: u32,
     /// The watchdog is running.
     pub watchdog: bool,
+    /// How a preferred busy loop ends while interrupts are deferred.
+    pub deferred_stop: DeferredStop,
 }
 
 impl Model {
     /// Where the bits of its word are.
     pub const BITS: Bits = Bits::LINUX_6_1;
 
-    /// An idle instance, with this word.
-    pub fn new(word: usize) -> Self {
+    /// An idle instance with this word, of a kernel whose busy loops end like that.
+    pub fn new(word: usize, deferred_stop: DeferredStop) -> Self {
         Self {
             word: AtomicUsize::new(word),
+            deferred_stop,
             settings: Cell::default(),
             deferrals: Cell::default(),
             watchdog: Cell::default(),
@@ -59,6 +64,7 @@ impl Model {
             settings: self.settings.get(),
             deferrals: self.deferrals.get(),
             watchdog: self.watchdog.get(),
+            deferred_stop: self.deferred_stop,
         }
     }
 
@@ -69,23 +75,23 @@ impl Model {
         let mut returned = false;
         match step {
             Step::Look => {}
-            Step::Prep => returned = modern::schedule_prep(word, bits),
+            Step::Prep => returned = v6_1::schedule_prep(word, bits),
             Step::V4_10 => returned = v4_10::schedule_prep(word, bits),
-            Step::Schedule => modern::schedule(self),
+            Step::Schedule => v6_1::schedule(self),
             Step::Queue => self.schedule_poll(),
-            Step::Missed => returned = modern::if_scheduled_mark_missed(word, bits),
-            Step::Complete { work } => returned = modern::complete_done(self, work.into()),
+            Step::Missed => returned = v6_1::if_scheduled_mark_missed(word, bits),
+            Step::Complete { work } => returned = v6_1::complete_done(self, work.into()),
             Step::Watchdog => {
                 self.watchdog.set(false);
-                modern::watchdog(self);
+                v6_1::watchdog(self);
             }
             Step::Busy { prefer, polls } => {
                 self.polls.set(Some(polls));
-                modern::busy_poll(self, prefer, || true);
+                v6_1::busy_poll(self, self.deferred_stop, prefer, || true);
                 self.polls.set(None);
             }
-            Step::Disable => modern::disable(self),
-            Step::Enable => modern::enable(self, self.settings.get().threaded),
+            Step::Disable => v6_1::disable(self),
+            Step::Enable => v6_1::enable(self, self.settings.get().threaded),
             Step::Set(mask) => _ = word.fetch_or(mask.into(), Ordering::Relaxed),
             Step::Clear(mask) => _ = word.fetch_and(!usize::from(mask), Ordering::Relaxed),
             Step::Settings(settings) => self.settings.set(settings),
@@ -119,7 +125,7 @@ impl Napi for Model {
     }
 
     fn schedule_poll(&self) {
-        if !modern::hand_to_thread(&self.word, Self::BITS) {
+        if !v6_1::hand_to_thread(&self.word, Self::BITS) {
             self.queued.set(true);
         }
     }
@@ -143,15 +149,15 @@ impl Napi for Model {
             self.hold(true);
         }
         if poll.irq_before {
-            modern::schedule(self);
+            v6_1::schedule(self);
         }
         let work = u32::from(poll.work);
         if work < budget {
-            if modern::complete_done(self, work) {
+            if v6_1::complete_done(self, work) {
                 seen.poll_flags[index] |= POLL_COMPLETED;
             }
             if poll.irq_after {
-                modern::schedule(self);
+                v6_1::schedule(self);
             }
         }
         self.seen.set(seen);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The rows of the protocol's transition tables, and which of them a step has met: a comparison is worth what it has covered.
 
+use napi_state::v6_1::DeferredStop;
+
 use super::model::{Model, Situation};
 use super::step::{POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETURNED, Seen, Step, WATCHDOG};
 
@@ -65,13 +67,15 @@ rows! {
     }
     "busy_poll_stop" {
         StopMissed: "MISSED from the loop: cleared",
-        StopMonitordog: "prefers, deferred: watchdog before the last poll",
+        StopWatchdogFirst: "prefers, deferred: watchdog before the last poll",
+        StopWatchdogOnly: "prefers, deferred: no last poll, SCHED cleared, watchdog started",
         StopCompleted: "last poll completes: SCHED cleared",
         StopDeferred: "last poll is deferred: SCHED cleared, the device silent",
         StopInterrupted: "last poll was interrupted: a poll scheduled",
         StopNpsvc: "NPSVC: SCHED kept",
         StopBudget: "last poll uses its budget: a poll scheduled",
-        StopBudgetWatchdog: "the same with the watchdog: SCHED cleared",
+        StopBudgetWatchdog: "the same, watchdog running: SCHED cleared",
+        StopBudgetThenWatchdog: "the same, SCHED cleared, then the watchdog started",
     }
     "napi_disable" {
         Disable: "SCHED and NPSVC set",
@@ -165,18 +169,34 @@ fn busy_rows(prefer: bool, [first, last]: [Poll; POLLS], before: &Situation, see
     if had(bits.missed_mask()) || first.irq_before || (first.work < 8 && first.irq_after) {
         met(Row::StopMissed);
     }
-    let watchdog = prefer && before.settings.timeout && before.settings.defer_hard_irqs > 0;
-    if watchdog && !before.watchdog && last_flag(POLL_WATCHDOG) {
-        met(Row::StopMonitordog);
+    let deferred = prefer && before.settings.timeout && before.settings.defer_hard_irqs > 0;
+    let form = deferred.then_some(before.deferred_stop);
+    if form == Some(DeferredStop::WatchdogOnly) {
+        met(Row::StopWatchdogOnly);
+        return;
+    }
+    if form == Some(DeferredStop::WatchdogThenPoll) && !before.watchdog && last_flag(POLL_WATCHDOG) {
+        met(Row::StopWatchdogFirst);
     }
     met(match last.work {
-        8 if watchdog => Row::StopBudgetWatchdog,
+        8 if form == Some(DeferredStop::WatchdogThenPoll) => Row::StopBudgetWatchdog,
+        8 if form == Some(DeferredStop::PollThenWatchdog) => Row::StopBudgetThenWatchdog,
         8 => Row::StopBudget,
         _ if had(bits.npsvc_mask()) => Row::StopNpsvc,
         _ if last.irq_before => Row::StopInterrupted,
         _ if last_flag(POLL_COMPLETED) => Row::StopCompleted,
         _ => Row::StopDeferred,
     });
+}
+
+/// Whether a kernel whose preferred busy loops end like that can meet a row.
+pub fn applies(row: Row, form: DeferredStop) -> bool {
+    match row {
+        Row::StopWatchdogFirst | Row::StopBudgetWatchdog => form == DeferredStop::WatchdogThenPoll,
+        Row::StopBudgetThenWatchdog => form == DeferredStop::PollThenWatchdog,
+        Row::StopWatchdogOnly => form == DeferredStop::WatchdogOnly,
+        _ => true,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The comparison itself, with a second model in the kernel's place.
 
+use DeferredStop::{PollThenWatchdog, WatchdogOnly, WatchdogThenPoll};
 use step::{LISTED, QUEUED, RETURNED};
 
 use super::*;
@@ -22,15 +23,34 @@ impl<F: FnMut(Step, &mut Seen)> Subject for Changed<F> {
 }
 
 fn compared(change: impl FnMut(Step, &mut Seen)) -> NapiReport {
-    compare(&mut Changed(Model::new(LISTED), change), 1, 20_000).expect("a report")
+    compare(&mut Changed(Model::new(LISTED, WatchdogThenPoll), change), 1, 20_000).expect("a report")
 }
 
 #[test]
 fn a_run_meets_every_row_of_every_table() {
-    let report = compared(|_, _| ());
-    assert_eq!((report.steps, &report.mismatch), (20_000, &None));
-    let unmet: Vec<_> = report.rows.iter().filter(|row| row.count == 0).collect();
-    assert!(unmet.is_empty(), "{unmet:?}");
+    for (kernel, told) in [
+        (WatchdogThenPoll, "before 58e2330bd455"),
+        (PollThenWatchdog, "(58e2330bd455)"),
+        (WatchdogOnly, "7599c13dbe7a"),
+    ] {
+        let mut kernel = Changed(Model::new(LISTED, kernel), |_, _| ());
+        let report = compare(&mut kernel, 1, 20_000).expect("a report");
+        assert_eq!((report.steps, &report.mismatch), (20_000, &None));
+        assert!(report.busy_poll_stop.contains(told), "{}", report.busy_poll_stop);
+        let unmet: Vec<_> = report.rows.iter().filter(|row| row.count == 0).collect();
+        assert!(unmet.is_empty(), "{unmet:?}");
+    }
+}
+
+/// What the probe is for: each form of the kernel differs from the model of each other.
+#[test]
+fn a_model_of_another_end_of_busy_polling_is_a_mismatch() {
+    let forms = [WatchdogThenPoll, PollThenWatchdog, WatchdogOnly];
+    for (kernel, model) in forms.into_iter().flat_map(|kernel| forms.map(|model| (kernel, model))) {
+        let mut subject = Changed(Model::new(LISTED, kernel), |_, _| ());
+        let report = compare_from(&mut subject, &Model::new(LISTED, model), &[], 1, 20_000).expect("a report");
+        assert_eq!(report.mismatch.is_some(), kernel != model, "{kernel:?}, {model:?}");
+    }
 }
 
 #[test]
@@ -81,12 +101,12 @@ fn a_step_that_is_refused_is_an_error_that_names_it() {
             Ok(steps.iter().take(3).map(|&step| self.0.step(step)).collect())
         }
     }
-    let error = compare(&mut Lazy(Model::new(0)), 1, 100).expect_err("refused");
-    assert!(error.chain().contains("step 3"), "{}", error.chain());
+    let error = compare(&mut Lazy(Model::new(0, WatchdogThenPoll)), 1, 100).expect_err("refused");
+    assert!(error.chain().contains("step 5"), "{}", error.chain());
 }
 
 #[test]
-fn a_context_that_is_not_idle_cannot_be_compared() {
-    let error = compare(&mut Changed(Model::new(LISTED | 1), |_, _| ()), 1, 100).expect_err("owned");
+fn an_instance_that_is_not_idle_cannot_be_compared() {
+    let error = compare(&mut Changed(Model::new(LISTED | 1, WatchdogThenPoll), |_, _| ()), 1, 100).expect_err("owned");
     assert!(error.chain().contains("0x11"), "{}", error.chain());
 }

@@ -91,68 +91,73 @@ pub fn busy_poll_take(word: &impl Word, bits: Bits, prefer: bool) -> bool {
     taken
 }
 
-/// Busy-polls until `done`, as 6.1 and 6.12 do it. Process context.
-pub fn busy_poll<N: Napi>(napi: &N, prefer: bool, done: impl FnMut() -> bool) {
+/// How a preferred busy loop ends while interrupts are deferred. Two commits changed it, and stable
+/// kernels have the first: a kernel's version alone does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeferredStop {
+    /// From 5.11 on: the watchdog is started, then the last poll runs.
+    WatchdogThenPoll,
+    /// 58e2330bd455 ("net: napi: Avoid gro timer misfiring at end of busypoll", 2026): the last poll
+    /// runs; if it uses up its budget, `SCHED` is cleared and then the watchdog started.
+    PollThenWatchdog,
+    /// 7599c13dbe7a, in 7.3: no last poll; `SCHED` is cleared and then the watchdog started.
+    WatchdogOnly,
+}
+
+/// Busy-polls until `done`. Process context.
+pub fn busy_poll<N: Napi>(napi: &N, form: DeferredStop, prefer: bool, done: impl FnMut() -> bool) {
     let take = || busy_poll_take(napi.word(), napi.bits(), prefer);
-    busy::run(napi, take, done, || busy_poll_stop(napi, prefer));
+    busy::run(napi, take, done, || busy_poll_stop(napi, form, prefer));
 }
 
-/// Busy-polls until `done`, as 7.3 does it. Process context.
-pub fn busy_poll_7_3<N: Napi>(napi: &N, prefer: bool, done: impl FnMut() -> bool) {
-    let take = || busy_poll_take(napi.word(), napi.bits(), prefer);
-    busy::run(napi, take, done, || busy_poll_stop_7_3(napi, prefer));
-}
-
-/// Gives the instance back after a busy loop, as 6.1 and 6.12 do it.
-///
-/// | step | word |
-/// |---|---|
-/// | 1 | `MISSED` cleared |
-/// | 2 | `IN_BUSY_POLL` cleared; the watchdog started when the socket prefers busy polling and interrupts are deferred |
-/// | 3 | the last poll: as [`complete_done`]; with its budget used up unchanged and scheduled, or, when the watchdog was started, `SCHED` cleared |
-///
-/// A watchdog that runs out during the last poll finds `SCHED` set and does nothing; if that poll then uses its budget up, nobody is
-/// left to see to the rest.
-///
-/// Models `busy_poll_stop()`.
-pub fn busy_poll_stop<N: Napi>(napi: &N, prefer: bool) {
-    let (word, bits) = (napi.word(), napi.bits());
-    word.clear(bits.missed_mask());
-    word.clear(bits.in_busy_poll_mask());
-    let watchdog = prefer && defer(napi);
-    if watchdog {
-        napi.start_watchdog();
-    }
-    if napi.poll(BUSY_POLL_BUDGET) == BUSY_POLL_BUDGET {
-        if watchdog {
-            napi.gro_flush(false);
-            word.clear(bits.sched_mask());
-        } else {
-            napi.schedule_poll();
-        }
-    }
-}
-
-/// Gives the instance back after a busy loop, as 7.3 does it: with the watchdog there is no last poll.
+/// Gives the instance back after a busy loop.
 ///
 /// | step | word |
 /// |---|---|
 /// | 1 | `MISSED` cleared |
 /// | 2 | `IN_BUSY_POLL` cleared |
-/// | 3, prefers busy polling and interrupts are deferred | `SCHED` cleared, then the watchdog started; the device is left as it is |
-/// | 3, else | the last poll: as [`complete_done`], or, with its budget used up, unchanged and scheduled |
+/// | 3 | the last poll: as [`complete_done`]; with its budget used up unchanged and scheduled |
 ///
-/// Models `busy_poll_stop()` of 7.3, by reading: only 6.1 and 6.12 have been compared with a running kernel.
-pub fn busy_poll_stop_7_3<N: Napi>(napi: &N, prefer: bool) {
-    if prefer && defer(napi) {
-        let (word, bits) = (napi.word(), napi.bits());
-        word.clear(bits.missed_mask());
-        word.clear(bits.in_busy_poll_mask());
+/// When the socket prefers busy polling and interrupts are deferred, step 3 is, by `form`:
+///
+/// | form | step 3 |
+/// |---|---|
+/// | [`DeferredStop::WatchdogThenPoll`] | the watchdog started; the last poll; with its budget used up `SCHED` cleared |
+/// | [`DeferredStop::PollThenWatchdog`] | the last poll; with its budget used up `SCHED` cleared, then the watchdog started |
+/// | [`DeferredStop::WatchdogOnly`] | `SCHED` cleared, then the watchdog started; the device is left as it is |
+///
+/// In the first form a watchdog that runs out during the last poll finds `SCHED` set and does nothing;
+/// if that poll then uses up its budget, nothing polls again.
+///
+/// Models `busy_poll_stop()`. The first form has been compared with running kernels; the others are
+/// from reading the commits.
+pub fn busy_poll_stop<N: Napi>(napi: &N, form: DeferredStop, prefer: bool) {
+    let (word, bits) = (napi.word(), napi.bits());
+    word.clear(bits.missed_mask());
+    word.clear(bits.in_busy_poll_mask());
+    let deferred = prefer && defer(napi);
+    let give_up = || {
         napi.gro_flush(false);
         word.clear(bits.sched_mask());
+    };
+    if deferred && form == DeferredStop::WatchdogOnly {
+        give_up();
         napi.start_watchdog();
-    } else {
-        v4_11::busy_poll_stop(napi);
+        return;
+    }
+    if deferred && form == DeferredStop::WatchdogThenPoll {
+        napi.start_watchdog();
+    }
+    if napi.poll(BUSY_POLL_BUDGET) < BUSY_POLL_BUDGET {
+        return;
+    }
+    if !deferred {
+        napi.schedule_poll();
+        return;
+    }
+    give_up();
+    if form == DeferredStop::PollThenWatchdog {
+        napi.start_watchdog();
     }
 }
 

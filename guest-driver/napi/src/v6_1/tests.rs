@@ -2,6 +2,7 @@
 
 use std::vec::Vec;
 
+use super::DeferredStop::{PollThenWatchdog, WatchdogOnly, WatchdogThenPoll};
 use super::*;
 use crate::table::{Asked, Bench, Value, check, on_bench};
 
@@ -118,31 +119,42 @@ fn deferring(work: u32) -> Bench {
 #[test]
 fn stopping_a_preferred_busy_loop_starts_the_watchdog_before_the_last_poll() {
     let bench = deferring(0);
-    busy_poll_stop(&bench, true);
+    busy_poll_stop(&bench, WatchdogThenPoll, true);
     assert_eq!(bench.asked(), [Asked::Watchdog, Asked::Poll]);
     let bench = deferring(BUSY_POLL_BUDGET);
-    busy_poll_stop(&bench, true);
+    busy_poll_stop(&bench, WatchdogThenPoll, true);
     assert_eq!(bench.asked(), [Asked::Watchdog, Asked::Poll, Asked::Flush { only_old: false }]);
     assert_eq!(bench.word.read(), 0, "with its budget used up SCHED is dropped: the watchdog will poll");
 }
 
 #[test]
+fn since_58e2330bd455_the_watchdog_is_started_after_the_last_poll_and_only_if_it_used_its_budget_up() {
+    let bench = deferring(0);
+    busy_poll_stop(&bench, PollThenWatchdog, true);
+    assert_eq!(bench.asked(), [Asked::Poll]);
+    let bench = deferring(BUSY_POLL_BUDGET);
+    busy_poll_stop(&bench, PollThenWatchdog, true);
+    assert_eq!(bench.asked(), [Asked::Poll, Asked::Flush { only_old: false }, Asked::Watchdog]);
+    assert_eq!(bench.word_when_asked.get(), 0, "the watchdog finds SCHED clear");
+}
+
+#[test]
 fn stopping_a_preferred_busy_loop_in_7_3_does_not_poll() {
     let bench = deferring(0);
-    busy_poll_stop_7_3(&bench, true);
+    busy_poll_stop(&bench, WatchdogOnly, true);
     assert_eq!(bench.asked(), [Asked::Flush { only_old: false }, Asked::Watchdog]);
     assert_eq!(bench.word_when_asked.get(), 0);
 }
 
 #[test]
 fn stopping_any_other_busy_loop_polls_once_more() {
-    for stop in [busy_poll_stop, busy_poll_stop_7_3] {
+    for form in [WatchdogThenPoll, PollThenWatchdog, WatchdogOnly] {
         for (bench, prefer) in [(deferring(0), false), (Bench::new(BITS, BUSY), true)] {
-            stop(&bench, prefer);
+            busy_poll_stop(&bench, form, prefer);
             assert_eq!((bench.asked(), bench.word.read()), ([Asked::Poll].to_vec(), BITS.sched_mask()));
         }
         let bench = Bench { work: BUSY_POLL_BUDGET, ..Bench::new(BITS, BUSY) };
-        stop(&bench, false);
+        busy_poll_stop(&bench, form, false);
         assert_eq!(bench.asked(), [Asked::Poll, Asked::Schedule]);
     }
 }
@@ -162,6 +174,6 @@ fn disable_takes_sched_and_npsvc_together_and_forgets_the_thread() {
 
 #[test]
 #[should_panic(expected = "not disabled")]
-fn enabling_a_context_that_is_not_disabled_panics() {
+fn enabling_an_instance_that_is_not_disabled_panics() {
     enable(&Bench::new(BITS, 0), false);
 }
