@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{IoSlice, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -53,7 +54,17 @@ static PANICS: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Clone, Debug, TypeGenerator)]
 enum Message {
-    /// What starts a queue, nearly right.
+    /// All that starts both queues in good order, but for one message.
+    Start {
+        without: u8,
+        numbers: [u32; 2],
+    },
+    /// What the guest writes meanwhile.
+    Scribble {
+        at: u32,
+        words: Vec<u16>,
+    },
+    /// A single step of a start, nearly right.
     Features(u64),
     Memory {
         len: u64,
@@ -109,6 +120,28 @@ struct Files {
 }
 
 impl Message {
+    /// The messages it stands for.
+    fn steps(&self) -> Vec<Self> {
+        let Self::Start { without, numbers } = self else { return vec![self.clone()] };
+        let mut steps = vec![Self::Features(u64::MAX), Self::Memory { len: 1, offset: 1, regions: 0, padding: 0 }];
+        for (queue, number) in (0..).zip(numbers) {
+            let base = 0x8000 * u32::from(queue);
+            steps.extend([
+                Self::Size { queue, entries: 1 + *number as u16 % 10 },
+                Self::Base { queue, base: number >> 16 },
+                // Not a multiple of 8, so that it is aligned.
+                Self::Addresses { queue, flags: 0, addresses: [0x1, 0x5001, 0x4001].map(|part| base + part) },
+                Self::Kick { queue, file: true },
+                Self::Call { queue, file: true },
+                Self::Enable { queue, on: true },
+            ]);
+        }
+        if usize::from(*without) < steps.len() {
+            steps.remove((*without).into());
+        }
+        steps
+    }
+
     /// Its bytes and its descriptor.
     fn encode(&self, files: &Files) -> (Vec<u8>, Option<RawFd>) {
         let event = files.event.as_raw_fd();
@@ -160,6 +193,13 @@ impl Message {
                 return ([u32::from(*request % 48), VERSION, *len].map(u32::to_le_bytes).concat(), None);
             }
             Self::Bytes(bytes) => return (bytes.clone(), None),
+            Self::Scribble { at, words } => {
+                let at = u64::from(*at) % 0x8000 * 2;
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                files.memory.write_all_at(&bytes, at).expect("memory can be written");
+                return (Vec::new(), None);
+            }
+            Self::Start { .. } => unreachable!("it has been taken apart"),
         };
         let header = [request, flags, payload.len() as u32].map(u32::to_le_bytes).concat();
         ([header, payload].concat(), fd)
@@ -206,8 +246,11 @@ fn messages() {
 
     check!().with_type::<Vec<Message>>().with_test_time(MOMENT).for_each(|messages| {
         let (connection, vmm) = connect(&backend);
-        for message in messages {
+        for message in messages.iter().flat_map(Message::steps) {
             let (bytes, fd) = message.encode(&files);
+            if bytes.is_empty() {
+                continue;
+            }
             let rights = fd.map(|fd| [fd]);
             let rights: Vec<_> = rights.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
             // The device may have hung up already, and a message may be longer than it reads before it does.

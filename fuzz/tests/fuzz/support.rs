@@ -24,8 +24,9 @@ pub const MEMORY_LEN: u64 = 512 << 10;
 /// Sessions in which a pair has to come to the end of any ring: each takes at least one budget's worth of it.
 const SESSIONS_MAX: u32 = 10_000;
 
-/// A port that brings frames of these lengths, and takes whatever the guest sends.
-pub struct Lengths(pub Vec<u16>);
+/// A port that brings frames of these lengths, the last first, with a pause at each `None`, and takes whatever the guest
+/// sends.
+pub struct Lengths(pub Vec<Option<u16>>);
 
 impl Port for Lengths {
     fn event(&self) -> Option<BorrowedFd<'_>> {
@@ -35,7 +36,7 @@ impl Port for Lengths {
     fn readable(&mut self) {}
 
     fn receive(&mut self, _now: Instant, frame: &mut Frame) -> bool {
-        let Some(len) = self.0.pop() else { return false };
+        let Some(Some(len)) = self.0.pop() else { return false };
         frame.header = NetHeader::default();
         frame.bytes.clear();
         frame.bytes.resize(usize::from(len).max(14), 0x5a);
@@ -96,7 +97,7 @@ pub struct Bench {
 
 impl Bench {
     /// Empty rings of a driver that has taken `features` of those offered.
-    pub fn new(queues: [Queue; 2], features: u64, frames: Vec<u16>) -> Self {
+    pub fn new(queues: [Queue; 2], features: u64, frames: Vec<Option<u16>>) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_LEN as usize)]).expect("there is memory");
         let control = control_channel().expect("there are descriptors").1;
         let mut pair = Pair::new(0, Lengths(frames), HostClock, control, Limits::default());
