@@ -2,7 +2,6 @@
 //! The device against a fake front end: a real Unix socket, real virtqueues in a memfd, no VM and no root.
 
 mod budget;
-mod fuzz;
 mod generator;
 mod hostile;
 mod injection;
