@@ -21,8 +21,8 @@ use crate::port::{PortConfig, PortParseError};
 ///     -netdev vhost-user,id=n0,chardev=c0 \
 ///     -device virtio-net-pci,netdev=n0,disable-legacy=on
 ///
-/// Any virtio-net driver works. The tsnic driver also gets hardware timestamps, and the interrupts of a NIC whose driver
-/// arms them one at a time.
+/// Any virtio-net driver works. The tsnic driver also gets hardware timestamps, and the interrupts
+/// of a NIC whose driver arms them one at a time.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::doc_markdown, reason = "these comments are the text of --help")]
 #[command(name = "tsnic", version, verbatim_doc_comment, max_term_width = 100, after_long_help = AFTER_HELP)]
@@ -37,17 +37,19 @@ pub struct Args {
 
     /// Other end of the cable: tap:NAME or generator:KEY=VALUE,...
     ///
-    /// tap:NAME is a TAP interface of this host, made when it does not exist (which takes CAP_NET_ADMIN). Setting it up is
-    /// left to you: ip link set NAME up.
+    /// tap:NAME is a TAP interface of this host, made when it does not exist (which takes
+    /// CAP_NET_ADMIN). Setting it up is left to you: ip link set NAME up.
     ///
-    /// generator: sends UDP datagrams and counts what comes back. Its settings: rate=FRAMES_A_SECOND or gap-us=MICROSECONDS or
-    /// gap-us=FROM..TO (nothing is sent without one of these), count=FRAMES (1 or more; no end without it), size=BYTES of payload,
-    /// guest-mac, guest-ip, guest-port, peer-mac, peer-ip, peer-port. It starts when QEMU has connected: frames sent before the
-    /// guest has a driver are lost, and count.
+    /// generator: sends UDP datagrams and counts what comes back. Its settings:
+    /// rate=FRAMES_A_SECOND or gap-us=MICROSECONDS or gap-us=FROM..TO (nothing is sent without one
+    /// of these), count=FRAMES (1 or more; no end without it), size=BYTES of payload, guest-mac,
+    /// guest-ip, guest-port, peer-mac, peer-ip, peer-port. It starts when QEMU has connected:
+    /// frames sent before the guest has a driver are lost, and count.
     #[arg(long, alias = "wire", value_name = "PORT", verbatim_doc_comment)]
     pub port: String,
 
-    /// Hold a receive interrupt back until this many microseconds after the first packet it is for (tsnic driver only).
+    /// Hold a receive interrupt back until this many microseconds after the first packet it is for
+    /// (tsnic driver only).
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rx_usecs: u32,
 
@@ -57,7 +59,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rx_frames: u32,
 
-    /// Seed of the random choices of the wire. Runs started over the control socket bring their own.
+    /// Seed of the random choices of the wire. Runs started over the control socket bring their
+    /// own.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
@@ -65,7 +68,8 @@ pub struct Args {
     #[arg(long)]
     pub once: bool,
 
-    /// Log more to standard error: -v what happens, -vv every step. TSNIC_LOG, if set, decides instead.
+    /// Log more to standard error: -v what happens, -vv every step. TSNIC_LOG, if set, decides
+    /// instead.
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -125,9 +129,10 @@ impl TryFrom<Args> for Config {
         if args.control.as_ref() == Some(&args.socket) {
             return Err(ConfigError::SameSocket(args.socket));
         }
-        for (option, value, max) in
-            [("--rx-usecs", args.rx_usecs, RX_USECS_MAX), ("--rx-frames", args.rx_frames, RX_FRAMES_MAX)]
-        {
+        for (option, value, max) in [
+            ("--rx-usecs", args.rx_usecs, RX_USECS_MAX),
+            ("--rx-frames", args.rx_frames, RX_FRAMES_MAX),
+        ] {
             if value > max {
                 return Err(ConfigError::TooLarge { option, value, max });
             }
@@ -160,7 +165,9 @@ mod tests {
 
     #[test]
     fn a_full_command_line_is_understood() {
-        let config = config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --once").unwrap();
+        let config =
+            config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --once")
+                .unwrap();
         assert_eq!(config.limits, Limits { rx_usecs: 50, rx_frames: 8 });
         assert_eq!(config.port.to_string(), "tap:t0");
         assert!(config.once && config.control.is_some());

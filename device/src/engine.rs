@@ -77,8 +77,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Ends the process when any of its threads panics, after the message: a worker that is gone would leave a device that accepts
-/// everything and serves nothing. The next process takes the sockets over.
+/// Ends the process when any of its threads panics, after the message: a worker that is gone would
+/// leave a device that accepts everything and serves nothing. The next process takes the sockets
+/// over.
 fn abort_on_panic() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -99,12 +100,14 @@ fn fail(error: &dyn Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Writes a line to standard error. When nobody reads it any more the line is lost, and nothing else.
+/// Writes a line to standard error. When nobody reads it any more the line is lost, and nothing
+/// else.
 fn say(line: &str) {
     let _ = Log.write_all(format!("{line}\n").as_bytes());
 }
 
-/// Standard error, for the log: what cannot be written is lost. (An error would make the log's own complaint, which panics.)
+/// Standard error, for the log: what cannot be written is lost. (An error would make the log's own
+/// complaint, which panics.)
 struct Log;
 
 impl io::Write for Log {
@@ -151,7 +154,8 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
         manager.add_subscriber(Box::new(ControlServer::listen(path, control_end)?));
     }
     let socket = ListeningSocket::bind(&config.socket)?;
-    let front_ends = FrontEnds::new(backend, socket, signals, commands, config.once).map_err(host("make a timer"))?;
+    let front_ends = FrontEnds::new(backend, socket, signals, commands, config.once)
+        .map_err(host("make a timer"))?;
     let front_ends = Arc::new(Mutex::new(front_ends));
     manager.add_subscriber(Box::new(Arc::clone(&front_ends)));
     say(&ready(config));
@@ -179,7 +183,11 @@ fn ready(config: &Config) -> String {
         let _ = write!(line, ", control socket {}", control.display());
     }
     if limits.rx_usecs != limits.usecs() {
-        let _ = write!(line, "; --rx-frames without --rx-usecs waits for {} us at most", limits.usecs());
+        let _ = write!(
+            line,
+            "; --rx-frames without --rx-usecs waits for {} us at most",
+            limits.usecs()
+        );
     }
     line
 }

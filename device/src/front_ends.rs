@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Serves front ends, one at a time: the part of the event loop that has the listening socket, the signals, and, while nobody
-//! is connected, the data path's own events.
+//! Serves front ends, one at a time: the part of the event loop that has the listening socket, the
+//! signals, and, while nobody is connected, the data path's own events.
 
 use std::fmt;
 use std::io;
@@ -24,11 +24,12 @@ use crate::log_limit::LogLimit;
 use crate::socket::ListeningSocket;
 use crate::vhost::{Backend, Connection, ConnectionError};
 
-/// A front end that leaves within this time, without having set up a queue, has found something it does not like.
+/// A front end that leaves within this time, without having set up a queue, has found something it
+/// does not like.
 const EARLY: Duration = Duration::from_secs(1);
 
-/// The listener rests for so long after such a front end, or when no connection could be accepted: whoever comes again at once
-/// comes twice a second, not as fast as both sides can.
+/// The listener rests for so long after such a front end, or when no connection could be accepted:
+/// whoever comes again at once comes twice a second, not as fast as both sides can.
 const REST: Duration = Duration::from_millis(500);
 
 /// Who is at the other end of a connection.
@@ -88,7 +89,8 @@ pub struct FrontEnds {
     backend: Arc<Backend>,
     socket: ListeningSocket,
     signals: SignalFd,
-    /// Readable when the control socket has a command, which the worker of a front end serves when there is one.
+    /// Readable when the control socket has a command, which the worker of a front end serves when
+    /// there is one.
     commands: EventFd,
     rest: TimerFd,
     resting: bool,
@@ -112,7 +114,10 @@ impl FrontEnds {
         commands: EventFd,
         once: bool,
     ) -> io::Result<Self> {
-        let rest = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let rest = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+        )?;
         let limited = Limited::default();
         Ok(Self {
             backend,
@@ -159,7 +164,12 @@ impl FrontEnds {
     fn accept(&mut self, ops: &mut EventOps) {
         let front = match self.socket.listener().accept() {
             Ok((front, _)) => front,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted
+                ) =>
+            {
                 return;
             }
             Err(error) => {
@@ -189,7 +199,10 @@ impl FrontEnds {
         if let Some(serving) = &self.serving {
             if let Some(line) = self.limited.refused.line(monotonic()) {
                 let left_out = line.left_out;
-                warn!(left_out, "A second front end, {peer}, is hung up on: {} is being served", serving.peer);
+                warn!(
+                    left_out,
+                    "A second front end, {peer}, is hung up on: {} is being served", serving.peer
+                );
             }
             return;
         }
@@ -285,8 +298,11 @@ impl FrontEnds {
 
 impl MutEventSubscriber for FrontEnds {
     fn init(&mut self, ops: &mut EventOps) {
-        let always =
-            [self.signals.as_fd().as_raw_fd(), self.socket.listener().as_raw_fd(), self.rest.as_fd().as_raw_fd()];
+        let always = [
+            self.signals.as_fd().as_raw_fd(),
+            self.socket.listener().as_raw_fd(),
+            self.rest.as_fd().as_raw_fd(),
+        ];
         self.watch(ops, always);
         self.watch_idle(ops);
     }
@@ -300,7 +316,11 @@ impl MutEventSubscriber for FrontEnds {
             self.accept(ops);
         } else if fd == self.rest.as_fd().as_raw_fd() {
             self.rested(ops);
-        } else if self.serving.as_ref().is_some_and(|serving| serving.connection.ended().as_raw_fd() == fd) {
+        } else if self
+            .serving
+            .as_ref()
+            .is_some_and(|serving| serving.connection.ended().as_raw_fd() == fd)
+        {
             self.finish(ops);
         } else if self.serving.is_none() {
             self.backend.serve_alone();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The tsnic device: a vhost-user network backend that timestamps every packet and places its interrupts.
+//! The tsnic device: a vhost-user network backend that timestamps every packet and places its
+//! interrupts.
 
 pub mod clock;
 pub mod config;

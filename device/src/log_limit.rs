@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Lines of the log that a guest can cause as often as it likes: some at once, then one now and then, so that it cannot fill the
-//! host's disk. What happened is counted all the same, by counters of its own.
+//! Lines of the log that a guest can cause as often as it likes: some at once, then one now and
+//! then, so that it cannot fill the host's disk. What happened is counted all the same, by counters
+//! of its own.
 
 use std::time::Duration;
 
@@ -37,12 +38,14 @@ pub struct Line {
 }
 
 impl LogLimit {
-    /// There is something to say at `now`: the line, if it may be written. Else it is counted among those left out.
+    /// There is something to say at `now`: the line, if it may be written. Else it is counted among
+    /// those left out.
     pub fn line(&mut self, now: Instant) -> Option<Line> {
         if self.allowed < BURST {
             let intervals = now.since(self.since).as_nanos() / INTERVAL.as_nanos();
             if intervals > 0 {
-                self.allowed = BURST.min(self.allowed.saturating_add(u32::try_from(intervals).unwrap_or(BURST)));
+                self.allowed = BURST
+                    .min(self.allowed.saturating_add(u32::try_from(intervals).unwrap_or(BURST)));
                 self.since = now;
             }
         } else {
@@ -84,15 +87,17 @@ mod tests {
     #[test]
     fn a_day_of_lines_is_one_an_interval() {
         let mut limit = LogLimit::default();
-        let day =
-            (0..864_000).filter(|tenth| limit.line(at(0).plus(Duration::from_millis(100 * tenth))).is_some()).count();
+        let day = (0..864_000)
+            .filter(|tenth| limit.line(at(0).plus(Duration::from_millis(100 * tenth))).is_some())
+            .count();
         assert_eq!(day, BURST as usize + 8640 - 1);
     }
 
     #[test]
     fn after_a_quiet_time_there_is_a_whole_burst_again_and_no_more() {
         let mut limit = LogLimit::default();
-        let burst = |limit: &mut LogLimit, now| (0..100).filter(|_| limit.line(now).is_some()).count();
+        let burst =
+            |limit: &mut LogLimit, now| (0..100).filter(|_| limit.line(now).is_some()).count();
         assert_eq!(burst(&mut limit, at(0)), BURST as usize);
         assert_eq!(burst(&mut limit, at(30)), 3);
         assert_eq!(burst(&mut limit, at(10_000)), BURST as usize);

@@ -40,7 +40,8 @@ pub enum SocketError {
     },
 }
 
-/// Longest path of a Unix socket, bytes: what the kernel's address (`sockaddr_un`) has room for, without the zero at its end.
+/// Longest path of a Unix socket, bytes: what the kernel's address (`sockaddr_un`) has room for,
+/// without the zero at its end.
 const PATH_MAX: usize = 107;
 
 /// A listening Unix socket whose file is removed when it is dropped.
@@ -55,7 +56,8 @@ impl ListeningSocket {
     /// Listens on `path`, non-blocking. A socket file that nobody listens on any more is replaced.
     ///
     /// # Errors
-    /// When the path is too long, somebody listens there, something else is there, or the host refuses.
+    /// When the path is too long, somebody listens there, something else is there, or the host
+    /// refuses.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         if path.as_os_str().len() > PATH_MAX {
             return Err(SocketError::TooLong { path: path.into() });
@@ -99,7 +101,9 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
         return Err(SocketError::NoSocket { path: path.into() });
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(refused),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(refused)
+        }
         Err(error) => Err(refused(error)),
         Ok(_) => Err(SocketError::Busy { path: path.into() }),
     }
@@ -129,7 +133,10 @@ mod tests {
         };
         assert!(ListeningSocket::bind(&path(107)).is_ok());
         let error = ListeningSocket::bind(&path(108)).unwrap_err();
-        assert!(error.to_string().ends_with("is too long: 108 bytes, and at most 107 fit"), "{error}");
+        assert!(
+            error.to_string().ends_with("is too long: 108 bytes, and at most 107 fit"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Drives this kernel's own NAPI functions on a napi_struct that belongs to no interface, one step at a time, and tells what each
- * step did: so that a model of the protocol (guest-driver/napi) can be compared with the kernel (testvm napi).
+ * Drives this kernel's own NAPI functions on a napi_struct that belongs to no interface, one step
+ * at a time, and tells what each step did: so that a model of the protocol (guest-driver/napi) can
+ * be compared with the kernel (testvm napi).
  *
- * A write to /dev/tsnic_napicheck is an array of struct step, carried out in order until one is refused; a read at offset 0 is the
- * array of struct seen of the last write. The same two structs are in testvm/guest-agent/src/napi/step.rs.
+ * A write to /dev/tsnic_napicheck is an array of struct step, carried out in order until one is
+ * refused; a read at offset 0 is the array of struct seen of the last write. The same two structs
+ * are in testvm/guest-agent/src/napi/step.rs.
  *
- * A step runs with bottom halves off (but for napi_disable() and napi_enable(), which may sleep), and whatever it queued is taken
- * off the queue before they are on again. So no poll ever runs but those that the step itself asks for, and all that the
- * protocol's other half would do is done by later steps. Nobody else knows this NAPI: its device is never registered.
+ * A step runs with bottom halves off (but for napi_disable() and napi_enable(), which may sleep),
+ * and whatever it queued is taken off the queue before they are on again. So no poll ever runs but
+ * those that the step itself asks for, and all that the protocol's other half would do is done by
+ * later steps. Nobody else knows this NAPI: its device is never registered.
  */
 #include <linux/bottom_half.h>
 #include <linux/etherdevice.h>
@@ -24,9 +27,21 @@
 #include <linux/version.h>
 #include <net/busy_poll.h>
 
-/* In 6.13 settings moved from the device to the NAPI, and more of the protocol with them; the model has not been compared there. */
-#if defined(CONFIG_NET_RX_BUSY_POLL) && LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0) && \
-	LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#if defined(CONFIG_NET_RX_BUSY_POLL) && LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0)
+
+/* Where the settings are: in 6.13 they moved from the device to the NAPI, GRO's state in 6.15. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define SETTINGS_OF(dev, napi) (napi)
+#define defer_setting defer_hard_irqs
+#else
+#define SETTINGS_OF(dev, napi) (dev)
+#define defer_setting napi_defer_hard_irqs
+#endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
+#define GRO_BITMASK(napi) ((napi)->gro.bitmask)
+#else
+#define GRO_BITMASK(napi) ((napi)->gro_bitmask)
+#endif
 
 enum {
 	OP_LOOK,     /* Nothing. */
@@ -37,9 +52,13 @@ enum {
 	OP_MISSED,   /* napi_if_scheduled_mark_missed(): returned */
 	OP_COMPLETE, /* napi_complete_done(value): returned; only when it would not warn */
 	OP_WATCHDOG, /* The timer's function, as if it had run out */
-	OP_BUSY,     /* napi_busy_loop() of one turn; flags: BUSY_PREFER; polls: what its poll and that of busy_poll_stop() do */
-	OP_DISABLE,  /* napi_disable(); only when it would not wait */
-	OP_ENABLE,   /* napi_enable(); only when it would not BUG() */
+	/*
+	 * napi_busy_loop() of one turn; flags: BUSY_PREFER; polls: what its poll and that of
+	 * busy_poll_stop() do
+	 */
+	OP_BUSY,
+	OP_DISABLE,  /* napi_disable(); only after an enable, and when it would not wait */
+	OP_ENABLE,   /* napi_enable(); only after a disable, and when it would not BUG() */
 	OP_SET,      /* value: bits set, one set_bit() each, as netpoll and the like do */
 	OP_CLEAR,    /* value: bits cleared, one clear_bit() each */
 	OP_SETTINGS, /* flags: SETTINGS_*; value: napi_defer_hard_irqs */
@@ -76,9 +95,9 @@ enum {
 #define TIMEOUT_NS (3600 * (unsigned long)NSEC_PER_SEC)
 
 /* What other parts of the kernel than the functions above set or clear. */
-#define SETTABLE                                                                                                          \
-	(NAPIF_STATE_DISABLE | NAPIF_STATE_NPSVC | NAPIF_STATE_IN_BUSY_POLL | NAPIF_STATE_PREFER_BUSY_POLL |              \
-	 NAPIF_STATE_THREADED)
+#define SETTABLE                                                                      \
+	(NAPIF_STATE_DISABLE | NAPIF_STATE_NPSVC | NAPIF_STATE_IN_BUSY_POLL |         \
+	 NAPIF_STATE_PREFER_BUSY_POLL | NAPIF_STATE_THREADED)
 
 struct step {
 	u8 op;
@@ -102,6 +121,8 @@ static struct net_device *dev;
 static struct napi_struct *napi;
 /* The state word of a disabled NAPI. */
 static unsigned long disabled;
+/* napi_enable() was called last. Since 6.14 it, and not netif_napi_add(), gives the NAPI its id. */
+static bool enabled;
 
 /* One program at a time, and one thread of it. */
 static unsigned long opened;
@@ -131,7 +152,7 @@ static int check_poll(struct napi_struct *n, int budget)
 		seen->poll_seen[i] |= SEEN_POLL_WATCHDOG;
 	work = now->polls[i] & POLL_WORK;
 	if (now->polls[i] & POLL_HELD)
-		n->gro_bitmask = 1;
+		GRO_BITMASK(n) = 1;
 	if (now->polls[i] & POLL_IRQ_BEFORE)
 		napi_schedule(n);
 	if (work < budget) {
@@ -172,11 +193,14 @@ static void change(unsigned long mask, bool set)
 
 static void settings(unsigned int flags, unsigned int defer_hard_irqs)
 {
-	dev->gro_flush_timeout = flags & SETTINGS_TIMEOUT ? TIMEOUT_NS : 0;
-	dev->napi_defer_hard_irqs = defer_hard_irqs;
+	SETTINGS_OF(dev, napi)->gro_flush_timeout = flags & SETTINGS_TIMEOUT ? TIMEOUT_NS : 0;
+	SETTINGS_OF(dev, napi)->defer_setting = defer_hard_irqs;
 	dev->threaded = !!(flags & SETTINGS_THREADED);
-	/* Only the kernel's note that the first of GRO's lists is not empty: flushing it finds nothing, and removes the note. */
-	napi->gro_bitmask = flags & SETTINGS_HELD ? 1 : 0;
+	/*
+	 * Only the kernel's note that the first of GRO's lists is not empty: flushing it finds
+	 * nothing, and removes the note.
+	 */
+	GRO_BITMASK(napi) = flags & SETTINGS_HELD ? 1 : 0;
 }
 
 /* Takes the NAPI off this CPU's queue. Bottom halves off since it was put there. */
@@ -201,7 +225,8 @@ static bool well_formed(const struct step *s)
 		return false;
 	if (s->op != OP_BUSY && s->op != OP_SETTINGS && s->flags)
 		return false;
-	if (s->op != OP_COMPLETE && s->op != OP_SET && s->op != OP_CLEAR && s->op != OP_SETTINGS && s->value)
+	if (s->op != OP_COMPLETE && s->op != OP_SET && s->op != OP_CLEAR && s->op != OP_SETTINGS &&
+	    s->value)
 		return false;
 	for (i = 0; i < POLLS; i++) {
 		if (s->op != OP_BUSY && s->polls[i])
@@ -224,19 +249,25 @@ static bool well_formed(const struct step *s)
 	}
 }
 
-/* Whether the kernel's function may be called in this state: it would warn, wait for ever or worse. */
+/*
+ * Whether the kernel's function may be called in this state: if not it would warn, wait for ever
+ * or worse.
+ */
 static bool permitted(const struct step *s)
 {
 	unsigned long state = READ_ONCE(napi->state);
 
 	switch (s->op) {
 	case OP_QUEUE:
-	case OP_ENABLE:
 		return state & NAPIF_STATE_SCHED;
+	case OP_ENABLE:
+		return !enabled && state & NAPIF_STATE_SCHED;
+	case OP_BUSY:
+		return enabled;
 	case OP_COMPLETE:
 		return state & (NAPIF_STATE_SCHED | NAPIF_STATE_NPSVC | NAPIF_STATE_IN_BUSY_POLL);
 	case OP_DISABLE:
-		return !(state & (NAPIF_STATE_SCHED | NAPIF_STATE_NPSVC));
+		return enabled && !(state & (NAPIF_STATE_SCHED | NAPIF_STATE_NPSVC));
 	default:
 		return true;
 	}
@@ -264,7 +295,10 @@ static bool carry_out(const struct step *s)
 		watchdog();
 		break;
 	case OP_BUSY:
-		/* Without a function to end it, one turn; more would not be reproducible, for it gives way to other tasks. */
+		/*
+		 * Without a function to end it, one turn; more would not be reproducible, for it
+		 * gives way to other tasks.
+		 */
 		napi_busy_loop(napi->napi_id, NULL, NULL, s->flags & BUSY_PREFER, BUDGET);
 		break;
 	case OP_SET:
@@ -285,8 +319,10 @@ static void run(const struct step *s, struct seen *result)
 	memset(result, 0, sizeof(*result));
 	if (s->op == OP_DISABLE) {
 		napi_disable(napi);
+		enabled = false;
 	} else if (s->op == OP_ENABLE) {
 		napi_enable(napi);
+		enabled = true;
 	} else {
 		local_bh_disable();
 		seen = result;
@@ -299,7 +335,7 @@ static void run(const struct step *s, struct seen *result)
 	result->word = READ_ONCE(napi->state);
 	result->deferrals = napi->defer_hard_irqs_count;
 	result->seen = (returned ? SEEN_RETURNED : 0) | (queued ? SEEN_QUEUED : 0) |
-		       (hrtimer_active(&napi->timer) ? SEEN_WATCHDOG : 0) | (napi->gro_bitmask ? SEEN_HELD : 0) |
+		       (hrtimer_active(&napi->timer) ? SEEN_WATCHDOG : 0) | (GRO_BITMASK(napi) ? SEEN_HELD : 0) |
 		       (stray ? SEEN_STRAY : 0);
 }
 
@@ -319,8 +355,9 @@ static ssize_t check_write(struct file *file, const char __user *from, size_t si
 		goto out;
 	}
 	/*
-	 * The thread of threaded NAPI is this task. To wake it up does nothing, and since it is running, Linux 6.1 too sets
-	 * SCHED_THREADED, which it does only for a thread that is not asleep.
+	 * The thread of threaded NAPI is this task. To wake it up does nothing, and since it is
+	 * running, Linux 6.1 too sets SCHED_THREADED, which it does only for a thread that is not
+	 * asleep.
 	 */
 	napi->thread = current;
 	while (done < count && well_formed(&steps[done]) && permitted(&steps[done])) {
@@ -349,6 +386,11 @@ static ssize_t check_read(struct file *file, char __user *to, size_t size, loff_
 /* As netif_napi_add() leaves it, whatever the steps did. */
 static void reset(void)
 {
+	if (enabled) {
+		WRITE_ONCE(napi->state, disabled & ~(NAPIF_STATE_SCHED | NAPIF_STATE_NPSVC));
+		napi_disable(napi);
+		enabled = false;
+	}
 	hrtimer_cancel(&napi->timer);
 	WRITE_ONCE(napi->state, disabled);
 	napi->defer_hard_irqs_count = 0;
@@ -362,6 +404,7 @@ static int check_open(struct inode *inode, struct file *file)
 	if (test_and_set_bit_lock(0, &opened))
 		return -EBUSY;
 	napi_enable(napi);
+	enabled = true;
 	return 0;
 }
 
@@ -417,7 +460,7 @@ static void __exit napicheck_exit(void)
 
 static int __init napicheck_init(void)
 {
-	pr_err("tsnic_napicheck: made for Linux 6.1 to 6.12 with busy polling, and this is another\n");
+	pr_err("tsnic_napicheck: made for Linux 6.1 and later with busy polling, and this is another\n");
 	return -EOPNOTSUPP;
 }
 

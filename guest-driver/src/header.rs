@@ -102,6 +102,9 @@ mod tests {
     fn a_built_header_says_what_was_asked() {
         assert_eq!(build(None), [0; LEN]);
         let partial = Partial { start: 0x1234, offset: 0x506 };
-        assert_eq!(parse(&build(Some(partial)), true).unwrap().checksum, Checksum::Partial(partial));
+        assert_eq!(
+            parse(&build(Some(partial)), true).unwrap().checksum,
+            Checksum::Partial(partial)
+        );
     }
 }

@@ -73,7 +73,10 @@ impl ModeSwitch {
         let mode = IrqMode::parse(text).ok_or(ModeError::Unknown)?;
         let bit = if mode == IrqMode::V4_10 { V4_10 } else { 0 };
         let change = |word| (word < ONE_UP || word & V4_10 == bit).then_some(word & !V4_10 | bit);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change).map(drop).map_err(|_| ModeError::Busy)
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, change)
+            .map(drop)
+            .map_err(|_| ModeError::Busy)
     }
 
     /// An interface goes up: the mode stays as it is until [`ModeSwitch::down`].

@@ -6,7 +6,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use tsnic_abi::{
-    Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, TX_RECORDS, VERSION, completion_offset, offset, record_flags,
+    Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, TX_RECORDS, VERSION, completion_offset, offset,
+    record_flags,
 };
 
 /// Number of 32-bit cells in a page.
@@ -137,7 +138,8 @@ impl<'a> QueuePage<'a> {
         let high = self.get(at + 4, Ordering::Relaxed);
         let found = self.get(at + 8, Ordering::Relaxed);
         let flags = self.get(at + 12, Ordering::Relaxed);
-        (found == number.0 && flags & record_flags::TIMESTAMP != 0).then(|| u64::from(high) << 32 | u64::from(low))
+        (found == number.0 && flags & record_flags::TIMESTAMP != 0)
+            .then(|| u64::from(high) << 32 | u64::from(low))
     }
 }
 

@@ -58,7 +58,12 @@ impl RegistrationState {
 
     /// Posts the page if that is due and possible. `tx_ci` is the transmit completions consumed;
     /// `post` puts the chain into the ring and tells whether it could.
-    pub fn post_if_due(&mut self, shared: &Shared<'_>, tx_ci: Counter, post: impl FnOnce(&Registration) -> bool) {
+    pub fn post_if_due(
+        &mut self,
+        shared: &Shared<'_>,
+        tx_ci: Counter,
+        post: impl FnOnce(&Registration) -> bool,
+    ) {
         if !self.due || self.posted.is_some() {
             return;
         }

@@ -249,7 +249,8 @@ impl<P: RxPort> Consumer<'_, P> {
             stats.add(wrong, 1);
             return true;
         }
-        let notes = Notes { checksum: header.checksum, timestamp_ns: timestamp(shared, completion) };
+        let notes =
+            Notes { checksum: header.checksum, timestamp_ns: timestamp(shared, completion) };
         if self.port.deliver(frame, notes) {
             stats.add(Stat::RxPackets, 1);
             stats.add(Stat::RxBytes, total as u64);

@@ -119,7 +119,12 @@ impl<'a> Shared<'a> {
             Some(page) if generation != 0 && page.in_use(generation) => (Some(page), false),
             Some(_) if generation != 0 => {
                 // Unless another registration has begun, or been accepted, since the cell was read.
-                let gone = self.generation.compare_exchange(generation, 0, Ordering::AcqRel, Ordering::Relaxed);
+                let gone = self.generation.compare_exchange(
+                    generation,
+                    0,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
                 (None, gone.is_ok())
             }
             _ => (None, false),
@@ -137,7 +142,10 @@ impl<'a> Shared<'a> {
             return Able { rx: true, tx: true };
         }
         let capabilities = self.capabilities.load(Ordering::Relaxed);
-        Able { rx: capabilities & caps::RX_TIMESTAMP != 0, tx: capabilities & caps::TX_TIMESTAMP != 0 }
+        Able {
+            rx: capabilities & caps::RX_TIMESTAMP != 0,
+            tx: capabilities & caps::TX_TIMESTAMP != 0,
+        }
     }
 
     /// A queue was found broken: true for the first time, when it is counted. Any context.

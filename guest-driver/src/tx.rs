@@ -150,7 +150,13 @@ impl Tx {
 
     /// `ndo_start_xmit`: gives a frame to the device. `more`: others follow at once, which may
     /// share the kick.
-    pub fn transmit<P: TxPort>(&mut self, shared: &Shared<'_>, port: &mut P, mut frame: P::Frame, more: bool) {
+    pub fn transmit<P: TxPort>(
+        &mut self,
+        shared: &Shared<'_>,
+        port: &mut P,
+        mut frame: P::Frame,
+        more: bool,
+    ) {
         port.disable_callbacks();
         self.reclaim(shared, port);
 

@@ -62,7 +62,12 @@ fn compare(declarations: &str) -> (Output, Option<Output>) {
         return (made, None);
     }
     let source = write("signatures.c", &String::from_utf8_lossy(&made.stdout));
-    let compiled = Command::new("cc").args(["-fsyntax-only", "-I"]).arg(dir.path()).arg(source).output().expect("cc");
+    let compiled = Command::new("cc")
+        .args(["-fsyntax-only", "-I"])
+        .arg(dir.path())
+        .arg(source)
+        .output()
+        .expect("cc");
     (made, Some(compiled))
 }
 
@@ -96,7 +101,10 @@ fn each_difference_is_a_compile_error_that_names_it() {
         let compiled = compiled.expect("awk knows all types");
         let text = String::from_utf8_lossy(&compiled.stderr).into_owned();
         assert!(!compiled.status.success(), "{from} as {to} compiles");
-        assert!(text.contains("static assertion failed") && text.contains(name), "{from} as {to}: {text}");
+        assert!(
+            text.contains("static assertion failed") && text.contains(name),
+            "{from} as {to}: {text}"
+        );
     }
 }
 

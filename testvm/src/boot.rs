@@ -24,7 +24,8 @@ const NIC: &str = "eth0";
 /// How long the driver may take to register its shared queue page once the link is up.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(5);
 
-/// Boot, show what came up, and power off; with `hold` only after Ctrl-C, which is no interruption then.
+/// Boot, show what came up, and power off; with `hold` only after Ctrl-C, which is no interruption
+/// then.
 ///
 /// # Errors
 /// The guest does not come up, or does not go down.
@@ -34,7 +35,10 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
     let mut progress = Progress::new();
     let mut lab = Lab::prepare(machine, &mut progress)?;
     let mut vm = lab.boot(&VmConfig { vcpus, ..VmConfig::default() }, &mut progress)?;
-    vm.command(&Request::InsertModule { path: lab.initramfs.driver.clone(), params: String::new() })?;
+    vm.command(&Request::InsertModule {
+        path: lab.initramfs.driver.clone(),
+        params: String::new(),
+    })?;
     let link = vm.link().clone();
     let link_up = Request::LinkUp {
         name: NIC.to_owned(),
@@ -62,7 +66,9 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         vm.device_pid(),
         vm.device_memory_kib()?,
         if status.running { "running" } else { "stopped" },
-        status.page.map_or_else(|| "none".to_owned(), |generation| format!("generation {generation}")),
+        status
+            .page
+            .map_or_else(|| "none".to_owned(), |generation| format!("generation {generation}")),
     );
     if hold {
         outln!("held       {}", way_in(root, std::process::id(), link.guest_ip));
@@ -70,14 +76,18 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         self::hold(&mut vm)?;
     }
     vm.power_off()?;
-    ensure!(status.page.is_some(), "The driver did not register its shared queue page within {limit:?}");
+    ensure!(
+        status.page.is_some(),
+        "The driver did not register its shared queue page within {limit:?}"
+    );
     if let Some(logs) = lab.logs() {
         outln!("logs       {}", logs.display());
     }
     Ok(Verdict::Pass)
 }
 
-/// Leave the guest alone until Ctrl-C, which is answered by this: a second one is an interruption again.
+/// Leave the guest alone until Ctrl-C, which is answered by this: a second one is an interruption
+/// again.
 ///
 /// # Errors
 /// Something has died.
@@ -91,9 +101,11 @@ pub fn hold(vm: &mut Vm) -> Result<(), vm::Error> {
     }
 }
 
-/// How to reach a held guest: its only neighbour is in the network namespace of process `pid`, which an ordinary user made in a user
-/// namespace.
+/// How to reach a held guest: its only neighbour is in the network namespace of process `pid`,
+/// which an ordinary user made in a user namespace.
 fn way_in(root: bool, pid: u32, guest: Ipv4Addr) -> String {
     let user = if root { "" } else { " --user --preserve-credentials" };
-    format!("the guest's network is this process's own: nsenter --target {pid}{user} --net ping {guest}")
+    format!(
+        "the guest's network is this process's own: nsenter --target {pid}{user} --net ping {guest}"
+    )
 }

@@ -76,8 +76,8 @@ impl Builder<'_> {
     /// # Errors
     /// Cargo fails.
     pub fn device(&self, tick: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
-        // Together with testvm, as scripts/repro builds them: cargo chooses the features of shared dependencies by what is built
-        // together, and would otherwise compile some of them twice.
+        // Together with testvm, as scripts/repro builds them: cargo chooses the features of shared
+        // dependencies by what is built together, and would otherwise compile some of them twice.
         self.cargo("The device", &["build", "-p", "testvm", "-p", "tsnic"], &[], tick)?;
         product(self.target.join("release/tsnic"))
     }
@@ -87,19 +87,34 @@ impl Builder<'_> {
     /// # Errors
     /// Cargo fails.
     pub fn agent(&self, tick: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
-        // Only the program itself gets the flags, so its dependencies are compiled but once for all.
+        // Only the program itself gets the flags, so its dependencies are compiled but once for
+        // all.
         let flags = ["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"];
-        self.cargo("The guest agent", &["rustc", "-p", "guest-agent", "--bin", "guest-agent"], &flags, tick)?;
+        self.cargo(
+            "The guest agent",
+            &["rustc", "-p", "guest-agent", "--bin", "guest-agent"],
+            &flags,
+            tick,
+        )?;
         product(self.target.join("release/guest-agent"))
     }
 
-    /// The driver and the test modules for `kernel`. The second value tells whether they were there already.
+    /// The driver and the test modules for `kernel`. The second value tells whether they were there
+    /// already.
     ///
     /// # Errors
     /// kbuild or cargo fails.
-    pub fn driver(&self, kernel: &Kernel, tick: &mut dyn FnMut(&str)) -> Result<(DriverModules, bool), Error> {
+    pub fn driver(
+        &self,
+        kernel: &Kernel,
+        tick: &mut dyn FnMut(&str),
+    ) -> Result<(DriverModules, bool), Error> {
         // Two kernels may have the same release, a user's own and Debian's for instance.
-        let out = self.cache.join("drivers").join(format!("{}-{:08x}", kernel.release, hash(&kernel.build) as u32));
+        let out = self.cache.join("drivers").join(format!(
+            "{}-{:08x}",
+            kernel.release,
+            hash(&kernel.build) as u32
+        ));
         let modules = DriverModules {
             driver: out.join("tsnic.ko"),
             livepatch: out.join("tsnic_livepatch.ko"),
@@ -109,7 +124,9 @@ impl Builder<'_> {
         let all = [&modules.driver, &modules.livepatch, &modules.rendezvous, &modules.napicheck];
         let stamp_file = out.join("inputs.json");
         let inputs = self.driver_inputs(kernel)?;
-        let built_from = fs::read(&stamp_file).ok().and_then(|text| serde_json::from_slice::<Inputs>(&text).ok());
+        let built_from = fs::read(&stamp_file)
+            .ok()
+            .and_then(|text| serde_json::from_slice::<Inputs>(&text).ok());
         if built_from.as_ref() == Some(&inputs) && all.iter().all(|path| path.is_file()) {
             return Ok((modules, true));
         }
@@ -127,10 +144,20 @@ impl Builder<'_> {
         Ok((modules, false))
     }
 
-    fn cargo(&self, what: &'static str, args: &[&str], last: &[&str], tick: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    fn cargo(
+        &self,
+        what: &'static str,
+        args: &[&str],
+        last: &[&str],
+        tick: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
-        command.args(args).args(["--release", "--locked", "--color", "never"]).args(last).current_dir(self.source);
+        command
+            .args(args)
+            .args(["--release", "--locked", "--color", "never"])
+            .args(last)
+            .current_dir(self.source);
         // Set for cross builds of something else.
         command.env("CARGO_TARGET_DIR", self.target).env_remove("CARGO_BUILD_TARGET");
         process::run_family("cargo", &command, BUILD_LIMIT, tick)
@@ -138,7 +165,8 @@ impl Builder<'_> {
             .map_err(|source| Error::Build { what, source })
     }
 
-    /// Everything a driver build depends on. A new compiler changes the toolchain's directory or its modification time.
+    /// Everything a driver build depends on. A new compiler changes the toolchain's directory or
+    /// its modification time.
     fn driver_inputs(&self, kernel: &Kernel) -> Result<Inputs, Error> {
         let mut files = BTreeMap::new();
         for part in ["Cargo.toml", "Cargo.lock", "device/abi", "guest-driver"] {
@@ -146,8 +174,16 @@ impl Builder<'_> {
         }
         hash_files(&kernel.build.join("Module.symvers"), &mut files)?;
         hash_files(&kernel.build.join(".config"), &mut files)?;
-        let toolchain = ["RUSTUP_TOOLCHAIN", "RUSTC"].iter().map(|name| env::var(name).unwrap_or_default()).collect();
-        Ok(Inputs { release: kernel.release.clone(), build: kernel.build.clone(), toolchain, files })
+        let toolchain = ["RUSTUP_TOOLCHAIN", "RUSTC"]
+            .iter()
+            .map(|name| env::var(name).unwrap_or_default())
+            .collect();
+        Ok(Inputs {
+            release: kernel.release.clone(),
+            build: kernel.build.clone(),
+            toolchain,
+            files,
+        })
     }
 }
 
@@ -199,7 +235,8 @@ mod tests {
     fn checkout(dir: &Path, script: &str) -> Kernel {
         let build = dir.join("guest-driver/kbuild/build");
         fs::create_dir_all(build.parent().expect("a parent")).expect("a directory");
-        fs::write(&build, format!("#!/bin/sh\necho run >>\"$2/runs\"\n{script}\n")).expect("a script");
+        fs::write(&build, format!("#!/bin/sh\necho run >>\"$2/runs\"\n{script}\n"))
+            .expect("a script");
         fs::set_permissions(&build, fs::Permissions::from_mode(0o755)).expect("executable");
         fs::create_dir_all(dir.join("kdir")).expect("a directory");
         Kernel {
@@ -211,8 +248,7 @@ mod tests {
         }
     }
 
-    const MAKES_ALL: &str =
-        "for m in tsnic tsnic_livepatch tsnic_rendezvous tsnic_napicheck; do touch \"$2/$m.ko\"; done";
+    const MAKES_ALL: &str = "for m in tsnic tsnic_livepatch tsnic_rendezvous tsnic_napicheck; do touch \"$2/$m.ko\"; done";
 
     fn builder(dir: &Path) -> Builder<'_> {
         Builder { source: dir, target: dir, cache: dir }
@@ -247,9 +283,11 @@ mod tests {
     #[test]
     fn a_failed_build_shows_its_last_words_and_is_not_kept() {
         let dir = tempfile::tempdir().expect("a directory");
-        let kernel = checkout(dir.path(), &format!("{MAKES_ALL}\necho 'no such compiler' >&2; exit 1"));
+        let kernel =
+            checkout(dir.path(), &format!("{MAKES_ALL}\necho 'no such compiler' >&2; exit 1"));
         for _ in 0..2 {
-            let Err(Error::Build { source, .. }) = builder(dir.path()).driver(&kernel, &mut |_| ()) else {
+            let Err(Error::Build { source, .. }) = builder(dir.path()).driver(&kernel, &mut |_| ())
+            else {
                 panic!("success?")
             };
             assert!(source.to_string().contains("no such compiler"), "{source}");

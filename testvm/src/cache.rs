@@ -41,11 +41,14 @@ pub fn lock(cache: &Path, tick: &mut dyn FnMut(&str)) -> Result<Lock, Error> {
     fs::create_dir_all(cache).map_err(|source| Error::Io { path: cache.to_owned(), source })?;
     let path = cache.join("lock");
     let failed = |source| Error::Io { path: path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => tick("waiting for another run to finish its preparations"),
+            Err(TryLockError::WouldBlock) => {
+                tick("waiting for another run to finish its preparations");
+            }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         interrupt::check()?;

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::config::{AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series};
+use crate::config::{
+    AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series,
+};
 use crate::{check, preflight};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
@@ -80,7 +82,7 @@ The kernel's own functions (napi_schedule_prep, napi_complete_done, napi_busy_lo
 through the same random steps, and the state word, the return value and all else that can be seen are compared after each.
 
 Pass: no step differs, every row of the protocol's transition tables was met, and the kernel's log has no complaint. A row that \
-was never met is no verdict (69): give more steps. Made for Linux 6.1 to 6.12; another kernel is no verdict, either.")]
+was never met is no verdict (69): give more steps. Made for Linux 6.1 and later; an older kernel is no verdict, either.")]
 pub struct NapiArgs {
     /// Random steps
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -119,7 +121,8 @@ pub struct UmlArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Guest")]
 pub struct MachineArgs {
-    /// Which Debian cloud kernel: stable, backports (both of this machine's release), or a suite such as trixie-backports
+    /// Which Debian cloud kernel: stable, backports (both of this machine's release), or a suite
+    /// such as trixie-backports
     #[arg(long, value_name = "SERIES", default_value = "stable")]
     pub kernel_series: Series,
     /// Look for a newer kernel than the one in the cache
@@ -143,7 +146,8 @@ pub struct MachineArgs {
     /// Interrupt by a shared line.
     #[arg(long, help = "Use a shared INTx line instead of MSI-X (for QEMU before 8)")]
     pub intx: bool,
-    /// Multiply the time limits of the guest by this, for a slow or loaded machine: boot 60 s, answer 20 s, check 15 s
+    /// Multiply the time limits of the guest by this, for a slow or loaded machine: boot 60 s,
+    /// answer 20 s, check 15 s
     #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub slow: u16,
     /// Leave the logs of the run behind, and say where
@@ -176,7 +180,9 @@ impl TryFrom<MachineArgs> for Machine {
 
     fn try_from(args: MachineArgs) -> Result<Self, UsageError> {
         let kernel = match (args.kernel, args.kernel_build) {
-            (Some(image), Some(build)) => KernelChoice::Own { image: absolute(&image)?, build: absolute(&build)? },
+            (Some(image), Some(build)) => {
+                KernelChoice::Own { image: absolute(&image)?, build: absolute(&build)? }
+            }
             _ => KernelChoice::Debian(args.kernel_series),
         };
         let Places { cache, source, target } = places()?;
@@ -184,7 +190,10 @@ impl TryFrom<MachineArgs> for Machine {
             kernel,
             append: args.append,
             // A bare name is looked up on the PATH, anything else is a file.
-            qemu: args.qemu.map(|q| if q.components().count() > 1 { absolute(&q) } else { Ok(q) }).transpose()?,
+            qemu: args
+                .qemu
+                .map(|q| if q.components().count() > 1 { absolute(&q) } else { Ok(q) })
+                .transpose()?,
             accel: args.accel,
             interrupts: if args.intx { Interrupts::Intx } else { Interrupts::Msix },
             refresh: args.refresh,
@@ -225,7 +234,8 @@ pub fn places() -> Result<Places, UsageError> {
     Ok(Places { cache: absolute(&cache.ok_or(UsageError::NoCache)?)?, source, target })
 }
 
-/// The checkout this binary was built from: the device, driver and agent are built from the same one.
+/// The checkout this binary was built from: the device, driver and agent are built from the same
+/// one.
 fn source_dir() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package).to_owned()
@@ -272,7 +282,10 @@ mod tests {
             assert_eq!(err.exit_code(), 2);
         }
         let config = repro(&["--kernel", "/k", "--kernel-build", "/b"]);
-        assert_eq!(config.machine.kernel, KernelChoice::Own { image: "/k".into(), build: "/b".into() });
+        assert_eq!(
+            config.machine.kernel,
+            KernelChoice::Own { image: "/k".into(), build: "/b".into() }
+        );
     }
 
     #[test]
@@ -285,7 +298,18 @@ mod tests {
 
     #[test]
     fn an_own_kernel_excludes_a_series() {
-        assert!(parse(&["repro", "--kernel", "/k", "--kernel-build", "/b", "--kernel-series", "backports"]).is_err());
+        assert!(
+            parse(&[
+                "repro",
+                "--kernel",
+                "/k",
+                "--kernel-build",
+                "/b",
+                "--kernel-series",
+                "backports"
+            ])
+            .is_err()
+        );
     }
 
     #[test]
@@ -313,7 +337,8 @@ mod tests {
 
     #[test]
     fn the_cache_is_looked_for_in_three_places() {
-        let only = |name: &'static str| move |asked: &str| (asked == name).then(|| PathBuf::from("/x"));
+        let only =
+            |name: &'static str| move |asked: &str| (asked == name).then(|| PathBuf::from("/x"));
         assert_eq!(cache_dir(only("TSNIC_CACHE")), Some("/x".into()));
         assert_eq!(cache_dir(only("XDG_CACHE_HOME")), Some("/x/tsnic".into()));
         assert_eq!(cache_dir(only("HOME")), Some("/x/.cache/tsnic".into()));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A run's configuration after validation: what the engine works with. [`crate::cli`] makes it from arguments.
+//! A run's configuration after validation: what the engine works with. [`crate::cli`] makes it from
+//! arguments.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -49,7 +50,8 @@ pub struct Machine {
     pub target: PathBuf,
 }
 
-/// What every time limit of a guest is multiplied by: 1 on a usual machine, more on one that is slow or loaded.
+/// What every time limit of a guest is multiplied by: 1 on a usual machine, more on one that is
+/// slow or loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitScale(pub u16);
 

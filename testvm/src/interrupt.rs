@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ctrl-C and SIGTERM: a flag that every wait of this program looks at.
 //!
-//! No thread takes part, because a process must be single-threaded to make a user namespace. The first signal asks the
-//! run to end in order; the second ends the process at once, and its children with it ([`crate::process`]).
+//! No thread takes part, because a process must be single-threaded to make a user namespace. The
+//! first signal asks the run to end in order; the second ends the process at once, and its children
+//! with it ([`crate::process`]).
 
 use std::io;
 use std::sync::Arc;
@@ -32,7 +33,11 @@ fn flag() -> &'static Arc<AtomicBool> {
 pub fn install() -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         // The order matters: the shutdown looks at the flag before the second handler sets it.
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(EXIT_INTERRUPTED), Arc::clone(flag()))?;
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(EXIT_INTERRUPTED),
+            Arc::clone(flag()),
+        )?;
         signal_hook::flag::register(signal, Arc::clone(flag()))?;
     }
     Ok(())
@@ -44,7 +49,8 @@ pub fn requested() -> bool {
     flag().load(Ordering::Relaxed)
 }
 
-/// Whether a signal has come; it is answered by this, and the next one counts as the first. For a wait that a signal ends in order.
+/// Whether a signal has come; it is answered by this, and the next one counts as the first. For a
+/// wait that a signal ends in order.
 #[must_use]
 pub fn take() -> bool {
     flag().swap(false, Ordering::Relaxed)

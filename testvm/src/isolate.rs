@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The run's own namespaces: its network and, for an ordinary user, its user namespace; and its directory.
+//! The run's own namespaces: its network and, for an ordinary user, its user namespace; and its
+//! directory.
 //!
-//! Everything a run makes outside of files it means to leave behind is made in here, so that it ends with the last
-//! process of the run, however that one dies.
+//! Everything a run makes outside of files it means to leave behind is made in here, so that it
+//! ends with the last process of the run, however that one dies.
 
 use std::ffi::CString;
 use std::fs;
@@ -19,8 +20,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getegid, geteuid};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount, mount_change, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_change, unmount,
 };
 use thiserror::Error;
 
@@ -95,24 +96,26 @@ const TUN: &str = "/dev/net/tun";
 /// Size limit of the run directory. It holds sockets, the initramfs and, without `--keep`, logs.
 const RUN_DIR_SIZE: &str = "64m";
 
-/// Proof that this process is in its own namespaces, and the run directory: a file system that is mounted nowhere. Only this process
-/// and its children reach it, through an open file, and it is gone with the last of them.
+/// Proof that this process is in its own namespaces, and the run directory: a file system that is
+/// mounted nowhere. Only this process and its children reach it, through an open file, and it is
+/// gone with the last of them.
 #[derive(Debug)]
 pub struct RunDir {
     root: OwnedFd,
 }
 
 impl RunDir {
-    /// Move this process into namespaces of its own and make the run directory. The process must be single-threaded and must not have
-    /// done this before.
+    /// Move this process into namespaces of its own and make the run directory. The process must be
+    /// single-threaded and must not have done this before.
     ///
     /// # Errors
     /// Namespaces are not allowed here; the message says what to do.
     pub fn enter() -> Result<Self, Error> {
         check_tun()?;
         let new = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
-        // A mount namespace, because only its owner may make a file system. Root may be root in name only: of a container without
-        // rights, or of a user namespace that owns none of the others.
+        // A mount namespace, because only its owner may make a file system. Root may be root in
+        // name only: of a container without rights, or of a user namespace that owns none of the
+        // others.
         if !geteuid().is_root() || unshare(new).is_err() {
             enter_as_owner(new)?;
         }
@@ -151,7 +154,8 @@ impl SocketDir {
         &self.path
     }
 
-    /// The path of a socket in it: short enough for an address, which has room for about a hundred bytes.
+    /// The path of a socket in it: short enough for an address, which has room for about a hundred
+    /// bytes.
     #[must_use]
     pub fn socket(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -162,7 +166,8 @@ impl SocketDir {
 fn enter_as_owner(new: CloneFlags) -> Result<(), Error> {
     let (uid, gid) = (geteuid(), getegid());
     let hint = |errno| hint(errno, &Surroundings::look());
-    unshare(CloneFlags::CLONE_NEWUSER | new).map_err(|source| Error::Namespace { hint: hint(source), source })?;
+    unshare(CloneFlags::CLONE_NEWUSER | new)
+        .map_err(|source| Error::Namespace { hint: hint(source), source })?;
     // Without setgroups an unprivileged process may map its own group.
     for (path, map) in [
         ("/proc/self/setgroups", "deny".to_owned()),
@@ -177,11 +182,13 @@ fn enter_as_owner(new: CloneFlags) -> Result<(), Error> {
     Ok(())
 }
 
-/// A tmpfs that is mounted nowhere. Its file is inherited by children on purpose: they use the same paths.
+/// A tmpfs that is mounted nowhere. Its file is inherited by children on purpose: they use the same
+/// paths.
 fn private_file_system() -> Result<OwnedFd, Error> {
     detached_tmpfs().or_else(|fsopen| {
         // Profiles older than these system calls forbid them, and allow mount.
-        unmounted_tmpfs().map_err(|mount| Error::Mount { fsopen: fsopen.into(), mount: mount.into() })
+        unmounted_tmpfs()
+            .map_err(|mount| Error::Mount { fsopen: fsopen.into(), mount: mount.into() })
     })
 }
 
@@ -190,32 +197,43 @@ fn detached_tmpfs() -> rustix::io::Result<OwnedFd> {
     fsconfig_set_string(&context, "size", RUN_DIR_SIZE)?;
     fsconfig_set_string(&context, "mode", "0700")?;
     fsconfig_create(&context)?;
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     fsmount(&context, FsMountFlags::empty(), attributes)
 }
 
-/// The same by mounting, opening and unmounting it, seen by nobody: this process has a mount namespace of its own.
+/// The same by mounting, opening and unmounting it, seen by nobody: this process has a mount
+/// namespace of its own.
 fn unmounted_tmpfs() -> rustix::io::Result<OwnedFd> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
     let place = "/tmp";
-    let options = CString::new(format!("size={RUN_DIR_SIZE},mode=0700")).map_err(|_| rustix::io::Errno::INVAL)?;
-    mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, &*options)?;
+    let options = CString::new(format!("size={RUN_DIR_SIZE},mode=0700"))
+        .map_err(|_| rustix::io::Errno::INVAL)?;
+    mount(
+        "tmpfs",
+        place,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        &*options,
+    )?;
     let root = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
     unmount(place, UnmountFlags::DETACH)?;
     root
 }
 
-/// Whether a run can be isolated here: it is tried in a child, so that this process can still fetch and build. The process must be
-/// single-threaded.
+/// Whether a run can be isolated here: it is tried in a child, so that this process can still fetch
+/// and build. The process must be single-threaded.
 ///
 /// # Errors
 /// It cannot; the message says what to do.
 pub fn probe() -> Result<(), Error> {
     let failed = |errno: Errno| Error::Probe(io::Error::from(errno));
     let (mut reader, mut writer) = io::pipe().map_err(Error::Probe)?;
-    // SAFETY: the child of a process with more than one thread may call async-signal-safe functions only;
-    // 1. this process has one thread, as documented above, so no lock is held by a thread that the child lacks;
+    // SAFETY: the child of a process with more than one thread may call async-signal-safe functions
+    // only;
+    // 1. this process has one thread, as documented above, so no lock is held by a thread that the
+    //    child lacks;
     // 2. the child ends by `_exit` without running the parent's destructors or exit handlers.
     match unsafe { fork() }.map_err(failed)? {
         ForkResult::Child => {
@@ -262,7 +280,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// The link of the run's `index`th guest: 10.0.2.0/24 for the first, 10.0.3.0/24 for the second, and so on.
+    /// The link of the run's `index`th guest: 10.0.2.0/24 for the first, 10.0.3.0/24 for the
+    /// second, and so on.
     #[must_use]
     pub fn nth(index: u8) -> Self {
         let net = index.wrapping_add(2);
@@ -284,7 +303,8 @@ impl Link {
         ip(&self.commands(Path::new("/proc/net/if_inet6").exists()))
     }
 
-    /// The guest has this MAC address, and not [`Self::guest_mac`]: a front end that cannot be told it has one of its own.
+    /// The guest has this MAC address, and not [`Self::guest_mac`]: a front end that cannot be told
+    /// it has one of its own.
     ///
     /// # Errors
     /// `ip` is missing or refuses.
@@ -293,8 +313,8 @@ impl Link {
         ip(&format!("neigh replace {guest_ip} lladdr {address} dev {tap} nud permanent\n"))
     }
 
-    /// What `ip -batch` is told. The guest is a static neighbour, and the host has no IPv6 here: every frame on the wire is one
-    /// that a scenario asked for.
+    /// What `ip -batch` is told. The guest is a static neighbour, and the host has no IPv6 here:
+    /// every frame on the wire is one that a scenario asked for.
     fn commands(&self, ipv6: bool) -> String {
         let Self { tap, host_ip, guest_ip, prefix_len, .. } = self;
         let (host_mac, guest_mac) = (mac(self.host_mac), mac(self.guest_mac));
@@ -318,9 +338,14 @@ pub fn mac(address: [u8; 6]) -> String {
 fn ip(batch: &str) -> Result<(), Error> {
     // The commands go in as a here-document, because `process::run` gives a program no input.
     let script = format!("PATH=$PATH:/usr/sbin:/sbin; ip -batch - <<'END'\n{batch}END\n");
-    process::run("ip", Command::new("/bin/sh").args(["-c", &script]), Duration::from_secs(10), &mut |_| ())
-        .map(drop)
-        .map_err(Error::Tap)
+    process::run(
+        "ip",
+        Command::new("/bin/sh").args(["-c", &script]),
+        Duration::from_secs(10),
+        &mut |_| (),
+    )
+    .map(drop)
+    .map_err(Error::Tap)
 }
 
 /// Whether a TAP device can be made here, as far as one file tells.
@@ -336,8 +361,12 @@ fn check_tun() -> Result<(), Error> {
 
 fn tun_hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "it must be readable and writable for you (Debian makes it so: mode 0666)",
-        _ => "load the tun module (modprobe tun), or give the container this device (--device /dev/net/tun)",
+        io::ErrorKind::PermissionDenied => {
+            "it must be readable and writable for you (Debian makes it so: mode 0666)"
+        }
+        _ => {
+            "load the tun module (modprobe tun), or give the container this device (--device /dev/net/tun)"
+        }
     }
 }
 
@@ -358,7 +387,8 @@ impl Surroundings {
             let path = Path::new("/proc/sys").join(name.replace('.', "/"));
             fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
         };
-        let limits = ["user.max_user_namespaces", "user.max_net_namespaces", "user.max_mnt_namespaces"];
+        let limits =
+            ["user.max_user_namespaces", "user.max_net_namespaces", "user.max_mnt_namespaces"];
         Self {
             root: geteuid().is_root(),
             chroot: in_chroot(),
@@ -410,7 +440,12 @@ mod tests {
         let (a, b) = (Link::nth(0), Link::nth(1));
         assert_eq!(a.host_ip, Ipv4Addr::new(10, 0, 2, 1));
         assert_eq!(a.guest_ip, Ipv4Addr::new(10, 0, 2, 2));
-        assert!(a.tap != b.tap && a.host_ip != b.host_ip && a.guest_mac != b.guest_mac && a.host_mac != b.host_mac);
+        assert!(
+            a.tap != b.tap
+                && a.host_ip != b.host_ip
+                && a.guest_mac != b.guest_mac
+                && a.host_mac != b.host_mac
+        );
     }
 
     #[test]
@@ -423,22 +458,34 @@ mod tests {
     #[test]
     fn the_guest_is_a_static_neighbour() {
         let commands = Link::nth(0).commands(true);
-        assert!(commands.contains("neigh replace 10.0.2.2 lladdr 52:54:00:74:73:00 dev tsnic0 nud permanent\n"));
+        assert!(commands.contains(
+            "neigh replace 10.0.2.2 lladdr 52:54:00:74:73:00 dev tsnic0 nud permanent\n"
+        ));
         assert_eq!(commands.lines().count(), 5);
     }
 
     #[test]
     fn the_hint_fits_the_cause() {
         let hint = |errno, here: Surroundings| super::hint(errno, &here);
-        let limits = Surroundings { exhausted: vec!["user.max_net_namespaces"], ..Surroundings::default() };
-        assert_eq!(hint(Errno::ENOSPC, limits), "raise the limit: sysctl user.max_net_namespaces=10000");
+        let limits =
+            Surroundings { exhausted: vec!["user.max_net_namespaces"], ..Surroundings::default() };
+        assert_eq!(
+            hint(Errno::ENOSPC, limits),
+            "raise the limit: sysctl user.max_net_namespaces=10000"
+        );
         let setting = Some("kernel.apparmor_restrict_unprivileged_userns=0");
         let ubuntu = Surroundings { allow: setting, ..Surroundings::default() };
-        assert!(hint(Errno::EPERM, ubuntu).ends_with("kernel.apparmor_restrict_unprivileged_userns=0; or run as root"));
+        assert!(
+            hint(Errno::EPERM, ubuntu)
+                .ends_with("kernel.apparmor_restrict_unprivileged_userns=0; or run as root")
+        );
         let chroot = Surroundings { chroot: true, allow: setting, ..Surroundings::default() };
         assert!(hint(Errno::EPERM, chroot).contains("chroot; or run as root"));
         let container = hint(Errno::EPERM, Surroundings { root: true, ..Surroundings::default() });
-        assert!(container.contains("--cap-add SYS_ADMIN") && !container.contains("run as root"), "{container}");
+        assert!(
+            container.contains("--cap-add SYS_ADMIN") && !container.contains("run as root"),
+            "{container}"
+        );
         assert!(hint(Errno::ENOSYS, Surroundings::default()).contains("seccomp"));
         assert!(tun_hint(&io::Error::from(io::ErrorKind::NotFound)).contains("modprobe"));
     }
@@ -448,6 +495,9 @@ mod tests {
         let link = Link::nth(0);
         assert!(link.commands(true).contains("addrgenmode none\n"));
         let without = link.commands(false);
-        assert!(without.contains("address 02:74:73:6e:00:00\n") && !without.contains("addrgenmode"), "{without}");
+        assert!(
+            without.contains("address 02:74:73:6e:00:00\n") && !without.contains("addrgenmode"),
+            "{without}"
+        );
     }
 }

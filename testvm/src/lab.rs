@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Everything a scenario needs, prepared once: kernel, device, driver, guest's files, QEMU, namespaces. Then guests are booted in it.
+//! Everything a scenario needs, prepared once: kernel, device, driver, guest's files, QEMU,
+//! namespaces. Then guests are booted in it.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -83,7 +84,8 @@ pub struct Lab {
     guests: u8,
 }
 
-/// What was fetched and built: the part of a preparation that needs the network when the cache is cold.
+/// What was fetched and built: the part of a preparation that needs the network when the cache is
+/// cold.
 #[derive(Debug)]
 pub struct Built {
     kernel: Kernel,
@@ -94,11 +96,16 @@ pub struct Built {
 }
 
 impl Built {
-    /// Fetch the kernel and build everything that is not in the cache. With `refresh` a newer kernel is looked for.
+    /// Fetch the kernel and build everything that is not in the cache. With `refresh` a newer
+    /// kernel is looked for.
     ///
     /// # Errors
     /// See [`enum@Error`].
-    pub fn prepare(machine: &Machine, refresh: bool, progress: &mut Progress) -> Result<Self, Error> {
+    pub fn prepare(
+        machine: &Machine,
+        refresh: bool,
+        progress: &mut Progress,
+    ) -> Result<Self, Error> {
         Self::prepare_for(machine, refresh, |_| Ok(()), progress)
     }
 
@@ -112,7 +119,8 @@ impl Built {
             return Err(Error::Architecture(std::env::consts::ARCH));
         }
         process::adopt_orphans().map_err(Error::Orphans)?;
-        let builder = Builder { source: &machine.source, target: &machine.target, cache: &machine.cache };
+        let builder =
+            Builder { source: &machine.source, target: &machine.target, cache: &machine.cache };
 
         let mut stage = progress.stage(Stage::Kernel);
         let lock = cache::lock(&machine.cache, &mut |line| stage.note(line))?;
@@ -124,8 +132,13 @@ impl Built {
             }
             KernelChoice::Debian(series) => {
                 let debian = Debian::new(&machine.cache);
-                let (kernel, cached) = debian.kernel(series, refresh, &mut |line| stage.note(line))?;
-                stage.done(format!("{}{}", kernel.origin, if cached { ", cached" } else { ", fetched" }));
+                let (kernel, cached) =
+                    debian.kernel(series, refresh, &mut |line| stage.note(line))?;
+                stage.done(format!(
+                    "{}{}",
+                    kernel.origin,
+                    if cached { ", cached" } else { ", fetched" }
+                ));
                 kernel
             }
         };
@@ -154,7 +167,8 @@ impl Lab {
         Self::prepare_for(machine, |_| Ok(()), progress)
     }
 
-    /// The same, for a kernel that `suits`; if not, the reason is the error, before anything is built.
+    /// The same, for a kernel that `suits`; if not, the reason is the error, before anything is
+    /// built.
     ///
     /// # Errors
     /// See [`enum@Error`].
@@ -167,7 +181,10 @@ impl Lab {
         isolate::probe()?;
         let mut stage = progress.stage(Stage::Qemu);
         let own = machine.qemu.as_deref();
-        let qemu = Qemu::find(own, machine.accel, machine.interrupts, &machine.cache, &mut |line| stage.note(line))?;
+        let qemu =
+            Qemu::find(own, machine.accel, machine.interrupts, &machine.cache, &mut |line| {
+                stage.note(line);
+            })?;
         stage.done(format!("QEMU {}, {} ({})", qemu.version, qemu.accel, qemu.accel_reason));
 
         let built = Built::prepare_for(machine, machine.refresh, suits, progress)?;
@@ -178,7 +195,12 @@ impl Lab {
         stage.done("a network of its own");
 
         let stage = progress.stage(Stage::Initramfs);
-        let initramfs = Initramfs::write(&run.path().join("initramfs"), &built.kernel, &built.agent, &built.driver)?;
+        let initramfs = Initramfs::write(
+            &run.path().join("initramfs"),
+            &built.kernel,
+            &built.agent,
+            &built.driver,
+        )?;
         stage.done("");
         let Built { kernel, device, .. } = built;
         Ok(Self { kernel, qemu, initramfs, machine: machine.clone(), device, run, logs, guests: 0 })

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The VM harness: provisions a real Linux guest, boots it on the tsnic device, runs scenarios and judges them.
+//! The VM harness: provisions a real Linux guest, boots it on the tsnic device, runs scenarios and
+//! judges them.
 //!
-//! Arguments ([`cli`]) become a validated [`config`]; [`lab::Lab`] prepares everything and boots guests; a scenario talks to guest and
-//! device through the [`vm::Vm`] handle.
+//! Arguments ([`cli`]) become a validated [`config`]; [`lab::Lab`] prepares everything and boots
+//! guests; a scenario talks to guest and device through the [`vm::Vm`] handle.
 
 pub mod boot;
 pub mod build;

@@ -18,7 +18,9 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match configure(cli) {
-        Ok(engine) => conclude(interrupt::install().context("Signals cannot be handled").and_then(|()| engine())),
+        Ok(engine) => conclude(
+            interrupt::install().context("Signals cannot be handled").and_then(|()| engine()),
+        ),
         Err(error) => {
             write_err(format_args!("error: {:#}", anyhow::Error::from(error)));
             ExitCode::from(EXIT_USAGE)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Standard output and standard error, either of which may have nobody who reads it (`| head -1`), or no room (`> /dev/full`).
-//! What cannot be written is lost; the run goes on, and its exit code says what came of it.
+//! Standard output and standard error, either of which may have nobody who reads it (`| head -1`),
+//! or no room (`> /dev/full`). What cannot be written is lost; the run goes on, and its exit code
+//! says what came of it.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, ErrorKind, Write};
@@ -21,7 +22,8 @@ pub(crate) use {errln, outln};
 /// It has been said that standard output cannot be written.
 static SAID: AtomicBool = AtomicBool::new(false);
 
-/// Writes a line to standard output. That it cannot be written is said once, on standard error, unless it is because nobody reads it.
+/// Writes a line to standard output. That it cannot be written is said once, on standard error,
+/// unless it is because nobody reads it.
 pub fn write_out(text: fmt::Arguments<'_>) {
     if let Err(error) = write(&mut io::stdout(), text)
         && error.kind() != ErrorKind::BrokenPipe

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Files named on the command line, looked at before anything is built: a wrong one is a wrong command line, and said at once.
+//! Files named on the command line, looked at before anything is built: a wrong one is a wrong
+//! command line, and said at once.
 
 use std::fs::{self, File};
 use std::io;
@@ -52,12 +53,15 @@ pub fn kernel(path: &Path) -> Result<(), Error> {
     match read(MAGIC.0, &mut found) {
         Ok(()) if found == *MAGIC.1 => Ok(()),
         Ok(()) => Err(Error::NoKernel { path: path.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::NoKernel { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(Error::NoKernel { path: path.to_owned() })
+        }
         Err(source) => Err(Error::Unreadable { path: path.to_owned(), source }),
     }
 }
 
-/// Whether a report can be written to `path` at the end of the run. What is there now stays as it is.
+/// Whether a report can be written to `path` at the end of the run. What is there now stays as it
+/// is.
 ///
 /// # Errors
 /// It cannot.
@@ -86,8 +90,12 @@ mod tests {
         let path = dir.path().join("bzImage");
         let mut image = [0; 0x400];
         image[0x202..0x206].copy_from_slice(b"HdrS");
-        for (content, good) in [(&image[..], true), (&image[1..], false), (&image[..0x205], false), (b"\x7fELF", false)]
-        {
+        for (content, good) in [
+            (&image[..], true),
+            (&image[1..], false),
+            (&image[..0x205], false),
+            (b"\x7fELF", false),
+        ] {
             fs::write(&path, content).expect("a file");
             let looked_at = kernel(&path);
             assert!(

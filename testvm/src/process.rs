@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Children: each in a process group of its own, killed with this process, killed with its group, and seen dead.
+//! Children: each in a process group of its own, killed with this process, killed with its group,
+//! and seen dead.
 
 use std::fmt;
 use std::io::{self, PipeReader, Read};
@@ -92,7 +93,8 @@ impl Tail {
     /// The last `lines` lines of `text`.
     #[must_use]
     pub fn of(text: &str, lines: usize) -> Self {
-        let mut last: Vec<_> = text.lines().rev().filter(|l| !l.trim().is_empty()).take(lines).map(clean).collect();
+        let mut last: Vec<_> =
+            text.lines().rev().filter(|l| !l.trim().is_empty()).take(lines).map(clean).collect();
         last.reverse();
         Self(last)
     }
@@ -117,15 +119,16 @@ pub struct Child {
     status: Option<ExitStatus>,
 }
 
-/// How long killed processes are waited for. SIGKILL is certain; only a process stuck in the kernel outlives this.
+/// How long killed processes are waited for. SIGKILL is certain; only a process stuck in the kernel
+/// outlives this.
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often a wait looks around.
 pub const TICK: Duration = Duration::from_millis(100);
 
 impl Child {
-    /// Start `command` in a process group of its own, tied to the life of the calling **thread**: call it from a thread
-    /// that lives as long as the child should, normally the main one.
+    /// Start `command` in a process group of its own, tied to the life of the calling **thread**:
+    /// call it from a thread that lives as long as the child should, normally the main one.
     ///
     /// # Errors
     /// The program cannot be started.
@@ -137,12 +140,14 @@ impl Child {
     fn spawn_signalled(name: &str, command: &mut Command, orphaned: Signal) -> Result<Self, Error> {
         let parent = getpid();
         command.process_group(0);
-        // SAFETY: between fork and exec only async-signal-safe functions may be called: the closure makes two system
-        // calls through wrappers that neither allocate nor lock, and builds its errors from integers.
+        // SAFETY: between fork and exec only async-signal-safe functions may be called: the closure
+        // makes two system calls through wrappers that neither allocate nor lock, and builds its
+        // errors from integers.
         unsafe {
             command.pre_exec(move || {
                 prctl::set_pdeathsig(orphaned)?;
-                // The parent may have died before the line above: then nobody would send the signal.
+                // The parent may have died before the line above: then nobody would send the
+                // signal.
                 if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
             });
         }
@@ -172,7 +177,10 @@ impl Child {
     /// The operating system cannot tell.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         if self.status.is_none() {
-            self.status = self.inner.try_wait().map_err(|source| Error::Wait { name: self.name.clone(), source })?;
+            self.status = self
+                .inner
+                .try_wait()
+                .map_err(|source| Error::Wait { name: self.name.clone(), source })?;
         }
         Ok(self.status)
     }
@@ -188,7 +196,8 @@ impl Child {
             if let Some(status) = self.ended()? {
                 return Ok(Some(status));
             }
-            interrupt::check().map_err(|source| Error::Interrupted { name: self.name.clone(), source })?;
+            interrupt::check()
+                .map_err(|source| Error::Interrupted { name: self.name.clone(), source })?;
             if Instant::now() >= deadline {
                 return Ok(None);
             }
@@ -221,7 +230,10 @@ impl Child {
             }
             if Instant::now() >= deadline {
                 let name = self.name.clone();
-                return Err(Error::Wait { name, source: io::Error::other("a killed process is still there") });
+                return Err(Error::Wait {
+                    name,
+                    source: io::Error::other("a killed process is still there"),
+                });
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -236,7 +248,8 @@ impl Drop for Child {
     }
 }
 
-/// Become the parent of descendants whose own parent has died, so that a killed group can be seen dead to the last member.
+/// Become the parent of descendants whose own parent has died, so that a killed group can be seen
+/// dead to the last member.
 ///
 /// # Errors
 /// The operating system refused.
@@ -244,24 +257,38 @@ pub fn adopt_orphans() -> io::Result<()> {
     prctl::set_child_subreaper(true).map_err(Into::into)
 }
 
-/// Run a program to its end and return what it wrote (both streams, in order). `each` is called for every line, and with an
-/// empty one every [`TICK`], to keep a display alive.
+/// Run a program to its end and return what it wrote (both streams, in order). `each` is called for
+/// every line, and with an empty one every [`TICK`], to keep a display alive.
 ///
 /// # Errors
-/// It cannot be started, ends badly, takes longer than `limit`, or the user asked for the end; it is dead in each case.
-pub fn run(name: &str, command: &mut Command, limit: Duration, each: &mut dyn FnMut(&str)) -> Result<String, Error> {
+/// It cannot be started, ends badly, takes longer than `limit`, or the user asked for the end; it
+/// is dead in each case.
+pub fn run(
+    name: &str,
+    command: &mut Command,
+    limit: Duration,
+    each: &mut dyn FnMut(&str),
+) -> Result<String, Error> {
     run_signalled(name, command, Signal::SIGKILL, limit, each)
 }
 
-/// Waits for a program with children of its own, and at SIGTERM kills the process group, which is all of them.
+/// Waits for a program with children of its own, and at SIGTERM kills the process group, which is
+/// all of them.
 const GUARD: &str = r#"trap 'kill -KILL 0' TERM; "$@" & wait $!"#;
 
-/// [`run`] for a program that starts others: they, too, die with this process, however that one ends.
+/// [`run`] for a program that starts others: they, too, die with this process, however that one
+/// ends.
 ///
 /// # Errors
 /// As [`run`]; a program that cannot be started has failed, with the shell's words.
-pub fn run_family(name: &str, command: &Command, limit: Duration, each: &mut dyn FnMut(&str)) -> Result<String, Error> {
-    // The kernel tells only children of a death, not their children: so the child is a shell that passes it on.
+pub fn run_family(
+    name: &str,
+    command: &Command,
+    limit: Duration,
+    each: &mut dyn FnMut(&str),
+) -> Result<String, Error> {
+    // The kernel tells only children of a death, not their children: so the child is a shell that
+    // passes it on.
     let mut guard = Command::new("/bin/sh");
     guard.args(["-c", GUARD, "sh"]).arg(command.get_program()).args(command.get_args());
     if let Some(dir) = command.get_current_dir() {
@@ -287,21 +314,26 @@ fn run_signalled(
     let (reader, writer) = io::pipe().map_err(wait_error)?;
     command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(wait_error)?).stderr(writer);
     let mut child = Child::spawn_signalled(name, command, orphaned)?;
-    // The command keeps its ends of the pipe; without this the end of the output would never be seen.
+    // The command keeps its ends of the pipe; without this the end of the output would never be
+    // seen.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let output = drain(reader, limit, each);
     let text = output.text;
     if let Some(end) = output.ended_early {
         child.kill()?;
         return Err(match end {
-            Early::Limit => Error::TimedOut { name: name.to_owned(), limit, tail: Tail::of(&text, 20) },
+            Early::Limit => {
+                Error::TimedOut { name: name.to_owned(), limit, tail: Tail::of(&text, 20) }
+            }
             Early::Interrupted(source) => Error::Interrupted { name: name.to_owned(), source },
             Early::Io(source) => Error::Wait { name: name.to_owned(), source },
         });
     }
     match child.wait(limit)? {
         Some(status) if status.success() => Ok(text),
-        Some(status) => Err(Error::Failed { name: name.to_owned(), status, tail: Tail::of(&text, 20) }),
+        Some(status) => {
+            Err(Error::Failed { name: name.to_owned(), status, tail: Tail::of(&text, 20) })
+        }
         None => Err(Error::TimedOut { name: name.to_owned(), limit, tail: Tail::of(&text, 20) }),
     }
 }
@@ -349,7 +381,8 @@ fn drain(mut reader: PipeReader, limit: Duration, each: &mut dyn FnMut(&str)) ->
     Drained { text: String::from_utf8_lossy(&raw).into_owned(), ended_early }
 }
 
-/// Whether `fd` has something to read, or its end, within `limit`. A signal counts as nothing to read.
+/// Whether `fd` has something to read, or its end, within `limit`. A signal counts as nothing to
+/// read.
 ///
 /// # Errors
 /// The operating system cannot tell.
@@ -381,8 +414,10 @@ mod tests {
     #[test]
     fn output_of_both_streams_is_returned_line_by_line() {
         let mut lines = Vec::new();
-        let text =
-            run("script", &mut sh("echo one; echo two >&2"), LONG, &mut |l| lines.push(l.to_owned())).expect("success");
+        let text = run("script", &mut sh("echo one; echo two >&2"), LONG, &mut |l| {
+            lines.push(l.to_owned());
+        })
+        .expect("success");
         assert_eq!(text, "one\ntwo\n");
         lines.retain(|l| !l.is_empty());
         assert_eq!(lines, ["one", "two"]);
@@ -401,22 +436,30 @@ mod tests {
         let mut command = sh(r#"echo "$PWD $ONE ${HOME-unset} $0"; exit $ONE"#);
         command.arg("a b").current_dir(&dir).env("ONE", "7").env_remove("HOME");
         let error = run_family("script", &command, LONG, &mut |_| ()).expect_err("exit 7");
-        assert!(matches!(&error, Error::Failed { status, .. } if status.code() == Some(7)), "{error}");
+        assert!(
+            matches!(&error, Error::Failed { status, .. } if status.code() == Some(7)),
+            "{error}"
+        );
         let said = format!("| {} 7 unset a b", dir.path().display());
         assert!(error.to_string().ends_with(&said), "{error}");
-        assert_eq!(run_family("script", &sh("echo fine"), LONG, &mut |_| ()).expect("success"), "fine\n");
+        assert_eq!(
+            run_family("script", &sh("echo fine"), LONG, &mut |_| ()).expect("success"),
+            "fine\n"
+        );
     }
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = run("tool", &mut Command::new("/nonexistent/tool"), LONG, &mut |_| ()).expect_err("nothing there");
+        let error = run("tool", &mut Command::new("/nonexistent/tool"), LONG, &mut |_| ())
+            .expect_err("nothing there");
         assert!(error.to_string().contains("/nonexistent/tool"), "{error}");
     }
 
     #[test]
     fn a_program_that_does_not_end_is_killed() {
         let started = Instant::now();
-        let error = quiet("echo stuck; sleep 60", Duration::from_millis(300)).expect_err("too slow");
+        let error =
+            quiet("echo stuck; sleep 60", Duration::from_millis(300)).expect_err("too slow");
         assert!(matches!(error, Error::TimedOut { .. }), "{error}");
         assert!(started.elapsed() < Duration::from_secs(10));
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The stages of a run, streamed while it goes: a bar on a terminal, plain lines elsewhere, always with durations.
+//! The stages of a run, streamed while it goes: a bar on a terminal, plain lines elsewhere, always
+//! with durations.
 
 use std::fmt;
 use std::io::{IsTerminal, stderr};
@@ -109,12 +110,23 @@ impl Progress {
         Self { terminal: false, quiet: true, finished: Vec::new() }
     }
 
-    /// Begin a stage; it lasts until [`Running::done`], and has failed or was interrupted when it is dropped before that.
+    /// Begin a stage; it lasts until [`Running::done`], and has failed or was interrupted when it
+    /// is dropped before that.
     pub fn stage(&mut self, stage: Stage) -> Running<'_> {
-        let target = if self.terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target).with_prefix(stage.to_string()).with_style(spinner());
+        let target =
+            if self.terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target)
+            .with_prefix(stage.to_string())
+            .with_style(spinner());
         bar.tick();
-        Running { progress: self, stage, started: Instant::now(), spoken: Instant::now(), bar, result: None }
+        Running {
+            progress: self,
+            stage,
+            started: Instant::now(),
+            spoken: Instant::now(),
+            bar,
+            result: None,
+        }
     }
 
     /// The stages so far.
@@ -229,8 +241,11 @@ mod tests {
     #[test]
     fn a_line_has_stage_duration_and_result() {
         let took = Duration::from_millis(2340);
-        let mut finished =
-            Finished { stage: Stage::Boot { vcpus: 2 }, took, outcome: Outcome::Done("6.1.0-56".into()) };
+        let mut finished = Finished {
+            stage: Stage::Boot { vcpus: 2 },
+            took,
+            outcome: Outcome::Done("6.1.0-56".into()),
+        };
         assert_eq!(finished.to_string(), "boot, 2 vCPUs     2.3 s  6.1.0-56");
         finished.outcome = Outcome::Failed;
         assert!(finished.to_string().ends_with("FAILED"));
@@ -238,9 +253,10 @@ mod tests {
 
     #[test]
     fn the_templates_are_valid() {
-        for template in
-            ["{prefix:14} {spinner} {elapsed} {wide_msg}", "{prefix:14} [{bar:30}] {pos}/{len} {elapsed} {wide_msg}"]
-        {
+        for template in [
+            "{prefix:14} {spinner} {elapsed} {wide_msg}",
+            "{prefix:14} [{bar:30}] {pos}/{len} {elapsed} {wide_msg}",
+        ] {
             ProgressStyle::with_template(template).expect("a template");
         }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `testvm uml`: user-mode Linux as the front end, with its stock `virtio_net`. Needs neither QEMU nor KVM.
+//! `testvm uml`: user-mode Linux as the front end, with its stock `virtio_net`. Needs neither QEMU
+//! nor KVM.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -54,10 +55,17 @@ impl Uml {
     fn find(program: Option<&Path>) -> anyhow::Result<Self> {
         let program = program.unwrap_or(Path::new(PROGRAM)).to_owned();
         let output = Command::new(&program).arg("--version").output().with_context(|| {
-            format!("{} cannot be run (Debian has it in the package user-mode-linux)", program.display())
+            format!(
+                "{} cannot be run (Debian has it in the package user-mode-linux)",
+                program.display()
+            )
         })?;
         let release = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        ensure!(output.status.success() && !release.is_empty(), "{} does not tell its version", program.display());
+        ensure!(
+            output.status.success() && !release.is_empty(),
+            "{} does not tell its version",
+            program.display()
+        );
         Ok(Self { program, release })
     }
 
@@ -72,7 +80,8 @@ type Check = fn(&mut Guest<'_>) -> anyhow::Result<Seen>;
 /// What was seen, or the first thing that was not as it should be.
 type Seen = Result<String, String>;
 
-/// Boots user-mode Linux on the device and looks at ping, a long transfer, and a driver that is loaded anew.
+/// Boots user-mode Linux on the device and looks at ping, a long transfer, and a driver that is
+/// loaded anew.
 ///
 /// # Errors
 /// The run could not be judged.
@@ -92,8 +101,13 @@ pub fn run(places: &Places, program: Option<&Path>) -> anyhow::Result<Verdict> {
     let stage = progress.stage(Stage::Isolate);
     let run = RunDir::enter()?;
     stage.done("a network of its own");
-    let (initrd, modules) = initramfs::stock(&run.path().join("initramfs"), &uml.modules(), &agent)?;
-    ensure!(!modules.is_empty(), "User-mode Linux {} has no module virtio_net in {MODULES}", uml.release);
+    let (initrd, modules) =
+        initramfs::stock(&run.path().join("initramfs"), &uml.modules(), &agent)?;
+    ensure!(
+        !modules.is_empty(),
+        "User-mode Linux {} has no module virtio_net in {MODULES}",
+        uml.release
+    );
 
     let mut stage = progress.stage(Stage::Boot { vcpus: 1 });
     let parts = Parts {
@@ -150,16 +164,19 @@ struct Guest<'a> {
 }
 
 impl Guest<'_> {
-    /// Loads `virtio_net` and raises the link. The interface has a new MAC address each time, which the host is told.
+    /// Loads `virtio_net` and raises the link. The interface has a new MAC address each time, which
+    /// the host is told.
     fn load(&mut self) -> anyhow::Result<()> {
         for path in &self.modules {
-            self.vm.command(&Request::InsertModule { path: path.clone(), params: String::new() })?;
+            self.vm
+                .command(&Request::InsertModule { path: path.clone(), params: String::new() })?;
         }
         let link = self.vm.link().clone();
         let Link { guest_ip: ip, prefix_len, host_ip, host_mac, .. } = link;
         let neighbours = vec![(host_ip, host_mac)];
         self.vm.command(&Request::LinkUp { name: NIC.to_owned(), ip, prefix_len, neighbours })?;
-        let address = self.vm.text(&Request::ReadFile { path: format!("/sys/class/net/{NIC}/address") })?;
+        let address =
+            self.vm.text(&Request::ReadFile { path: format!("/sys/class/net/{NIC}/address") })?;
         link.guest_is_at(&address)?;
         Ok(())
     }
@@ -189,11 +206,14 @@ impl Guest<'_> {
     /// `bytes` each way, each byte compared.
     fn transfer(&mut self, bytes: u64) -> anyhow::Result<Seen> {
         let link = self.vm.link().clone();
-        let (into, out) = (self.inwards(link.guest_ip, bytes)?, self.outwards(link.host_ip, bytes)?);
+        let (into, out) =
+            (self.inwards(link.guest_ip, bytes)?, self.outwards(link.host_ip, bytes)?);
         Ok(if (into, out) == (bytes, bytes) {
             Ok(format!("{} MB each way, every byte as it was sent", bytes / 1_000_000))
         } else {
-            Err(format!("Of {bytes} bytes each way, {into} came into the guest and {out} out of it"))
+            Err(format!(
+                "Of {bytes} bytes each way, {into} came into the guest and {out} out of it"
+            ))
         })
     }
 
@@ -204,7 +224,10 @@ impl Guest<'_> {
                 // The agent listens as soon as it has the request.
                 match TcpStream::connect((guest, PORT)) {
                     Ok(stream) => break stream,
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < deadline => {
+                    Err(error)
+                        if error.kind() == io::ErrorKind::ConnectionRefused
+                            && Instant::now() < deadline =>
+                    {
                         thread::sleep(Duration::from_millis(2));
                     }
                     Err(error) => return Err(error),
@@ -212,7 +235,9 @@ impl Guest<'_> {
             };
             transfer::send(&mut stream, bytes).map(|()| bytes)
         })?;
-        let received = self.vm.ask_within(&Request::TransferReceive { local: (guest, PORT) }, TRANSFER_LIMIT)?;
+        let received = self
+            .vm
+            .ask_within(&Request::TransferReceive { local: (guest, PORT) }, TRANSFER_LIMIT)?;
         join(sender)?;
         match received {
             guest_protocol::Reply::Count { count } => Ok(count),
@@ -227,7 +252,8 @@ impl Guest<'_> {
         join(receiver)
     }
 
-    /// The driver goes and comes back: its rings are set up again without the front end ever having said where they stopped.
+    /// The driver goes and comes back: its rings are set up again without the front end ever having
+    /// said where they stopped.
     fn reload(&mut self) -> anyhow::Result<Seen> {
         self.unload()?;
         self.load()?;

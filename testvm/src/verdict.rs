@@ -16,7 +16,8 @@ pub enum Verdict {
 
 /// Exit code of a failed run.
 pub const EXIT_FAIL: u8 = 1;
-/// Exit code of a run that could not be judged (`EX_UNAVAILABLE`): never a pass, never a failure of what was tested.
+/// Exit code of a run that could not be judged (`EX_UNAVAILABLE`): never a pass, never a failure of
+/// what was tested.
 pub const EXIT_NO_VERDICT: u8 = 69;
 /// Exit code after Ctrl-C or SIGTERM, as shells report it.
 pub const EXIT_INTERRUPTED: u8 = 130;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run makes is not seen outside, and nothing of it is left however the run ends.
 //!
-//! A program of its own instead of libtest's: a process must be single-threaded to make a user namespace. It runs itself as the run
-//! under test. Where namespaces are not allowed a test is skipped, which is said and counted.
+//! A program of its own instead of libtest's: a process must be single-threaded to make a user
+//! namespace. It runs itself as the run under test. Where namespaces are not allowed a test is
+//! skipped, which is said and counted.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -36,7 +37,9 @@ fn main() -> ExitCode {
     a_killed_build_leaves_nothing();
     println!("test a_killed_build_leaves_nothing ... ok");
     let mut results = vec!["ok".to_owned()];
-    for (user, uid) in [("the test's user", None), ("nobody", geteuid().is_root().then_some(NOBODY))] {
+    for (user, uid) in
+        [("the test's user", None), ("nobody", geteuid().is_root().then_some(NOBODY))]
+    {
         if user == "nobody" && uid.is_none() {
             continue; // The test's user is an ordinary one itself.
         }
@@ -72,7 +75,10 @@ fn inner() -> ExitCode {
         let directory = run.subdirectory("vm0")?.path().to_owned();
         fs::write(directory.join("file"), "content")?;
         let mut sleeper = Command::new("sleep");
-        let child = Child::spawn("sleeper", sleeper.arg("1000").stdout(Stdio::null()).current_dir(&directory))?;
+        let child = Child::spawn(
+            "sleeper",
+            sleeper.arg("1000").stdout(Stdio::null()).current_dir(&directory),
+        )?;
         Ok((run, child, directory))
     };
     match prepared() {
@@ -108,9 +114,15 @@ fn build() -> ExitCode {
 
 fn a_killed_build_leaves_nothing() {
     let program = std::env::current_exe().expect("this program");
-    let mut process = Command::new(program).arg(BUILD).stdout(Stdio::piped()).spawn().expect("the build under test");
+    let mut process = Command::new(program)
+        .arg(BUILD)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the build under test");
     let mut line = String::new();
-    BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("the build speaks");
+    BufReader::new(process.stdout.take().expect("a pipe"))
+        .read_line(&mut line)
+        .expect("the build speaks");
     let sleeper = Pid::from_raw(line.trim().parse().expect("a process id"));
     assert!(runs(sleeper));
     process.kill().expect("the build is there");
@@ -139,7 +151,8 @@ impl Outside {
     fn look() -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc");
         let devices = fs::read_to_string("/proc/net/dev").expect("/proc");
-        let names = devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+        let names =
+            devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
         Self { mounts, devices: names.collect() }
     }
 }
@@ -153,8 +166,15 @@ impl Run {
         if let Some(uid) = uid {
             // The program may lie where that user cannot go.
             command = Command::new("/proc/self/fd/0");
-            let program = fs::File::open(std::env::current_exe().expect("this program")).expect("this program");
-            command.arg(INNER).stdin(program).stdout(Stdio::piped()).uid(uid).gid(uid).current_dir("/");
+            let program = fs::File::open(std::env::current_exe().expect("this program"))
+                .expect("this program");
+            command
+                .arg(INNER)
+                .stdin(program)
+                .stdout(Stdio::piped())
+                .uid(uid)
+                .gid(uid)
+                .current_dir("/");
         }
         let mut process = command.spawn().expect("the run under test");
         let mut line = String::new();
@@ -164,7 +184,12 @@ impl Run {
         if let Some((pid, sees)) = said.split_once(' ')
             && let Ok(pid) = pid.parse()
         {
-            return Ok(Self { process, sleeper: Pid::from_raw(pid), sees: sees.to_owned(), outside });
+            return Ok(Self {
+                process,
+                sleeper: Pid::from_raw(pid),
+                sees: sees.to_owned(),
+                outside,
+            });
         }
         let status = process.wait().expect("its end");
         assert_eq!(status.code(), Some(i32::from(NOT_HERE)), "the run failed: {said}");
@@ -180,7 +205,8 @@ impl Run {
 
 /// Whether a process runs. One that is dead and not yet collected by its new parent does not.
 fn runs(pid: Pid) -> bool {
-    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))
+        .unwrap_or_default();
     status.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The program as its users see it: what is wrong with a command line or a machine is said at once, with the right exit code.
+//! The program as its users see it: what is wrong with a command line or a machine is said at once,
+//! with the right exit code.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -36,7 +37,8 @@ fn a_report_that_cannot_be_written_is_said_before_the_run() {
 
 #[test]
 fn a_kernel_that_is_none_is_said_before_the_run() {
-    let (code, said) = testvm(&["boot", "--kernel", "/etc/passwd", "--kernel-build", "/", NO_QEMU[0], NO_QEMU[1]]);
+    let (code, said) =
+        testvm(&["boot", "--kernel", "/etc/passwd", "--kernel-build", "/", NO_QEMU[0], NO_QEMU[1]]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("/etc/passwd is no bootable kernel image"), "{said}");
 }
@@ -53,9 +55,19 @@ fn a_qemu_that_is_a_directory_is_called_that() {
 #[test]
 fn a_machine_without_tun_is_told_so_before_anything_else() {
     // In a mount namespace whose /dev/net, if there is one, is empty.
-    let script = "if [ -d /dev/net ]; then mount -t tmpfs none /dev/net || exit 77; fi; exec \"$@\"";
+    let script =
+        "if [ -d /dev/net ]; then mount -t tmpfs none /dev/net || exit 77; fi; exec \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--map-root-user", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_testvm"), "boot"]);
+    command.args([
+        "--mount",
+        "--map-root-user",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        env!("CARGO_BIN_EXE_testvm"),
+        "boot",
+    ]);
     let (code, said) = finished(command.args(NO_QEMU));
     if !said.contains("error: ") {
         eprintln!("SKIPPED: no mount namespace here: {said}");
@@ -69,19 +81,25 @@ fn a_machine_without_tun_is_told_so_before_anything_else() {
 fn output_that_nobody_reads_or_that_has_no_room_changes_no_exit_code() {
     for (redirection, code, said) in [
         ("| true; exit ${PIPESTATUS[0]}", 0, ""),
-        (">/dev/full", 0, "warning: standard output cannot be written: No space left on device (os error 28)"),
+        (
+            ">/dev/full",
+            0,
+            "warning: standard output cannot be written: No space left on device (os error 28)",
+        ),
         (">&-", 0, ""),
         ("2>/dev/full", 0, ""),
         ("2>&-", 0, ""),
     ] {
         let script = format!("\"$0\" check --list {redirection}");
-        let (status, stderr) = finished(Command::new("bash").args(["-c", &script, env!("CARGO_BIN_EXE_testvm")]));
+        let (status, stderr) =
+            finished(Command::new("bash").args(["-c", &script, env!("CARGO_BIN_EXE_testvm")]));
         assert_eq!(status, Some(code), "{redirection}: {stderr}");
         assert_eq!(stderr.trim_end(), said, "{redirection}");
     }
     // The reason for no verdict cannot be told, the code can.
     let script = "\"$0\" boot --qemu /nonexistent/qemu 2>&1 | true; exit ${PIPESTATUS[0]}";
-    let (status, stderr) = finished(Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_testvm")]));
+    let (status, stderr) =
+        finished(Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_testvm")]));
     assert_eq!(status, Some(69), "{stderr}");
 }
 
@@ -99,7 +117,8 @@ fn within(unshare: &[&str], script: &str) -> (Option<i32>, String) {
     finished(command.args(NO_QEMU))
 }
 
-/// Root in a user namespace of its own owns neither the network nor the mounts it is in, and can make itself both.
+/// Root in a user namespace of its own owns neither the network nor the mounts it is in, and can
+/// make itself both.
 #[test]
 fn root_in_name_only_makes_itself_what_it_needs() {
     let (code, said) = within(&["--map-root-user"], "");

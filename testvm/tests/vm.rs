@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the VM handle says when a guest, QEMU or the device does not do what it should. QEMU and the device are played by this program,
-//! so that each way to fail can be had at will and in no time.
+//! What the VM handle says when a guest, QEMU or the device does not do what it should. QEMU and
+//! the device are played by this program, so that each way to fail can be had at will and in no
+//! time.
 //!
-//! A program of its own instead of libtest's: every case runs in a process with namespaces of its own. Where these are not allowed a
-//! case is skipped, which is said and counted.
+//! A program of its own instead of libtest's: every case runs in a process with namespaces of its
+//! own. Where these are not allowed a case is skipped, which is said and counted.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -40,7 +41,10 @@ const CASES: [Case; 11] = [
         assert!(vm.device_memory_kib().expect("a running process") > 0);
         let pids = [vm.qemu_pid(), vm.device_pid()];
         vm.power_off().expect("in order");
-        assert!(pids.iter().all(|pid| !Path::new("/proc").join(pid.to_string()).exists()), "a process is left");
+        assert!(
+            pids.iter().all(|pid| !Path::new("/proc").join(pid.to_string()).exists()),
+            "a process is left"
+        );
     }),
     ("a_held_guest_is_powered_off_in_order_by_a_signal", |booted| {
         let mut vm = booted.expect("a guest");
@@ -60,28 +64,45 @@ const CASES: [Case; 11] = [
         let stage = progress.stage(Stage::Driver);
         kill(getpid(), Signal::SIGINT).expect("this process");
         drop(stage);
-        assert!(progress.finished()[0].to_string().ends_with("interrupted"), "{}", progress.finished()[0]);
+        assert!(
+            progress.finished()[0].to_string().ends_with("interrupted"),
+            "{}",
+            progress.finished()[0]
+        );
     }),
     ("a_guest_that_panics_shows_its_console", |booted| {
         let error = booted.expect("a guest").text(&agent::Request::KernelLog).expect_err("a panic");
         assert!(matches!(&error, Error::Panicked { .. }), "{error:?}");
-        assert!(error.to_string().contains("| [    1.0] Kernel panic - not syncing: played"), "{error}");
+        assert!(
+            error.to_string().contains("| [    1.0] Kernel panic - not syncing: played"),
+            "{error}"
+        );
     }),
     ("a_guest_that_hangs_shows_its_console", |booted| {
         let started = Instant::now();
         let limit = Duration::from_millis(300);
-        let error = booted.expect("a guest").ask_within(&agent::Request::KernelLog, limit).expect_err("silence");
+        let error = booted
+            .expect("a guest")
+            .ask_within(&agent::Request::KernelLog, limit)
+            .expect_err("silence");
         assert!(matches!(&error, Error::Silent { .. }), "{error:?}");
         assert!(error.to_string().contains("| [    0.9] the last line"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(5));
     }),
     ("a_guest_that_refuses_is_quoted", |booted| {
-        let error = booted.expect("a guest").text(&agent::Request::KernelLog).expect_err("a refusal");
-        assert!(matches!(&error, Error::Refused { message, .. } if message == "played"), "{error:?}");
+        let error =
+            booted.expect("a guest").text(&agent::Request::KernelLog).expect_err("a refusal");
+        assert!(
+            matches!(&error, Error::Refused { message, .. } if message == "played"),
+            "{error:?}"
+        );
     }),
     ("qemu_that_crashes_is_quoted", |booted| {
         let error = booted.expect("a guest").text(&agent::Request::KernelLog).expect_err("a crash");
-        assert!(matches!(&error, Error::Ended { who: "QEMU", status, .. } if status.code() == Some(3)), "{error:?}");
+        assert!(
+            matches!(&error, Error::Ended { who: "QEMU", status, .. } if status.code() == Some(3)),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("| qemu: played"), "{error}");
     }),
     ("qemu_that_does_not_start_is_quoted", |booted| {
@@ -103,7 +124,8 @@ const CASES: [Case; 11] = [
         let mut vm = booted.expect("a guest");
         let mut seen = Vec::new();
         let run = device::Request::MonitorStop;
-        let reply = vm.device_run(&run, Duration::from_secs(5), &mut |done, total| seen.push((done, total)));
+        let reply = vm
+            .device_run(&run, Duration::from_secs(5), &mut |done, total| seen.push((done, total)));
         assert_eq!(reply.expect("a reply"), device::Reply::MonitorStarted);
         assert_eq!(seen, [(1, 2), (2, 2)]);
     }),
@@ -164,7 +186,11 @@ fn run(name: &str) -> ExitCode {
         accel_reason: String::new(),
     };
     let parts = Parts {
-        hypervisor: Hypervisor::Qemu { qemu: &qemu, kernel: Path::new("/dev/null"), interrupts: Interrupts::Msix },
+        hypervisor: Hypervisor::Qemu {
+            qemu: &qemu,
+            kernel: Path::new("/dev/null"),
+            interrupts: Interrupts::Msix,
+        },
         device: &device,
         initrd: Path::new("/dev/null"),
         transport: &[],
@@ -180,7 +206,8 @@ fn run(name: &str) -> ExitCode {
 fn player(dir: &Path, role: &str, case: &str) -> PathBuf {
     let path = dir.join(role.trim_start_matches('-'));
     let program = std::env::current_exe().expect("this program");
-    fs::write(&path, format!("#!/bin/sh\nexec '{}' {role} {case} \"$@\"\n", program.display())).expect("a script");
+    fs::write(&path, format!("#!/bin/sh\nexec '{}' {role} {case} \"$@\"\n", program.display()))
+        .expect("a script");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
     path
 }
@@ -204,7 +231,8 @@ fn play_device(case: &str, args: &[String]) -> ExitCode {
     let listener = UnixListener::bind(argument(args, "--control")).expect("the control socket");
     let (mut stream, _) = listener.accept().expect("testvm connects");
     for line in BufReader::new(stream.try_clone().expect("a socket")).lines() {
-        let request: device::Request = serde_json::from_str(&line.expect("a line")).expect("a request");
+        let request: device::Request =
+            serde_json::from_str(&line.expect("a line")).expect("a request");
         if case == "a_device_that_crashes_is_quoted" {
             eprintln!("device: played");
             return ExitCode::from(3);
@@ -212,7 +240,10 @@ fn play_device(case: &str, args: &[String]) -> ExitCode {
         if request == device::Request::Status {
             say(
                 &mut stream,
-                &device::Reply::Status(Box::new(device::Status { running: true, ..device::Status::default() })),
+                &device::Reply::Status(Box::new(device::Status {
+                    running: true,
+                    ..device::Status::default()
+                })),
             );
         } else {
             say(&mut stream, &device::Reply::Progress { done: 1, total: 2 });
@@ -228,20 +259,28 @@ fn play_qemu(case: &str, args: &[String]) -> ExitCode {
         eprintln!("qemu: played");
         return ExitCode::FAILURE;
     }
-    let console = args.iter().find_map(|arg| arg.strip_prefix("file,id=console,path=")).expect("a console");
+    let console =
+        args.iter().find_map(|arg| arg.strip_prefix("file,id=console,path=")).expect("a console");
     fs::write(console, "[    0.8] a line\n[    0.9] the last line\n").expect("the console");
     let mut stream = UnixStream::connect("agent").expect("testvm waits for the agent");
-    say(&mut stream, &agent::Reply::Ready { kernel: "6.1-played".into(), cpus: 2, clocksource: "tsc".into() });
+    say(
+        &mut stream,
+        &agent::Reply::Ready { kernel: "6.1-played".into(), cpus: 2, clocksource: "tsc".into() },
+    );
     for line in BufReader::new(stream.try_clone().expect("a socket")).lines() {
-        let request: agent::Request = serde_json::from_str(&line.expect("a line")).expect("a request");
+        let request: agent::Request =
+            serde_json::from_str(&line.expect("a line")).expect("a request");
         match case {
             _ if request == agent::Request::PowerOff => return ExitCode::SUCCESS,
             "a_guest_that_panics_shows_its_console" => {
-                fs::write(console, "[    1.0] Kernel panic - not syncing: played\n").expect("the console");
+                fs::write(console, "[    1.0] Kernel panic - not syncing: played\n")
+                    .expect("the console");
                 return ExitCode::SUCCESS;
             }
             "a_guest_that_hangs_shows_its_console" => {}
-            "a_guest_that_refuses_is_quoted" => say(&mut stream, &agent::Reply::Error { message: "played".into() }),
+            "a_guest_that_refuses_is_quoted" => {
+                say(&mut stream, &agent::Reply::Error { message: "played".into() });
+            }
             "qemu_that_crashes_is_quoted" => {
                 eprintln!("qemu: played");
                 return ExitCode::from(3);

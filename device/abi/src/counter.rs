@@ -39,8 +39,8 @@ impl Counter {
         Self(self.0.wrapping_add(n))
     }
 
-    /// The counter nearest after (or equal to) `self` whose low 16 bits are `index`: widens a used-ring index, which
-    /// is at most 65,535 entries ahead.
+    /// The counter nearest after (or equal to) `self` whose low 16 bits are `index`: widens a
+    /// used-ring index, which is at most 65,535 entries ahead.
     ///
     /// ```
     /// use tsnic_abi::Counter;

@@ -20,8 +20,9 @@ mod registration;
 
 pub use counter::Counter;
 pub use queue_page::{
-    Completion, Doorbell, Identity, Interrupts, Progress, QueuePage, RX_RECORDS, RendezvousArrival, RendezvousRelease,
-    RendezvousRequest, TX_RECORDS, caps, completion_offset, offset, phase, point, record_flags,
+    Completion, Doorbell, Identity, Interrupts, Progress, QueuePage, RX_RECORDS, RendezvousArrival,
+    RendezvousRelease, RendezvousRequest, TX_RECORDS, caps, completion_offset, offset, phase,
+    point, record_flags,
 };
 pub use registration::{Registration, RegistrationError};
 

@@ -176,7 +176,8 @@ pub struct QueuePage {
     /// Transmit records, device-written, indexed by completion number modulo [`TX_RECORDS`].
     pub tx: [Completion; TX_RECORDS as usize],
     /// Room for the event ring of a later version. Not touched.
-    pub tail: [u8; QUEUE_PAGE_SIZE as usize - 4096 - 16 * (RX_RECORDS as usize + TX_RECORDS as usize)],
+    pub tail:
+        [u8; QUEUE_PAGE_SIZE as usize - 4096 - 16 * (RX_RECORDS as usize + TX_RECORDS as usize)],
 }
 
 const _: () = assert!(size_of::<QueuePage>() == QUEUE_PAGE_SIZE as usize);
@@ -245,7 +246,14 @@ mod tests {
 
     #[test]
     fn cells_of_different_writers_are_on_different_cache_lines() {
-        let device = [offset::MAGIC, offset::FIRED, offset::REQUESTED, offset::RELEASED, offset::RX, offset::TX];
+        let device = [
+            offset::MAGIC,
+            offset::FIRED,
+            offset::REQUESTED,
+            offset::RELEASED,
+            offset::RX,
+            offset::TX,
+        ];
         let driver = [offset::CI, offset::PHASE, offset::ARRIVED];
         for d in device {
             for g in driver {

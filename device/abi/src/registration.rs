@@ -16,7 +16,9 @@ use crate::{Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, TX_RECORDS, VERSION};
 /// accepts and 0 when it refuses, and by contract goes on using the memory until the device is
 /// reset. Acceptance is `used.len` != 0 **and** [`crate::Identity::generation`] equal to this
 /// header's: a VMM completes transmit chains on its own, with length 0, while the backend is away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct Registration {
     /// [`MAGIC`].
@@ -67,7 +69,9 @@ impl core::fmt::Display for RegistrationError {
         match self {
             Self::Magic(m) => write!(f, "Magic is {m:#010x}, not {MAGIC:#010x}"),
             Self::Version(v) => write!(f, "Layout version is {v}, not {VERSION}"),
-            Self::Pair(p) => write!(f, "The shared queue page is for queue pair {p}, posted on another"),
+            Self::Pair(p) => {
+                write!(f, "The shared queue page is for queue pair {p}, posted on another")
+            }
             Self::Generation => f.write_str("Generation is 0"),
             Self::Size(s) => write!(f, "Size or record count {s} is not that of version {VERSION}"),
             Self::Reserved => f.write_str("Reserved word is not 0"),

@@ -6,7 +6,9 @@ use alloc::boxed::Box;
 use super::injection_run::InjectionRun;
 use super::monitor::Monitor;
 use super::random::Random;
-use super::run::{Actions, Arrival, Observation, PageView, PortPolicy, Published, RunRequest, StartError};
+use super::run::{
+    Actions, Arrival, Observation, PageView, PortPolicy, Published, RunRequest, StartError,
+};
 use crate::spec::Flow;
 use crate::time::Instant;
 
@@ -36,14 +38,23 @@ impl Adversary {
     ///
     /// # Errors
     /// When one is on already, there is no page, or the request has a field out of range.
-    pub fn start(&mut self, request: RunRequest, now: Instant, seen: &Observation) -> Result<(), StartError> {
+    pub fn start(
+        &mut self,
+        request: RunRequest,
+        now: Instant,
+        seen: &Observation,
+    ) -> Result<(), StartError> {
         if self.run.is_some() {
             return Err(StartError::Busy);
         }
         let Some(page) = &seen.page else { return Err(StartError::NoPage) };
         self.run = Some(match request {
-            RunRequest::Injection(request) => Run::Injection(InjectionRun::new(request, now, page.generation)?.into()),
-            RunRequest::Random(request) => Run::Random(Random::new(request, now, page.generation)?.into()),
+            RunRequest::Injection(request) => {
+                Run::Injection(InjectionRun::new(request, now, page.generation)?.into())
+            }
+            RunRequest::Random(request) => {
+                Run::Random(Random::new(request, now, page.generation)?.into())
+            }
             RunRequest::Monitor(request) => Run::Monitor(Monitor::new(request, page)?.into()),
         });
         Ok(())

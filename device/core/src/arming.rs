@@ -29,7 +29,12 @@ impl Interrupts {
     /// it, so that a number left over from an earlier device is never taken for one of this one.
     /// The caller writes [`Self::fired`] to the page.
     #[must_use]
-    pub const fn at_registration(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter) -> Self {
+    pub const fn at_registration(
+        ci: Counter,
+        used_index: u16,
+        arm: Counter,
+        irq_seen: Counter,
+    ) -> Self {
         let produced = ci.widen(used_index);
         Self { produced, signaled: ci, ci, fired: irq_seen, arm, armed: false, ci_errors: 0 }
     }

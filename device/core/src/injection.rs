@@ -80,7 +80,13 @@ impl Injection {
     /// and the interrupt.
     pub(super) const fn aim(arrival: Arrival, page: &PageView, patience: Duration) -> Self {
         let irq = page.irq.interrupts();
-        Self { arrival, fired_before: irq.fired(), arm_before: irq.last_arm(), patience, stage: Stage::Aimed }
+        Self {
+            arrival,
+            fired_before: irq.fired(),
+            arm_before: irq.last_arm(),
+            patience,
+            stage: Stage::Aimed,
+        }
     }
 
     /// The packet has been published.
@@ -119,7 +125,9 @@ impl Injection {
                     return Some(InjectionResult::Delivered);
                 }
                 let loss_state = page.irq.loss_state(&page.progress);
-                if irq.last_arm() != self.arm_before && matches!(loss_state, LossState::Lost | LossState::Polling) {
+                if irq.last_arm() != self.arm_before
+                    && matches!(loss_state, LossState::Lost | LossState::Polling)
+                {
                     return Some(InjectionResult::Missing);
                 }
                 if now >= deadline {
@@ -156,7 +164,9 @@ impl Injection {
         }
         if seen.irq_seen == irq.fired() {
             if seen.irq_owned != irq.fired() {
-                return failed("The interrupt found the NAPI free: the guest had left the rendezvous");
+                return failed(
+                    "The interrupt found the NAPI free: the guest had left the rendezvous",
+                );
             }
             actions.release = Some(self.arrival.number);
             let deadline = now.plus(self.patience);

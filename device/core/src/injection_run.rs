@@ -18,7 +18,8 @@ use tsnic_abi::{Counter, point};
 use super::injection::{Drain, Injection, InjectionResult, LOOK};
 use super::loss::{LossState, Tally};
 use super::run::{
-    Actions, Arrival, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published, StartError, Ticker,
+    Actions, Arrival, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published,
+    StartError, Ticker,
 };
 use crate::spec::{Flow, InjectionReport, InjectionSpec, Outcome, Round};
 use crate::time::Instant;
@@ -85,8 +86,13 @@ enum Then {
 }
 
 impl InjectionRun {
-    pub(super) fn new(request: InjectionSpec, now: Instant, generation: u32) -> Result<Self, StartError> {
-        let field = |field, value: String, expected| Err(StartError::Field { field, value, expected });
+    pub(super) fn new(
+        request: InjectionSpec,
+        now: Instant,
+        generation: u32,
+    ) -> Result<Self, StartError> {
+        let field =
+            |field, value: String, expected| Err(StartError::Field { field, value, expected });
         if request.rounds == 0 || request.rounds > ROUNDS_MAX {
             return field("rounds", request.rounds.to_string(), "between 1 and 100000");
         }
@@ -116,7 +122,12 @@ impl InjectionRun {
     }
 
     fn settle(now: Instant) -> State {
-        State::Settle { deadline: now.plus(PATIENCE), nudge_at: now.plus(NUDGE), polls: Counter(0), since: now }
+        State::Settle {
+            deadline: now.plus(PATIENCE),
+            nudge_at: now.plus(NUDGE),
+            polls: Counter(0),
+            since: now,
+        }
     }
 
     /// Draws the round's choices, one draw a round whatever its outcome: the same seed gives the
@@ -131,7 +142,12 @@ impl InjectionRun {
     }
 
     /// One step. `rendezvous` is a rendezvous that has not been released.
-    pub(super) fn step(&mut self, now: Instant, seen: &Observation, rendezvous: Option<Arrival>) -> Actions {
+    pub(super) fn step(
+        &mut self,
+        now: Instant,
+        seen: &Observation,
+        rendezvous: Option<Arrival>,
+    ) -> Actions {
         let mut actions = Actions { port: PortPolicy::Shut, ..Actions::default() };
         match &seen.page {
             None => self.without_page(now, &mut actions),
@@ -140,15 +156,20 @@ impl InjectionRun {
                     self.generation = page.generation;
                     self.abandon("The guest posted its shared queue page again", now);
                 }
-                while !self.is_over() && matches!(self.state(now, page, rendezvous, &mut actions), Then::Again) {}
+                while !self.is_over()
+                    && matches!(self.state(now, page, rendezvous, &mut actions), Then::Again)
+                {
+                }
                 // No state but the rendezvous and the injection has a use for a guest that spins.
                 if !matches!(self.state, State::Meet { .. } | State::Injection(_)) {
-                    actions.release = actions.release.or(rendezvous.map(|rendezvous| rendezvous.number));
+                    actions.release =
+                        actions.release.or(rendezvous.map(|rendezvous| rendezvous.number));
                 }
             }
         }
         if self.is_over() {
-            actions.finished = Some(Box::new(Finished::Injection(core::mem::take(&mut self.report))));
+            actions.finished =
+                Some(Box::new(Finished::Injection(core::mem::take(&mut self.report))));
             return actions;
         }
         if actions.wake.is_none() && actions.publish.is_none() {
@@ -175,7 +196,13 @@ impl InjectionRun {
         }
     }
 
-    fn state(&mut self, now: Instant, page: &PageView, rendezvous: Option<Arrival>, actions: &mut Actions) -> Then {
+    fn state(
+        &mut self,
+        now: Instant,
+        page: &PageView,
+        rendezvous: Option<Arrival>,
+        actions: &mut Actions,
+    ) -> Then {
         match &mut self.state {
             State::Settle { .. } => self.settling(now, page, actions),
             State::Meet { .. } => self.meet(now, page, rendezvous, actions),
@@ -205,8 +232,10 @@ impl InjectionRun {
                 }
                 if now >= deadline {
                     let state = format!("{}; {}", page.irq, page.progress);
-                    return self
-                        .inconclusive(format!("Not delivered {PATIENCE:?} after the next packet: {state}"), now);
+                    return self.inconclusive(
+                        format!("Not delivered {PATIENCE:?} after the next packet: {state}"),
+                        now,
+                    );
                 }
                 actions.wake_at(deadline);
                 Then::Wait
@@ -215,7 +244,9 @@ impl InjectionRun {
     }
 
     fn settling(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Then {
-        let State::Settle { deadline, nudge_at, polls, since } = &mut self.state else { return Then::Again };
+        let State::Settle { deadline, nudge_at, polls, since } = &mut self.state else {
+            return Then::Again;
+        };
         if page.progress.polls != *polls || !page.irq.is_idle(&page.progress) {
             (*polls, *since) = (page.progress.polls, now);
         } else if now.since(*since) >= QUIET {
@@ -224,7 +255,8 @@ impl InjectionRun {
         }
         if now >= *deadline {
             let state = format!("{}; {}", page.irq, page.progress);
-            return self.inconclusive(format!("The queue was not idle within {PATIENCE:?}: {state}"), now);
+            return self
+                .inconclusive(format!("The queue was not idle within {PATIENCE:?}: {state}"), now);
         }
         // Lost, or signaled by an interrupt that never comes: either way only another packet's
         // interrupt helps.
@@ -236,13 +268,23 @@ impl InjectionRun {
         Then::Wait
     }
 
-    fn meet(&mut self, now: Instant, page: &PageView, rendezvous: Option<Arrival>, actions: &mut Actions) -> Then {
-        let State::Meet { stimuli, stimulus_at, drain } = &mut self.state else { return Then::Again };
+    fn meet(
+        &mut self,
+        now: Instant,
+        page: &PageView,
+        rendezvous: Option<Arrival>,
+        actions: &mut Actions,
+    ) -> Then {
+        let State::Meet { stimuli, stimulus_at, drain } = &mut self.state else {
+            return Then::Again;
+        };
         let irq = page.irq.interrupts();
         if let Some(arrival) = rendezvous {
             // A poll that the interrupt itself started comes unarmed: nothing can be injected then.
             // One that has packets to report has an owner who will come back for more.
-            let unsuited = arrival.point != point::BEFORE_COMPLETE || !irq.armed() || !irq.covered(irq.produced());
+            let unsuited = arrival.point != point::BEFORE_COMPLETE
+                || !irq.armed()
+                || !irq.covered(irq.produced());
             if unsuited {
                 actions.requested = point::BEFORE_COMPLETE;
                 actions.release = Some(arrival.number);
@@ -324,7 +366,8 @@ impl InjectionRun {
         }
         if now >= deadline {
             let state = format!("{loss_state:?}; {}; {}", page.irq, page.progress);
-            return self.inconclusive(format!("Neither found nor lost after {PATIENCE:?}: {state}"), now);
+            return self
+                .inconclusive(format!("Neither found nor lost after {PATIENCE:?}: {state}"), now);
         }
         actions.step_again(now, LOOK);
         Then::Wait
@@ -380,7 +423,10 @@ impl InjectionRun {
             State::Stuck { .. } | State::Free { .. } => true,
         };
         let (outcome, reason) = (Outcome::Inconclusive, Some(reason));
-        self.end_round(Round { outcome, reason, took_effect, delivered_ns: None, stuck_ns: None }, now);
+        self.end_round(
+            Round { outcome, reason, took_effect, delivered_ns: None, stuck_ns: None },
+            now,
+        );
         if self.in_a_row == IN_A_ROW_MAX {
             self.give_up(&format!("{IN_A_ROW_MAX} rounds in a row were inconclusive"));
         }
@@ -388,9 +434,18 @@ impl InjectionRun {
         Then::Wait
     }
 
-    fn conclude(&mut self, outcome: Outcome, delivered_ns: Option<u64>, stuck_ns: Option<u64>, now: Instant) -> Then {
+    fn conclude(
+        &mut self,
+        outcome: Outcome,
+        delivered_ns: Option<u64>,
+        stuck_ns: Option<u64>,
+        now: Instant,
+    ) -> Then {
         self.in_a_row = 0;
-        self.end_round(Round { outcome, reason: None, took_effect: true, delivered_ns, stuck_ns }, now);
+        self.end_round(
+            Round { outcome, reason: None, took_effect: true, delivered_ns, stuck_ns },
+            now,
+        );
         Then::Again
     }
 

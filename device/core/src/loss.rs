@@ -85,7 +85,12 @@ struct Candidate {
 impl LossDetector {
     /// An arm that carried `arm_irq_seen` has been processed. `progress` was read before the
     /// doorbell was.
-    pub fn armed(&mut self, irq: &Interrupts, progress: &Progress, arm_irq_seen: Counter) -> Option<Verdict> {
+    pub fn armed(
+        &mut self,
+        irq: &Interrupts,
+        progress: &Progress,
+        arm_irq_seen: Counter,
+    ) -> Option<Verdict> {
         let ended = match self.candidate {
             Some(candidate) if irq.covered(candidate.end) => {
                 self.candidate = None;
@@ -103,7 +108,8 @@ impl LossDetector {
             // later poll.
             candidate.arm_irq_seen = candidate.arm_irq_seen.latest(arm_irq_seen);
         } else if irq.loss_candidate() {
-            self.candidate = Some(Candidate { end: irq.produced(), arm_irq_seen, seen_lost: false });
+            self.candidate =
+                Some(Candidate { end: irq.produced(), arm_irq_seen, seen_lost: false });
             self.candidates += 1;
         }
         self.look(irq, progress);

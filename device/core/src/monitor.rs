@@ -17,8 +17,8 @@ use tsnic_abi::{Counter, point};
 use super::injection::{Drain, Injection, InjectionResult};
 use super::loss::Tally;
 use super::run::{
-    Actions, Arrival, Finished, HELD_FRAMES_MAX, HeldFrames, Observation, PageView, PortPolicy, Publish, Published,
-    StartError,
+    Actions, Arrival, Finished, HELD_FRAMES_MAX, HeldFrames, Observation, PageView, PortPolicy,
+    Publish, Published, StartError,
 };
 use crate::spec::{Injected, MonitorReport, MonitorSpec, Outcome};
 use crate::time::Instant;
@@ -79,7 +79,9 @@ enum Then {
 
 impl Monitor {
     pub(super) fn new(request: MonitorSpec, page: &PageView) -> Result<Self, StartError> {
-        let field = |field, value: u32, expected| Err(StartError::Field { field, value: value.to_string(), expected });
+        let field = |field, value: u32, expected| {
+            Err(StartError::Field { field, value: value.to_string(), expected })
+        };
         if request.port == 0 {
             return field("port", 0, "a TCP port");
         }
@@ -111,7 +113,12 @@ impl Monitor {
     }
 
     /// One step. `rendezvous` is a rendezvous that has not been released.
-    pub(super) fn step(&mut self, now: Instant, seen: &Observation, rendezvous: Option<Arrival>) -> Actions {
+    pub(super) fn step(
+        &mut self,
+        now: Instant,
+        seen: &Observation,
+        rendezvous: Option<Arrival>,
+    ) -> Actions {
         let mut actions = Actions::default();
         if self.stop && self.stopping.is_none() {
             self.stopping = Some(now);
@@ -122,10 +129,13 @@ impl Monitor {
                 self.baseline = Tally::default();
                 self.abandon();
             }
-            while matches!(self.state(now, page, seen.held, rendezvous, &mut actions), Then::Again) {}
+            while matches!(self.state(now, page, seen.held, rendezvous, &mut actions), Then::Again)
+            {
+            }
             // No state but these two has a use for a guest that spins.
             if !matches!(self.state, State::Hold { .. } | State::Injection(_)) {
-                actions.release = actions.release.or(rendezvous.map(|rendezvous| rendezvous.number));
+                actions.release =
+                    actions.release.or(rendezvous.map(|rendezvous| rendezvous.number));
             }
             self.count_losses(page);
         } else {
@@ -150,7 +160,11 @@ impl Monitor {
                 let delivered = self.after.is_some_and(|end| page.irq.interrupts().covered(end));
                 if delivered && self.stopping.is_none() {
                     self.after = None;
-                    self.state = State::Hold { held_since: None, point_since: None, drain: Drain::default() };
+                    self.state = State::Hold {
+                        held_since: None,
+                        point_since: None,
+                        drain: Drain::default(),
+                    };
                     return Then::Again;
                 }
                 Then::Wait
@@ -171,7 +185,9 @@ impl Monitor {
             }
             State::Missing { packet, before, deadline } => {
                 let (packet, before) = (*packet, *before);
-                let deadline = self.stopping.map_or(*deadline, |since| since.plus(FATE_WITHIN_AT_END).min(*deadline));
+                let deadline = self
+                    .stopping
+                    .map_or(*deadline, |since| since.plus(FATE_WITHIN_AT_END).min(*deadline));
                 actions.port = PortPolicy::Open;
                 let irq = page.irq.interrupts();
                 if irq.covered(packet.end) {
@@ -203,7 +219,9 @@ impl Monitor {
         rendezvous: Option<Arrival>,
         actions: &mut Actions,
     ) -> Then {
-        let State::Hold { held_since, point_since, drain } = &mut self.state else { return Then::Again };
+        let State::Hold { held_since, point_since, drain } = &mut self.state else {
+            return Then::Again;
+        };
         if self.stopping.is_some() {
             self.state = State::Flow;
             return Then::Again;
@@ -214,7 +232,8 @@ impl Monitor {
             held_since.get_or_insert(now);
         }
         let armed = page.irq.interrupts().armed();
-        let at_point = rendezvous.filter(|arrival| arrival.point == point::BEFORE_COMPLETE && armed);
+        let at_point =
+            rendezvous.filter(|arrival| arrival.point == point::BEFORE_COMPLETE && armed);
         if let Some(arrival) = at_point {
             let since = *point_since.get_or_insert(now);
             if held.request {
@@ -265,7 +284,13 @@ impl Monitor {
         Then::Wait
     }
 
-    fn took_effect(&mut self, took_effect: &InjectionResult, packet: Option<Published>, now: Instant, page: &PageView) {
+    fn took_effect(
+        &mut self,
+        took_effect: &InjectionResult,
+        packet: Option<Published>,
+        now: Instant,
+        page: &PageView,
+    ) {
         let Some(packet) = packet else {
             self.state = State::Flow;
             return;

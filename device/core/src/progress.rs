@@ -22,7 +22,11 @@ impl fmt::Display for Progress {
     /// The cells in one line, for messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { polls, irq_seen, irq_owned, phase } = self;
-        write!(f, "polls {}, irq_seen {}, irq_owned {}, phase {phase}", polls.0, irq_seen.0, irq_owned.0)
+        write!(
+            f,
+            "polls {}, irq_seen {}, irq_owned {}, phase {phase}",
+            polls.0, irq_seen.0, irq_owned.0
+        )
     }
 }
 

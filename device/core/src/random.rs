@@ -17,7 +17,8 @@ use tsnic_abi::{Counter, RX_RECORDS};
 
 use super::loss::LossState;
 use super::run::{
-    Actions, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published, StartError, Ticker,
+    Actions, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published,
+    StartError, Ticker,
 };
 use crate::spec::{Flow, RandomReport, RandomSpec};
 use crate::time::Instant;
@@ -82,8 +83,13 @@ struct Pending {
 }
 
 impl Random {
-    pub(super) fn new(request: RandomSpec, now: Instant, generation: u32) -> Result<Self, StartError> {
-        let field = |field, value: String, expected| Err(StartError::Field { field, value, expected });
+    pub(super) fn new(
+        request: RandomSpec,
+        now: Instant,
+        generation: u32,
+    ) -> Result<Self, StartError> {
+        let field =
+            |field, value: String, expected| Err(StartError::Field { field, value, expected });
         if request.packets == 0 || request.packets > PACKETS_MAX {
             return field("packets", request.packets.to_string(), "between 1 and 1000000");
         }
@@ -118,9 +124,10 @@ impl Random {
         let page = seen.page.as_ref().filter(|page| page.generation == self.generation);
         let result = match page {
             Some(page) => self.run(now, page, &mut actions),
-            None => {
-                Err(format!("The shared queue page was withdrawn or posted again after {} packets", self.report.sent))
-            }
+            None => Err(format!(
+                "The shared queue page was withdrawn or posted again after {} packets",
+                self.report.sent
+            )),
         };
         match result {
             Ok(false) => {
@@ -128,14 +135,22 @@ impl Random {
                     actions.progress = Some((self.report.sent, self.request.packets));
                 }
             }
-            Ok(true) => actions.finished = Some(Box::new(Finished::Random(core::mem::take(&mut self.report)))),
+            Ok(true) => {
+                actions.finished =
+                    Some(Box::new(Finished::Random(core::mem::take(&mut self.report))));
+            }
             Err(why) => actions.finished = Some(Box::new(Finished::Failed(why))),
         }
         actions
     }
 
     /// True when the run is over.
-    fn run(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Result<bool, String> {
+    fn run(
+        &mut self,
+        now: Instant,
+        page: &PageView,
+        actions: &mut Actions,
+    ) -> Result<bool, String> {
         self.collect(now, page);
         let loss_state = page.irq.loss_state(&page.progress);
         if loss_state == LossState::Lost {
@@ -158,7 +173,11 @@ impl Random {
             ));
         }
         let lost = loss_state == LossState::Lost;
-        let free = if self.settling { page.irq.is_idle(&page.progress) } else { loss_state == LossState::Clear };
+        let free = if self.settling {
+            page.irq.is_idle(&page.progress)
+        } else {
+            loss_state == LossState::Clear
+        };
         // The driver gives buffers back and does not tell how far it has come.
         let full = self.open.len() >= usize::from(RX_RECORDS);
         if lost && !full {
@@ -172,7 +191,10 @@ impl Random {
             let waited = now.since(*self.waiting_since.get_or_insert(now));
             if full && waited >= PATIENCE {
                 let open = self.open.len();
-                return Err(format!("The driver has not armed for {open} packets within {PATIENCE:?}: {}", page.irq));
+                return Err(format!(
+                    "The driver has not armed for {open} packets within {PATIENCE:?}: {}",
+                    page.irq
+                ));
             }
             if waited >= PATIENCE {
                 return self.waited_too_long(all_sent, page, actions);
@@ -182,14 +204,20 @@ impl Random {
         Ok(false)
     }
 
-    fn waited_too_long(&mut self, all_sent: bool, page: &PageView, actions: &mut Actions) -> Result<bool, String> {
+    fn waited_too_long(
+        &mut self,
+        all_sent: bool,
+        page: &PageView,
+        actions: &mut Actions,
+    ) -> Result<bool, String> {
         let state = format!("{}; {}", page.irq, page.progress);
         if self.settling {
             return Err(format!("The queue was not idle within {PATIENCE:?}: {state}"));
         }
         self.waiting_since = None;
         if all_sent {
-            self.report.inconclusive += self.open.iter().filter(|packet| !packet.extra).count() as u32;
+            self.report.inconclusive +=
+                self.open.iter().filter(|packet| !packet.extra).count() as u32;
             return Ok(true);
         }
         self.ask(false, Some(Fate::Unknown), actions);

@@ -10,7 +10,9 @@ use tsnic_abi::Counter;
 
 use crate::progress::Progress;
 use crate::rx_irq::RxIrq;
-use crate::spec::{InjectionReport, InjectionSpec, MonitorReport, MonitorSpec, RandomReport, RandomSpec, Stimulus};
+use crate::spec::{
+    InjectionReport, InjectionSpec, MonitorReport, MonitorSpec, RandomReport, RandomSpec, Stimulus,
+};
 use crate::time::{Instant, NicTime};
 
 /// The `arrived` and `point` cells, copied out of the page once. Read `arrived` (acquire) before
@@ -207,7 +209,9 @@ pub enum StartError {
     #[error("Another run is on")]
     Busy,
     /// There is no shared queue page.
-    #[error("The guest has not registered a shared queue page: is the tsnic driver loaded and its interface up?")]
+    #[error(
+        "The guest has not registered a shared queue page: is the tsnic driver loaded and its interface up?"
+    )]
     NoPage,
     /// A field of the request is out of range.
     #[error("Field {field} is {value}, not {expected}")]

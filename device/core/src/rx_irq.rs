@@ -52,7 +52,8 @@ impl fmt::Display for RxIrq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let irq = &self.interrupts;
         let armed = if irq.armed() { "armed" } else { "not armed" };
-        let (produced, signaled, ci, fired) = (irq.produced().0, irq.signaled().0, irq.ci().0, irq.fired().0);
+        let (produced, signaled, ci, fired) =
+            (irq.produced().0, irq.signaled().0, irq.ci().0, irq.fired().0);
         write!(f, "{armed}, produced {produced}, signaled {signaled}, ci {ci}, fired {fired}")
     }
 }
@@ -61,7 +62,13 @@ impl RxIrq {
     /// The state after a registration; see [`Interrupts::at_registration`]. Write
     /// [`Interrupts::fired`] to the page.
     #[must_use]
-    pub fn at_registration(ci: Counter, used_index: u16, arm: Counter, irq_seen: Counter, limits: Limits) -> Self {
+    pub fn at_registration(
+        ci: Counter,
+        used_index: u16,
+        arm: Counter,
+        irq_seen: Counter,
+        limits: Limits,
+    ) -> Self {
         Self {
             interrupts: Interrupts::at_registration(ci, used_index, arm, irq_seen),
             moderation: Moderation::new(limits),

@@ -108,10 +108,13 @@ impl RequestReader {
 /// The request in a line; `None` in an empty one.
 fn request(framed: Framed<'_>) -> Option<Result<Request, String>> {
     match framed {
-        Framed::TooLong { number } => Some(Err(format!("Line {number} is longer than {LINE_MAX} bytes"))),
+        Framed::TooLong { number } => {
+            Some(Err(format!("Line {number} is longer than {LINE_MAX} bytes")))
+        }
         Framed::Line { bytes, .. } if bytes.trim_ascii().is_empty() => None,
         Framed::Line { number, bytes } => Some(
-            serde_json::from_slice(bytes).map_err(|error| format!("Line {number} is not a request: {}", place(&error))),
+            serde_json::from_slice(bytes)
+                .map_err(|error| format!("Line {number} is not a request: {}", place(&error))),
         ),
     }
 }

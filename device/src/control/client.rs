@@ -53,7 +53,11 @@ impl Client {
                 self.reader.finish(|line| requests.push(line));
             }
             Ok(count) => self.reader.feed(&bytes[..count], |line| requests.push(line)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
             Err(error) => return Err(error),
         }
         Ok(requests)

@@ -16,7 +16,13 @@ pub fn injection(run: &protocol::InjectionSpec) -> RunRequest {
         protocol::Stimulus::Udp => spec::Stimulus::Udp,
         protocol::Stimulus::GroHeld => spec::Stimulus::GroHeld,
     };
-    RunRequest::Injection(spec::InjectionSpec { seed, rounds, flow: flow(addresses), stimulus, stuck_us })
+    RunRequest::Injection(spec::InjectionSpec {
+        seed,
+        rounds,
+        flow: flow(addresses),
+        stimulus,
+        stuck_us,
+    })
 }
 
 /// The random run that is asked for.
@@ -57,11 +63,26 @@ fn round(round: spec::Round) -> protocol::Round {
 pub fn finished(finished: Finished) -> Reply {
     match finished {
         Finished::Injection(spec::InjectionReport { rounds, stimuli }) => {
-            Reply::Injection(protocol::InjectionReport { rounds: rounds.into_iter().map(round).collect(), stimuli })
+            Reply::Injection(protocol::InjectionReport {
+                rounds: rounds.into_iter().map(round).collect(),
+                stimuli,
+            })
         }
-        Finished::Random(spec::RandomReport { sent, lost, rescued, inconclusive, delivered_ns, stuck_ns }) => {
-            Reply::Random(protocol::RandomReport { sent, lost, rescued, inconclusive, delivered_ns, stuck_ns })
-        }
+        Finished::Random(spec::RandomReport {
+            sent,
+            lost,
+            rescued,
+            inconclusive,
+            delivered_ns,
+            stuck_ns,
+        }) => Reply::Random(protocol::RandomReport {
+            sent,
+            lost,
+            rescued,
+            inconclusive,
+            delivered_ns,
+            stuck_ns,
+        }),
         Finished::Monitor(spec::MonitorReport { requests, injected, not_met, lost, rescued }) => {
             let injected = injected
                 .into_iter()
@@ -82,10 +103,9 @@ pub fn status(status: &PairStatus) -> protocol::Status {
     let page = status.page;
     protocol::Status {
         running: status.running,
-        port: status
-            .port_detached
-            .clone()
-            .map_or(protocol::PortState::Attached, |reason| protocol::PortState::Detached { reason }),
+        port: status.port_detached.clone().map_or(protocol::PortState::Attached, |reason| {
+            protocol::PortState::Detached { reason }
+        }),
         page: page.map(|page| page.generation),
         produced: page.map_or(0, |page| page.produced),
         signaled: page.map_or(0, |page| page.signaled),

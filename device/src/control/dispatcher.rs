@@ -78,7 +78,10 @@ impl Dispatcher {
         };
         if let Some(on) = self.run {
             let whose = if on.client == client { "this connection" } else { "another connection" };
-            return Err(format!("A {} is on, started by {whose}: one run at a time", on.kind.name()));
+            return Err(format!(
+                "A {} is on, started by {whose}: one run at a time",
+                on.kind.name()
+            ));
         }
         let on = Run { client, kind };
         self.run = Some(on);
@@ -112,7 +115,9 @@ impl Dispatcher {
     /// The data path has answered.
     pub fn answer(&mut self, answer: Answer) -> Option<Addressed> {
         match answer {
-            Answer::Progress { done, total } => Some((self.running()?.client, Reply::Progress { done, total })),
+            Answer::Progress { done, total } => {
+                Some((self.running()?.client, Reply::Progress { done, total }))
+            }
             Answer::Finished(finished) => {
                 let client = self.running()?.client;
                 self.run = None;
@@ -123,11 +128,15 @@ impl Dispatcher {
                 None
             }
             Answer::Status(status) => match self.pending.pop_front()? {
-                Pending::Status(client) => Some((client, Reply::Status(convert::status(&status).into()))),
+                Pending::Status(client) => {
+                    Some((client, Reply::Status(convert::status(&status).into())))
+                }
                 _ => None,
             },
             Answer::Started => match self.pending.pop_front()? {
-                Pending::Start(Run { client, kind: Kind::Monitor }) => Some((client, Reply::MonitorStarted)),
+                Pending::Start(Run { client, kind: Kind::Monitor }) => {
+                    Some((client, Reply::MonitorStarted))
+                }
                 _ => None,
             },
             Answer::Refused(why) => match self.pending.pop_front()? {
@@ -147,8 +156,12 @@ impl Dispatcher {
     /// The run whose news these are: none while one that was cancelled may still have had something
     /// to say.
     fn running(&self) -> Option<Run> {
-        self.run
-            .filter(|run| !self.pending.iter().any(|it| matches!(it, Pending::Cancel) || *it == Pending::Start(*run)))
+        self.run.filter(|run| {
+            !self
+                .pending
+                .iter()
+                .any(|it| matches!(it, Pending::Cancel) || *it == Pending::Start(*run))
+        })
     }
 
     /// Replies are still to come for this client.

@@ -66,7 +66,10 @@ impl ControlServer {
         Ok(Self {
             socket: ListeningSocket::bind(path)?,
             data_path,
-            again: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?,
+            again: TimerFd::new(
+                ClockId::CLOCK_MONOTONIC,
+                TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+            )?,
             dispatcher: Dispatcher::default(),
             clients: HashMap::new(),
             ids: HashMap::new(),
@@ -111,7 +114,12 @@ impl ControlServer {
     fn accept(&mut self, ops: &mut EventOps) {
         let stream = match self.listener().accept() {
             Ok((stream, _)) => stream,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted
+                ) =>
+            {
                 return;
             }
             Err(error) => {
@@ -166,8 +174,9 @@ impl ControlServer {
     fn client_event(&mut self, fd: RawFd, events: EventSet, ops: &mut EventOps) {
         let Some((id, client)) = self.clients.get_mut(&fd) else { return };
         let id = *id;
-        let result =
-            client.flush().and_then(|()| if events.contains(EventSet::IN) { client.read() } else { Ok(Vec::new()) });
+        let result = client.flush().and_then(|()| {
+            if events.contains(EventSet::IN) { client.read() } else { Ok(Vec::new()) }
+        });
         // The client has closed both directions: nobody is there to read a reply.
         let hung_up = events.intersects(EventSet::HANG_UP | EventSet::ERROR);
         match result {
@@ -209,7 +218,9 @@ impl ControlServer {
     }
 
     fn reply(&mut self, id: ClientId, reply: &Reply, ops: &mut EventOps) {
-        let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get_mut(fd)) else { return };
+        let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get_mut(fd)) else {
+            return;
+        };
         if let Err(error) = client.reply(reply) {
             debug!("A control connection broke: {error}");
             self.part(id, ops);
@@ -218,10 +229,14 @@ impl ControlServer {
 
     /// Waits for what the client wants next, or parts from it when nothing is left to do.
     fn after(&mut self, id: ClientId, ops: &mut EventOps) {
-        let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get(fd)) else { return };
+        let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get(fd)) else {
+            return;
+        };
         if client.is_done() && !self.dispatcher.owes(id) {
             self.part(id, ops);
-        } else if let Err(error) = ops.modify(Events::new_raw(client.as_raw_fd(), client.interest())) {
+        } else if let Err(error) =
+            ops.modify(Events::new_raw(client.as_raw_fd(), client.interest()))
+        {
             warn!("Cannot serve a control connection any more: {error}");
             self.part(id, ops);
         }

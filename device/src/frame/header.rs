@@ -8,9 +8,21 @@ use virtio_bindings::bindings::virtio_net::{
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// `struct virtio_net_hdr_mrg_rxbuf` (virtio 1.x, 5.1.6), little-endian. A TAP device opened by this program uses the
-/// same layout, so headers pass from the one to the other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+/// `struct virtio_net_hdr_mrg_rxbuf` (virtio 1.x, 5.1.6), little-endian. A TAP device opened by
+/// this program uses the same layout, so headers pass from the one to the other.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct NetHeader {
     /// `VIRTIO_NET_HDR_F_*`.
@@ -77,8 +89,8 @@ impl NetHeader {
         self.gso_type as u32 != VIRTIO_NET_HDR_GSO_NONE
     }
 
-    /// Checks the header of a frame of `len` bytes that has to go without segmentation, and clears what has no meaning
-    /// in it.
+    /// Checks the header of a frame of `len` bytes that has to go without segmentation, and clears
+    /// what has no meaning in it.
     ///
     /// # Errors
     /// When it asks for segmentation, or for a checksum outside of the frame.
@@ -148,7 +160,12 @@ mod tests {
     fn segmentation_is_refused_and_meaningless_fields_are_cleared() {
         let odd = NetHeader { gso_type: 1, ..NetHeader::default() };
         assert_eq!(odd.checked_for(100, true), Err(HeaderError::Segmentation(1)));
-        let noisy = NetHeader { flags: 0xfe, hdr_len: 7.into(), num_buffers: 9.into(), ..open_checksum(3, 4) };
+        let noisy = NetHeader {
+            flags: 0xfe,
+            hdr_len: 7.into(),
+            num_buffers: 9.into(),
+            ..open_checksum(3, 4)
+        };
         assert_eq!(noisy.checked_for(100, true), Ok(NetHeader::default()));
         assert_eq!(open_checksum(34, 6).checked_for(60, false), Ok(NetHeader::default()));
         assert_eq!(open_checksum(34, 6).checked_for(60, true), Ok(open_checksum(34, 6)));

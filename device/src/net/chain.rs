@@ -123,8 +123,9 @@ impl<'m> Chain<'m> {
                 {
                     return Err(ChainError::IndirectSize { bytes: len });
                 }
-                table =
-                    view.array(address, entries).map_err(|source| ChainError::Memory { writable: false, source })?;
+                table = view
+                    .array(address, entries)
+                    .map_err(|source| ChainError::Memory { writable: false, source })?;
                 (limit, taken, index, inside) = (MAX_RING_SIZE, 0, 0, true);
                 continue;
             }
@@ -133,8 +134,9 @@ impl<'m> Chain<'m> {
                 return Err(ChainError::Order { index });
             }
             if len != 0 {
-                let slice =
-                    view.slice(address, len as usize).map_err(|source| ChainError::Memory { writable, source })?;
+                let slice = view
+                    .slice(address, len as usize)
+                    .map_err(|source| ChainError::Memory { writable, source })?;
                 let side = if writable { &mut self.writable } else { &mut self.readable };
                 side.push(Buffer { address, slice });
             }

@@ -18,7 +18,11 @@ impl RingSize {
     /// Checks a size that came from outside.
     #[must_use]
     pub const fn new(entries: u16) -> Option<Self> {
-        if entries.is_power_of_two() && entries <= MAX_RING_SIZE { Some(Self(entries)) } else { None }
+        if entries.is_power_of_two() && entries <= MAX_RING_SIZE {
+            Some(Self(entries))
+        } else {
+            None
+        }
     }
 
     /// Entries.

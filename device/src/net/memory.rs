@@ -5,8 +5,8 @@ use std::cell::Cell;
 
 use thiserror::Error;
 use vm_memory::{
-    AtomicInteger, ByteValued, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
-    GuestRegionMmap, VolatileArrayRef, VolatileMemory as _, VolatileSlice,
+    AtomicInteger, ByteValued, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap,
+    GuestMemoryRegion as _, GuestRegionMmap, VolatileArrayRef, VolatileMemory as _, VolatileSlice,
 };
 
 /// A range that is not guest memory in one piece.
@@ -64,7 +64,11 @@ impl<'m> GuestView<'m> {
     ///
     /// # Errors
     /// When it is not all inside one region.
-    pub fn array<T: ByteValued>(&self, address: u64, entries: usize) -> Result<VolatileArrayRef<'m, T>, MemoryError> {
+    pub fn array<T: ByteValued>(
+        &self,
+        address: u64,
+        entries: usize,
+    ) -> Result<VolatileArrayRef<'m, T>, MemoryError> {
         let len = entries.saturating_mul(size_of::<T>());
         let (region, offset) = self.find(address, len)?;
         (**region).get_array_ref(offset, entries).map_err(|_| MemoryError { address, len })
@@ -89,17 +93,26 @@ mod tests {
 
     #[test]
     fn only_ranges_inside_one_region_are_given_out() {
-        let memory =
-            GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0x1000), 0x1000), (GuestAddress(0x4000), 0x1000)])
-                .unwrap();
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[
+            (GuestAddress(0x1000), 0x1000),
+            (GuestAddress(0x4000), 0x1000),
+        ])
+        .unwrap();
         let view = GuestView::new(&memory);
         assert_eq!(view.slice(0x1000, 0x1000).unwrap().len(), 0x1000);
         assert_eq!(view.slice(0x4ff0, 0x10).unwrap().len(), 0x10);
         assert_eq!(view.slice(0x1ff0, 0x10).unwrap().len(), 0x10);
         assert_eq!(view.array::<u64>(0x4008, 0x1ff).unwrap().len(), 0x1ff);
-        assert!(view.array::<u64>(0x4008, 0x200).is_err() && view.array::<u64>(0x4008, usize::MAX).is_err());
-        assert!(view.atomic::<AtomicU32>(0x1ffc).is_ok() && view.atomic::<AtomicU32>(0x1ffe).is_err());
-        for (address, len) in [(0xfff, 1), (0x1fff, 2), (0x3000, 1), (u64::MAX, 2), (0x1000, usize::MAX)] {
+        assert!(
+            view.array::<u64>(0x4008, 0x200).is_err()
+                && view.array::<u64>(0x4008, usize::MAX).is_err()
+        );
+        assert!(
+            view.atomic::<AtomicU32>(0x1ffc).is_ok() && view.atomic::<AtomicU32>(0x1ffe).is_err()
+        );
+        for (address, len) in
+            [(0xfff, 1), (0x1fff, 2), (0x3000, 1), (u64::MAX, 2), (0x1000, usize::MAX)]
+        {
             assert_eq!(view.slice(address, len).unwrap_err(), MemoryError { address, len });
         }
     }

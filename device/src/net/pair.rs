@@ -202,7 +202,10 @@ impl<P: Port, C: Clock> Pair<P, C> {
             self.counters.port_detached += u64::from(self.port_detached.is_none());
             if let Some(line) = line {
                 let left_out = line.left_out;
-                warn!(pair = self.number, left_out, "No frames go in or out until the port is back: {reason}");
+                warn!(
+                    pair = self.number,
+                    left_out, "No frames go in or out until the port is back: {reason}"
+                );
             }
         } else {
             self.counters.port_reattached += 1;
@@ -267,7 +270,12 @@ impl<P: Port, C: Clock> Pair<P, C> {
     }
 
     /// Opens a session of one ring, starting the ring first when it does not run yet.
-    pub(super) fn open<'m>(&mut self, view: &GuestView<'m>, queue: usize, setup: QueueSetup) -> Option<Ring<'m>> {
+    pub(super) fn open<'m>(
+        &mut self,
+        view: &GuestView<'m>,
+        queue: usize,
+        setup: QueueSetup,
+    ) -> Option<Ring<'m>> {
         let opened = match &self.queues[queue].running {
             Some(running) if running.config == setup.config && running.start == setup.start => {
                 if running.broken {
@@ -280,20 +288,32 @@ impl<P: Port, C: Clock> Pair<P, C> {
         opened.inspect_err(|error| self.broken(view, queue, error)).ok()
     }
 
-    fn start<'m>(&mut self, view: &GuestView<'m>, queue: usize, setup: QueueSetup) -> Result<Ring<'m>, RingError> {
+    fn start<'m>(
+        &mut self,
+        view: &GuestView<'m>,
+        queue: usize,
+        setup: QueueSetup,
+    ) -> Result<Ring<'m>, RingError> {
         // A set-up that changed under a running queue is a stop nobody told of.
         let restarted = self.queues[queue].running.take().is_some();
         let stopped = self.queues[queue].stopped.take().filter(|_| !restarted);
         let config = setup.config;
         let state = RingState::starting_at(setup.next_avail, Index(0));
-        self.queues[queue].running =
-            Some(Running { config, start: setup.start, state, broken: false, empty_kicks: Some(0) });
+        self.queues[queue].running = Some(Running {
+            config,
+            start: setup.start,
+            state,
+            broken: false,
+            empty_kicks: Some(0),
+        });
         let ring = Ring::start(view, config, setup.next_avail)?;
         // Now, for the session may put this ring off to a later one.
         self.keep(queue, ring.state());
         let resumed = stopped.is_some_and(|(stopped_config, stopped)| {
             let now = ring.state();
-            stopped_config == config && stopped.next_avail == now.next_avail && stopped.next_used == now.next_used
+            stopped_config == config
+                && stopped.next_avail == now.next_avail
+                && stopped.next_used == now.next_used
         });
         // The registration itself moved the transmit queue on from 0, so 0 there means a reset even
         // if the queue was stopped at 0, which it may have been after 65,536 chains. Forgetting is
@@ -357,7 +377,12 @@ impl<P: Port, C: Clock> Pair<P, C> {
         if let Some(line) = self.limited.unshared.line(self.clock.now().timer) {
             let error = error as &dyn std::error::Error;
             let (pair, left_out) = (self.number, line.left_out);
-            warn!(pair, left_out, error, "A frame is lost: the front end does not share this memory (QEMU: share=on)");
+            warn!(
+                pair,
+                left_out,
+                error,
+                "A frame is lost: the front end does not share this memory (QEMU: share=on)"
+            );
         }
     }
 
@@ -410,7 +435,13 @@ impl<P: Port, C: Clock> Pair<P, C> {
             self.counters.pages_forgotten += 1;
             if let Some(line) = self.limited.forgotten.line(self.now()) {
                 let generation = page.generation;
-                info!(pair = self.number, left_out = line.left_out, generation, why, "Shared queue page forgotten");
+                info!(
+                    pair = self.number,
+                    left_out = line.left_out,
+                    generation,
+                    why,
+                    "Shared queue page forgotten"
+                );
             }
         }
     }
@@ -420,7 +451,13 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.counters.registrations += 1;
         if let Some(line) = self.limited.accepted.line(self.now()) {
             let (generation, ci) = (page.generation, page.irq.interrupts().ci().0);
-            info!(pair = self.number, left_out = line.left_out, generation, ci, "Shared queue page taken into use");
+            info!(
+                pair = self.number,
+                left_out = line.left_out,
+                generation,
+                ci,
+                "Shared queue page taken into use"
+            );
         }
         self.page = Some(page);
     }
@@ -449,7 +486,9 @@ pub(super) fn status(
         counters.add_losses(&page.irq);
     }
     PairStatus {
-        running: queues.iter().all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
+        running: queues
+            .iter()
+            .all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
         port_detached: port_detached.cloned(),
         page: page.map(|page| PageStatus::new(page.generation, &page.irq)),
         counters,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use thiserror::Error;
 use tsnic_abi::{
-    Completion, Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, RegistrationError, TX_RECORDS, VERSION,
-    caps, completion_offset, offset, record_flags,
+    Completion, Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, RegistrationError,
+    TX_RECORDS, VERSION, caps, completion_offset, offset, record_flags,
 };
 use tsnic_core::progress::{Doorbell, Progress};
 use tsnic_core::run::Arrival;
@@ -35,7 +35,9 @@ pub enum Refusal {
     #[error("Header is wrong")]
     Header(#[source] RegistrationError),
     /// The page is not one descriptor of the right length.
-    #[error("Writable part is {buffers} descriptor(s) of {len} bytes in all, not one of {QUEUE_PAGE_SIZE}")]
+    #[error(
+        "Writable part is {buffers} descriptor(s) of {len} bytes in all, not one of {QUEUE_PAGE_SIZE}"
+    )]
     PageLength {
         /// Descriptors.
         buffers: usize,
@@ -71,7 +73,10 @@ pub fn check_registration(
     chain.read(0, header.as_mut_bytes());
     header.check(pair).map_err(Refusal::Header)?;
     let [page] = chain.writable.as_slice() else {
-        return Err(Refusal::PageLength { buffers: chain.writable.len(), len: chain.writable_len() });
+        return Err(Refusal::PageLength {
+            buffers: chain.writable.len(),
+            len: chain.writable_len(),
+        });
     };
     if page.slice.len() != QUEUE_PAGE_SIZE as usize {
         return Err(Refusal::PageLength { buffers: 1, len: page.slice.len() });
@@ -122,7 +127,11 @@ impl<'m> QueuePage<'m> {
     pub fn accept(&self, pair: u16, generation: u32, fired: Counter) {
         self.store(offset::REQUESTED, 0, Ordering::Relaxed);
         // Whoever still spins for an earlier device goes on.
-        self.store(offset::RELEASED, self.load(offset::ARRIVED, Ordering::Acquire), Ordering::Relaxed);
+        self.store(
+            offset::RELEASED,
+            self.load(offset::ARRIVED, Ordering::Acquire),
+            Ordering::Relaxed,
+        );
         self.store(offset::FIRED, fired.0, Ordering::Relaxed);
         self.store(offset::MAGIC, MAGIC, Ordering::Relaxed);
         // Version and pair share a word, in this order.
@@ -141,7 +150,8 @@ impl<'m> QueuePage<'m> {
         if self.load(offset::MAGIC, Ordering::Relaxed) == MAGIC {
             let cell = self.cell(offset::GENERATION);
             // Fails when it is another generation already.
-            let _ = cell.compare_exchange(generation.to_le(), 0, Ordering::Release, Ordering::Relaxed);
+            let _ =
+                cell.compare_exchange(generation.to_le(), 0, Ordering::Release, Ordering::Relaxed);
         }
     }
 
@@ -206,7 +216,8 @@ impl<'m> QueuePage<'m> {
     }
 
     fn record(&self, base: usize, number: Counter, time: Option<NicTime>) {
-        let (timestamp_ns, flags) = time.map_or((0, 0), |time| (time.as_ns(), record_flags::TIMESTAMP));
+        let (timestamp_ns, flags) =
+            time.map_or((0, 0), |time| (time.as_ns(), record_flags::TIMESTAMP));
         self.cells
             .get_atomic_ref::<AtomicU64>(base + offset_of!(Completion, timestamp_ns))
             .expect("every record is aligned and inside of the page")
@@ -231,8 +242,13 @@ mod tests {
         // The mapping starts at a page, so a guest address that starts at none makes every page of
         // the guest odd here.
         for (start, good) in [(0x1000, true), (0x1008, true), (0x1001, false), (0x1004, false)] {
-            let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(start), 0x2_0000)]).unwrap();
-            assert_eq!(QueuePage::open(&GuestView::new(&memory), 0x2000).is_ok(), good, "{start:#x}");
+            let memory =
+                GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(start), 0x2_0000)]).unwrap();
+            assert_eq!(
+                QueuePage::open(&GuestView::new(&memory), 0x2000).is_ok(),
+                good,
+                "{start:#x}"
+            );
         }
     }
 }

@@ -144,8 +144,13 @@ impl<'m> Ring<'m> {
     ///
     /// # Errors
     /// When a part of the ring is not aligned guest memory, or there cannot be so many entries.
-    pub fn open(view: &GuestView<'m>, config: RingConfig, state: RingState) -> Result<Self, RingError> {
-        let size = RingSize::new(config.entries).ok_or(RingError::Size { entries: config.entries })?;
+    pub fn open(
+        view: &GuestView<'m>,
+        config: RingConfig,
+        state: RingState,
+    ) -> Result<Self, RingError> {
+        let size =
+            RingSize::new(config.entries).ok_or(RingError::Size { entries: config.entries })?;
         let entries = size.entries();
         let layout = |part| move |source| RingError::Layout { part, source };
         for (part, address, alignment) in [
@@ -157,8 +162,11 @@ impl<'m> Ring<'m> {
                 return Err(RingError::Alignment { part, address, alignment });
             }
         }
-        let available = |offset| view.atomic(config.available.wrapping_add(offset)).map_err(layout("Available ring"));
-        let used = |offset| view.atomic(config.used.wrapping_add(offset)).map_err(layout("Used ring"));
+        let available = |offset| {
+            view.atomic(config.available.wrapping_add(offset)).map_err(layout("Available ring"))
+        };
+        let used =
+            |offset| view.atomic(config.used.wrapping_add(offset)).map_err(layout("Used ring"));
         Ok(Self {
             config,
             size,
@@ -166,7 +174,9 @@ impl<'m> Ring<'m> {
             staged: 0,
             ready: 0,
             walked: 0,
-            descriptor_table: view.array(config.descriptors, entries).map_err(layout("Descriptor table"))?,
+            descriptor_table: view
+                .array(config.descriptors, entries)
+                .map_err(layout("Descriptor table"))?,
             available_flags: available(0)?,
             available_index: available(2)?,
             available_entries: view
@@ -175,7 +185,9 @@ impl<'m> Ring<'m> {
             used_event: available(4 + 2 * entries as u64)?,
             used_flags: used(0)?,
             used_index: used(2)?,
-            used_entries: view.array(config.used.wrapping_add(4), entries).map_err(layout("Used ring"))?,
+            used_entries: view
+                .array(config.used.wrapping_add(4), entries)
+                .map_err(layout("Used ring"))?,
             available_event: used(4 + 8 * entries as u64)?,
         })
     }
@@ -185,7 +197,11 @@ impl<'m> Ring<'m> {
     ///
     /// # Errors
     /// When a part of the ring is not aligned guest memory, or there cannot be so many entries.
-    pub fn start(view: &GuestView<'m>, config: RingConfig, next_avail: Index) -> Result<Self, RingError> {
+    pub fn start(
+        view: &GuestView<'m>,
+        config: RingConfig,
+        next_avail: Index,
+    ) -> Result<Self, RingError> {
         let mut ring = Self::open(view, config, RingState::starting_at(next_avail, Index(0)))?;
         ring.state.next_used = Index(u16::from_le(ring.used_index.load(Ordering::Relaxed)));
         Ok(ring)
@@ -309,7 +325,9 @@ impl<'m> Ring<'m> {
             let event = Index(u16::from_le(self.used_event.load(Ordering::Relaxed)));
             old.is_none_or(|old| passes(event, old, new))
         } else {
-            u16::from_le(self.available_flags.load(Ordering::Relaxed)) & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0
+            u16::from_le(self.available_flags.load(Ordering::Relaxed))
+                & VRING_AVAIL_F_NO_INTERRUPT as u16
+                == 0
         }
     }
 
@@ -326,7 +344,8 @@ impl<'m> Ring<'m> {
     /// When the guest's index claims more than the ring holds.
     pub fn enable_notification(&mut self) -> Result<bool, RingError> {
         if self.config.event_idx {
-            self.available_event.store(self.state.next_avail.plus(self.ready).0.to_le(), Ordering::Relaxed);
+            self.available_event
+                .store(self.state.next_avail.plus(self.ready).0.to_le(), Ordering::Relaxed);
         } else {
             self.set_used_flags(0);
         }

@@ -79,7 +79,8 @@ impl<'m> Receiver<'m> {
             if done == frame.len() {
                 break;
             }
-            let too_many = self.taken.len() == ring.size().entries() || ring.walked() - walked >= DESCRIPTOR_BUDGET;
+            let too_many = self.taken.len() == ring.size().entries()
+                || ring.walked() - walked >= DESCRIPTOR_BUDGET;
             if !features.mergeable() || too_many {
                 ring.undo_pop(self.taken.len() as u16);
                 return Ok(Delivery::TooBig);

@@ -10,7 +10,9 @@ mod transmit;
 
 use receive::{Pass, Staged};
 use tsnic_core::progress::Progress;
-use tsnic_core::run::{Actions, Arrival, Generated, HeldFrames, Observation, PageView, Publish, Published};
+use tsnic_core::run::{
+    Actions, Arrival, Generated, HeldFrames, Observation, PageView, Publish, Published,
+};
 use tsnic_core::rx_irq::Request;
 use tsnic_core::spec::Stimulus;
 use tsnic_core::time::Instant;
@@ -40,7 +42,8 @@ pub fn service<P: Port, C: Clock>(
     lines: &dyn Lines,
 ) -> Next {
     let view = GuestView::new(memory);
-    let [rx, tx] = [RX, TX].map(|queue| setups[queue].and_then(|setup| pair.open(&view, queue, setup)));
+    let [rx, tx] =
+        [RX, TX].map(|queue| setups[queue].and_then(|setup| pair.open(&view, queue, setup)));
     Session::new(pair, view, lines, rx, tx).run()
 }
 
@@ -184,8 +187,17 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
 
     /// Serves the control socket and asks the adversary.
     fn step(&mut self, now: Instant) -> Actions {
-        let Pair { page, adversary, control, queues, counters, held, commands_wait, port_detached, .. } =
-            &mut *self.pair;
+        let Pair {
+            page,
+            adversary,
+            control,
+            queues,
+            counters,
+            held,
+            commands_wait,
+            port_detached,
+            ..
+        } = &mut *self.pair;
         let seen = Observation {
             page: page.as_ref().filter(|_| self.cells.is_some()).map(|page| PageView {
                 generation: page.generation,
@@ -196,7 +208,9 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             held: HeldFrames { count: held.frames.len() as u32, request: held.request },
         };
         if std::mem::take(commands_wait) {
-            control.serve(adversary, now, &seen, || status(queues, page.as_ref(), port_detached.as_ref(), counters));
+            control.serve(adversary, now, &seen, || {
+                status(queues, page.as_ref(), port_detached.as_ref(), counters)
+            });
         }
         adversary.step(now, &seen)
     }

@@ -52,7 +52,10 @@ pub fn take<'m>(
         Ok(false) => return Ok(None),
         // Only a registration has writable buffers here, and a bad one must not cost the driver its
         // queue.
-        Err(RingError::Chain { source: source @ ChainError::Memory { writable: true, .. }, .. }) => {
+        Err(RingError::Chain {
+            source: source @ ChainError::Memory { writable: true, .. },
+            ..
+        }) => {
             return Ok(Some(Taken::BadRegistration(source)));
         }
         Err(RingError::Chain { source: ChainError::Memory { source, .. }, .. }) => {

@@ -15,8 +15,8 @@ const TCP_WINDOW: u16 = 512;
 /// Bytes of payload of a frame made up by [`gro_held`].
 const SEGMENT_LEN: u32 = 64;
 
-/// A UDP datagram from the flow's peer to the guest. The payload begins with `serial`, little-endian, and has `len` bytes,
-/// at least 4 and at most 65,000 of them.
+/// A UDP datagram from the flow's peer to the guest. The payload begins with `serial`,
+/// little-endian, and has `len` bytes, at least 4 and at most 65,000 of them.
 ///
 /// # Panics
 /// Never: every such datagram fits into a frame.
@@ -31,8 +31,8 @@ pub fn udp(flow: &Flow, serial: u32, len: u16) -> Frame {
     Frame { header: NetHeader::checked(), bytes }
 }
 
-/// A TCP segment that GRO holds back (ACK only, payload, DF, right checksums) to an address that is not the guest's, so
-/// that the stack drops it once GRO lets go of it.
+/// A TCP segment that GRO holds back (ACK only, payload, DF, right checksums) to an address that is
+/// not the guest's, so that the stack drops it once GRO lets go of it.
 ///
 /// # Panics
 /// Never: every such segment fits into a frame.
@@ -79,7 +79,9 @@ pub(crate) mod tests {
     fn a_datagram_is_whole_and_its_checksums_are_right() {
         let frame = udp(&FLOW, 7, 32);
         let packet = SlicedPacket::from_ethernet(&frame.bytes).unwrap();
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) = (packet.net, packet.transport) else {
+        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) =
+            (packet.net, packet.transport)
+        else {
             panic!("no UDP datagram")
         };
         let ip = ip.header().to_header();
@@ -97,7 +99,9 @@ pub(crate) mod tests {
     fn a_segment_for_gro_has_everything_gro_asks_for_and_goes_to_nobody() {
         let frame = gro_held(&FLOW, 3);
         let packet = SlicedPacket::from_ethernet(&frame.bytes).unwrap();
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (packet.net, packet.transport) else {
+        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) =
+            (packet.net, packet.transport)
+        else {
             panic!("no TCP segment")
         };
         let ip = ip.header().to_header();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A port without a host: UDP datagrams of one flow at a given pace. What the guest sends is dropped.
+//! A port without a host: UDP datagrams of one flow at a given pace. What the guest sends is
+//! dropped.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -17,7 +18,8 @@ use super::{Port, frames};
 use crate::frame::Frame;
 use crate::frame::NetHeader;
 
-/// A generator that is later than this (the worker was busy or the host asleep) does not try to catch up.
+/// A generator that is later than this (the worker was busy or the host asleep) does not try to
+/// catch up.
 const CATCH_UP: Duration = Duration::from_millis(10);
 
 /// What to generate. The default sends nothing.
@@ -29,7 +31,8 @@ pub struct GeneratorConfig {
     pub gap_ns: Option<(u64, u64)>,
     /// Bytes of UDP payload, 4 to 65,000.
     pub size: u16,
-    /// Frames to send, at least 1; `None`: no end. One that the driver has no buffer for counts, too.
+    /// Frames to send, at least 1; `None`: no end. One that the driver has no buffer for counts,
+    /// too.
     pub count: Option<u64>,
 }
 
@@ -73,7 +76,9 @@ impl FromStr for GeneratorConfig {
         let mut config = Self::default();
         for setting in text.split(',').filter(|setting| !setting.is_empty()) {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
-            config.set(key, value).map_err(|expected| SettingError { setting: setting.into(), expected })?;
+            config
+                .set(key, value)
+                .map_err(|expected| SettingError { setting: setting.into(), expected })?;
         }
         Ok(config)
     }

@@ -16,18 +16,20 @@ use tsnic_core::time::Instant;
 
 use crate::frame::{Frame, NetHeader};
 
-/// Where the frames of a queue pair come from and go to. All methods are called by the pair's worker and none blocks.
+/// Where the frames of a queue pair come from and go to. All methods are called by the pair's
+/// worker and none blocks.
 pub trait Port: Send {
-    /// Becomes readable when frames come in, or when they no longer can. Watched edge-triggered: after an edge the worker
-    /// calls [`Self::readable`], then [`Self::receive`] until it returns false, though perhaps not at once. The descriptor
-    /// stays the same for the port's life. `None` for a port that only knows time.
+    /// Becomes readable when frames come in, or when they no longer can. Watched edge-triggered:
+    /// after an edge the worker calls [`Self::readable`], then [`Self::receive`] until it returns
+    /// false, though perhaps not at once. The descriptor stays the same for the port's life. `None`
+    /// for a port that only knows time.
     fn event(&self) -> Option<BorrowedFd<'_>>;
 
     /// The event above has been seen.
     fn readable(&mut self);
 
-    /// Looks whether the port is there, and does what is due. Called before [`Self::detached`] is asked for somebody, and
-    /// when a port that is detached is [`Self::due`].
+    /// Looks whether the port is there, and does what is due. Called before [`Self::detached`] is
+    /// asked for somebody, and when a port that is detached is [`Self::due`].
     fn poll(&mut self, _now: Instant) {}
 
     /// Why no frame can come in or go out, as long as that is so.
@@ -35,10 +37,12 @@ pub trait Port: Send {
         None
     }
 
-    /// Takes the next frame into `frame`, whose allocation is used again; false when there is none now.
+    /// Takes the next frame into `frame`, whose allocation is used again; false when there is none
+    /// now.
     fn receive(&mut self, now: Instant, frame: &mut Frame) -> bool;
 
-    /// When [`Self::receive`], or [`Self::poll`] of a detached port, is worth a call though no event came.
+    /// When [`Self::receive`], or [`Self::poll`] of a detached port, is worth a call though no
+    /// event came.
     fn due(&self) -> Option<Instant>;
 
     /// Frames wait, rather than get lost, while the guest has no buffers.

@@ -18,7 +18,9 @@ use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringT as _};
 use virtio_queue::QueueT as _;
 use vm_memory::{GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
+use vmm_sys_util::event::{
+    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
+};
 
 use super::cut::{Cut, CutBits};
 use super::vring::{Base, Vring};
@@ -38,7 +40,8 @@ type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
 const QUEUES_PER_PAIR: usize = 2;
 
-/// What wakes a worker besides kicks. The daemon keeps numbers up to the number of queues to itself.
+/// What wakes a worker besides kicks. The daemon keeps numbers up to the number of queues to
+/// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 enum Wake {
@@ -49,9 +52,9 @@ enum Wake {
 
 /// The device as the daemon sees it: queue pairs, each served by a worker of its own.
 ///
-/// A worker holds its pair's lock while it is awake. The lock is fair, so that a front end that stops a queue gets its turn
-/// however busy the worker is; and no worker sleeps while it holds it, because a front end that waits for a queue to stop
-/// freezes its guest.
+/// A worker holds its pair's lock while it is awake. The lock is fair, so that a front end that
+/// stops a queue gets its turn however busy the worker is; and no worker sleeps while it holds it,
+/// because a front end that waits for a queue to stop freezes its guest.
 pub struct Backend {
     memory: Memory,
     features: Mutex<Features>,
@@ -92,7 +95,10 @@ impl Backend {
         let pairs = pairs
             .into_iter()
             .map(|pair| {
-                let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+                let timer = TimerFd::new(
+                    ClockId::CLOCK_MONOTONIC,
+                    TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+                )?;
                 Ok(Worker { timer, served: FairMutex::new(Served { pair, armed: None }) })
             })
             .collect::<io::Result<_>>()?;
@@ -129,7 +135,8 @@ impl Backend {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A front end is there: has the daemon's workers woken by timers, ports and the control socket.
+    /// A front end is there: has the daemon's workers woken by timers, ports and the control
+    /// socket.
     ///
     /// # Errors
     /// When an event cannot be watched.
@@ -138,8 +145,16 @@ impl Backend {
         let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
         for (worker, handler) in self.pairs.iter().zip(daemon.get_epoll_handlers()) {
             let mut served = worker.served.lock();
-            handler.register_listener(worker.timer.as_fd().as_raw_fd(), EventSet::IN, Wake::Timer as u64)?;
-            handler.register_listener(served.pair.control().event().as_raw_fd(), EventSet::IN, Wake::Control as u64)?;
+            handler.register_listener(
+                worker.timer.as_fd().as_raw_fd(),
+                EventSet::IN,
+                Wake::Timer as u64,
+            )?;
+            handler.register_listener(
+                served.pair.control().event().as_raw_fd(),
+                EventSet::IN,
+                Wake::Control as u64,
+            )?;
             if let Some(event) = served.pair.port().event() {
                 handler.register_listener(event.as_raw_fd(), edge, Wake::Port as u64)?;
             }
@@ -158,8 +173,9 @@ impl Backend {
         self.serve_alone();
     }
 
-    /// The daemon and its workers have ended. The daemon (vhost-user-backend 0.24) keeps the descriptor of each worker's exit
-    /// event without ever closing it; a test watches that this stays so.
+    /// The daemon and its workers have ended. The daemon (vhost-user-backend 0.24) keeps the
+    /// descriptor of each worker's exit event without ever closing it; a test watches that this
+    /// stays so.
     pub(super) fn close_exit_events(&self) {
         for fd in self.exit_fds.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if let Err(error) = nix::unistd::close(fd) {
@@ -168,14 +184,20 @@ impl Backend {
         }
     }
 
-    /// Serves the control socket, and a run that has not ended, while no front end is connected and there are no workers. To be
-    /// called when a command comes, or when one of [`Self::timers`] is readable.
+    /// Serves the control socket, and a run that has not ended, while no front end is connected and
+    /// there are no workers. To be called when a command comes, or when one of [`Self::timers`] is
+    /// readable.
     pub fn serve_alone(&self) {
         for worker in &self.pairs {
             let served = &mut *worker.served.lock();
             worker.timer_seen(&mut served.armed);
             served.pair.commands_wait();
-            let next = session::service(&mut served.pair, &GuestMemoryMmap::new(), [None; QUEUES_PER_PAIR], &NoLines);
+            let next = session::service(
+                &mut served.pair,
+                &GuestMemoryMmap::new(),
+                [None; QUEUES_PER_PAIR],
+                &NoLines,
+            );
             // Whatever else is due, frames of a wire most of all, is of no use to anybody now.
             if served.pair.run_is_on() {
                 worker.set_timer(&mut served.armed, next);
@@ -219,8 +241,9 @@ impl VhostUserBackend for Backend {
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        // Not CONFIG: a VMM keeps the configuration of a network device itself, and QEMU warns when it is offered.
-        // BACKEND_REQ, though nothing is ever asked of a front end: user-mode Linux 6.1 has no interrupt for its queues without it.
+        // Not CONFIG: a VMM keeps the configuration of a network device itself, and QEMU warns when
+        // it is offered. BACKEND_REQ, though nothing is ever asked of a front end: user-mode Linux
+        // 6.1 has no interrupt for its queues without it.
         VhostUserProtocolFeatures::REPLY_ACK | VhostUserProtocolFeatures::BACKEND_REQ
     }
 
@@ -234,7 +257,8 @@ impl VhostUserBackend for Backend {
     }
 
     fn update_memory(&self, _memory: Memory) -> io::Result<()> {
-        // The new table is in place already. A session that began before is over when its lock can be had.
+        // The new table is in place already. A session that began before is over when its lock can
+        // be had.
         for worker in &self.pairs {
             drop(worker.served.lock());
         }
@@ -247,7 +271,9 @@ impl VhostUserBackend for Backend {
 
     fn exit_event(&self, _thread_index: usize) -> Option<(EventConsumer, EventNotifier)> {
         let event = new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC)
-            .inspect_err(|error| error!(%error, "No exit event: this front end's worker will not end"))
+            .inspect_err(
+                |error| error!(%error, "No exit event: this front end's worker will not end"),
+            )
             .ok()?;
         self.exit_fds.lock().unwrap_or_else(PoisonError::into_inner).push(event.0.as_raw_fd());
         Some(event)
@@ -268,7 +294,13 @@ impl VhostUserBackend for Backend {
     }
 
     /// Never fails: the daemon would end the worker without a word.
-    fn handle_event(&self, event: u16, _set: EventSet, vrings: &[Self::Vring], thread_id: usize) -> io::Result<()> {
+    fn handle_event(
+        &self,
+        event: u16,
+        _set: EventSet,
+        vrings: &[Self::Vring],
+        thread_id: usize,
+    ) -> io::Result<()> {
         let Some(worker) = self.pairs.get(thread_id) else { return Ok(()) };
         let served = &mut *worker.served.lock();
         if event == Wake::Timer as u16 {
@@ -317,7 +349,8 @@ impl Worker {
             return;
         }
         *armed = Some(at);
-        let expiration = Expiration::OneShot(TimeSpec::from_duration(Duration::from_nanos(at.as_ns())));
+        let expiration =
+            Expiration::OneShot(TimeSpec::from_duration(Duration::from_nanos(at.as_ns())));
         if let Err(error) = self.timer.set(expiration, TimerSetTimeFlags::TFD_TIMER_ABSTIME) {
             error!(%error, %at, "The worker's timer cannot be set");
         }
@@ -331,7 +364,8 @@ fn queue_setup(vring: &Vring<Memory>, features: Features, cut: Cut) -> Option<Qu
     if !queue.ready() || !state.is_enabled() {
         return None;
     }
-    let [descriptors, available, used] = cut.restore([queue.desc_table(), queue.avail_ring(), queue.used_ring()]);
+    let [descriptors, available, used] =
+        cut.restore([queue.desc_table(), queue.avail_ring(), queue.used_ring()]);
     let config = RingConfig {
         entries: vring.entries(),
         descriptors,
@@ -349,7 +383,8 @@ struct CallLines<'a>(&'a [Vring<Memory>]);
 
 impl Lines for CallLines<'_> {
     fn raise(&self, queue: usize) {
-        // A full counter is an interrupt that has been raised 2^64 times and not been looked at once.
+        // A full counter is an interrupt that has been raised 2^64 times and not been looked at
+        // once.
         let _ = self.0[queue].signal_used_queue();
     }
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ring addresses that cannot be, past the daemon.
 //!
-//! They are the guest's choice, and its queue is what they break. But vhost 0.18 takes the `SET_VRING_ADDR` that has one for a
-//! broken protocol and ends the connection: a guest could take its own link down, have the VMM connect again, and so on for ever. So
-//! the shim makes addresses of them that the daemon takes, and whoever opens the ring is told and finds it broken. There are two kinds:
+//! They are the guest's choice, and its queue is what they break. But vhost 0.18 takes the
+//! `SET_VRING_ADDR` that has one for a broken protocol and ends the connection: a guest could take
+//! its own link down, have the VMM connect again, and so on for ever. So the shim makes addresses
+//! of them that the daemon takes, and whoever opens the ring is told and finds it broken. There are
+//! two kinds:
 //! - not aligned: the bits that are too many are cut out of the message, and added again later;
-//! - in no region of the memory table (a VMM does not share its guest's ROM, say): a region's start stands for it, and what it
-//!   was is not needed again.
+//! - in no region of the memory table (a VMM does not share its guest's ROM, say): a region's start
+//!   stands for it, and what it was is not needed again.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -41,8 +43,9 @@ struct Region {
 }
 
 impl Regions {
-    /// The regions in the payload of a `SET_MEM_TABLE`: their number, 4 bytes of nothing, then for each the guest's address, the size, the
-    /// VMM's address and an offset. What is wrong with it is left to the daemon to complain of.
+    /// The regions in the payload of a `SET_MEM_TABLE`: their number, 4 bytes of nothing, then for
+    /// each the guest's address, the size, the VMM's address and an offset. What is wrong with it
+    /// is left to the daemon to complain of.
     pub fn of_table(payload: &[u8]) -> Self {
         let (regions, _) = payload.get(8..).unwrap_or_default().as_chunks::<32>();
         let region = |bytes: &[u8; 32]| Region { start: word(bytes, 16), size: word(bytes, 8) };
@@ -50,7 +53,9 @@ impl Regions {
     }
 
     fn contain(&self, address: u64) -> bool {
-        self.0.iter().any(|region| address.checked_sub(region.start).is_some_and(|offset| offset < region.size))
+        self.0.iter().any(|region| {
+            address.checked_sub(region.start).is_some_and(|offset| offset < region.size)
+        })
     }
 }
 
@@ -61,8 +66,8 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// What was wrong with the addresses in each queue's latest `SET_VRING_ADDR`. The shim writes it before it passes the message on, so it
-/// is there when the daemon has the addresses.
+/// What was wrong with the addresses in each queue's latest `SET_VRING_ADDR`. The shim writes it
+/// before it passes the message on, so it is there when the daemon has the addresses.
 #[derive(Debug)]
 pub struct CutBits {
     queues: Box<[AtomicU8]>,
@@ -71,7 +76,8 @@ pub struct CutBits {
 /// What was wrong with the addresses of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// They lack these bits, which are to be added (not or-ed: the VMM's addresses and the guest's need not have the same low bits).
+    /// They lack these bits, which are to be added (not or-ed: the VMM's addresses and the guest's
+    /// need not have the same low bits).
     Bits {
         /// The descriptor table's.
         descriptors: u64,
@@ -97,9 +103,9 @@ impl CutBits {
         }
     }
 
-    /// Makes addresses that the daemon takes of those in the payload of a `SET_VRING_ADDR`, and remembers what was wrong with them. A
-    /// payload that is none, or of a queue that there is not, is left to the daemon to complain of; so are all addresses when there is no
-    /// region at all.
+    /// Makes addresses that the daemon takes of those in the payload of a `SET_VRING_ADDR`, and
+    /// remembers what was wrong with them. A payload that is none, or of a queue that there is not,
+    /// is left to the daemon to complain of; so are all addresses when there is no region at all.
     pub fn cut(&self, payload: &mut [u8], regions: &Regions) {
         if payload.len() != PAYLOAD_LEN {
             return;
@@ -133,12 +139,15 @@ impl CutBits {
 }
 
 impl Cut {
-    /// The guest's addresses of a descriptor table, an available and a used ring, made of those that the daemon has.
+    /// The guest's addresses of a descriptor table, an available and a used ring, made of those
+    /// that the daemon has.
     pub fn restore(self, [descriptors, available, used]: [u64; 3]) -> [u64; 3] {
         match self {
-            Self::Bits { descriptors: more, available: more_available, used: more_used } => {
-                [descriptors.wrapping_add(more), available.wrapping_add(more_available), used.wrapping_add(more_used)]
-            }
+            Self::Bits { descriptors: more, available: more_available, used: more_used } => [
+                descriptors.wrapping_add(more),
+                available.wrapping_add(more_available),
+                used.wrapping_add(more_used),
+            ],
             // Where no ring can be, whatever the memory.
             Self::Nowhere => [u64::MAX; 3],
         }
@@ -161,7 +170,10 @@ mod tests {
         // In the message the used ring comes before the available one.
         let mut message = payload(1, [0x1_0000_001f, 0x2_0000_00ff, 0x3_0000_0003, 0x4_0000_0007]);
         bits.cut(&mut message, &Regions::default());
-        assert_eq!(message, payload(1, [0x1_0000_0010, 0x2_0000_00fc, 0x3_0000_0002, 0x4_0000_0007]));
+        assert_eq!(
+            message,
+            payload(1, [0x1_0000_0010, 0x2_0000_00fc, 0x3_0000_0002, 0x4_0000_0007])
+        );
         assert_eq!(bits.of(1), Cut::Bits { descriptors: 15, available: 1, used: 3 });
         let nothing = Cut::Bits { descriptors: 0, available: 0, used: 0 };
         assert_eq!((bits.of(0), bits.of(2)), (nothing, nothing));
@@ -183,7 +195,11 @@ mod tests {
     fn table(regions: &[(u64, u64)]) -> Vec<u8> {
         let mut payload = [(regions.len() as u32).to_le_bytes(), [0; 4]].concat();
         for (start, size) in regions {
-            payload.extend([0x7777_0000, *size, *start, 0x5555_0000].iter().flat_map(|word| word.to_le_bytes()));
+            payload.extend(
+                [0x7777_0000, *size, *start, 0x5555_0000]
+                    .iter()
+                    .flat_map(|word| word.to_le_bytes()),
+            );
         }
         payload
     }
@@ -192,7 +208,9 @@ mod tests {
     fn a_regions_start_stands_for_an_address_in_no_region() {
         let regions = Regions::of_table(&table(&[(0x10_0000, 0x1000), (0x30_0000, 0x2000)]));
         let good = [0x10_0000, 0x30_1ffc, 0x10_0ffe, 0];
-        for (part, address) in [(0, 0x10_1000), (0, 0x0f_fff0), (1, 0x30_2000), (2, 0), (2, u64::MAX - 1)] {
+        for (part, address) in
+            [(0, 0x10_1000), (0, 0x0f_fff0), (1, 0x30_2000), (2, 0), (2, u64::MAX - 1)]
+        {
             let bits = CutBits::new(2);
             let mut message = payload(1, good);
             bits.cut(&mut message, &regions);
@@ -204,7 +222,10 @@ mod tests {
             bits.cut(&mut message, &regions);
             addresses[part] = 0x10_0000;
             assert_eq!(message, payload(1, addresses));
-            assert_eq!((bits.of(1), bits.of(1).restore([8, 16, 32])), (Cut::Nowhere, [u64::MAX; 3]));
+            assert_eq!(
+                (bits.of(1), bits.of(1).restore([8, 16, 32])),
+                (Cut::Nowhere, [u64::MAX; 3])
+            );
             bits.clear();
             assert_ne!(bits.of(1), Cut::Nowhere);
         }

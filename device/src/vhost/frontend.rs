@@ -7,7 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockname, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockname, listen,
+    socket,
 };
 use thiserror::Error;
 use tracing::{debug, info};
@@ -61,14 +62,17 @@ impl Connection {
     /// When a thread or a descriptor cannot be had.
     pub fn start(backend: &Arc<Backend>, front: UnixStream) -> Result<Self, ConnectionError> {
         let ended = EventFd::new(EFD_NONBLOCK).map_err(host("make an eventfd"))?;
-        let mut connection = Self { backend: Arc::clone(backend), daemon: None, shim: None, ended: Arc::new(ended) };
-        let daemon = VhostUserDaemon::new("vhost-user".into(), Arc::clone(backend), backend.memory())
-            .map_err(ConnectionError::Daemon)?;
+        let mut connection =
+            Self { backend: Arc::clone(backend), daemon: None, shim: None, ended: Arc::new(ended) };
+        let daemon =
+            VhostUserDaemon::new("vhost-user".into(), Arc::clone(backend), backend.memory())
+                .map_err(ConnectionError::Daemon)?;
         let daemon = connection.daemon.insert(daemon);
         backend.connect(daemon).map_err(host("watch for events"))?;
         let (back, listener) = private_pair().map_err(host("make a private socket"))?;
         daemon.start(&mut Listener::from(listener)).map_err(ConnectionError::Daemon)?;
-        let shim = Shim::start(front, back, &connection.ended, backend.cut_bits()).map_err(host("start the shim"))?;
+        let shim = Shim::start(front, back, &connection.ended, backend.cut_bits())
+            .map_err(host("start the shim"))?;
         connection.shim = Some(shim);
         if let Some(line) = backend.lines().connected.line(monotonic()) {
             info!(left_out = line.left_out, "Front end connected");
@@ -91,7 +95,8 @@ impl Connection {
     /// The front end has negotiated, and sent no memory table: it has set up no queue.
     #[must_use]
     pub fn set_nothing_up(&self) -> bool {
-        self.shim.as_ref().is_some_and(Shim::has_spoken) && self.backend.memory().memory().num_regions() == 0
+        self.shim.as_ref().is_some_and(Shim::has_spoken)
+            && self.backend.memory().memory().num_regions() == 0
     }
 
     /// Ends the connection, if it has not ended.
@@ -131,13 +136,22 @@ impl Drop for Connection {
     }
 }
 
-/// A socket that is connected already, and the listener that has it in its queue: the daemon (vhost-user-backend 0.24) can only
-/// accept. It has an address of the abstract namespace that the kernel chooses, so it depends on no directory.
+/// A socket that is connected already, and the listener that has it in its queue: the daemon
+/// (vhost-user-backend 0.24) can only accept. It has an address of the abstract namespace that the
+/// kernel chooses, so it depends on no directory.
 ///
-/// Any process of this network namespace could connect to it. But a queue of length 0 holds one connection, so when this
-/// one was made without waiting, it is the one that the daemon will accept.
+/// Any process of this network namespace could connect to it. But a queue of length 0 holds one
+/// connection, so when this one was made without waiting, it is the one that the daemon will
+/// accept.
 fn private_pair() -> io::Result<(UnixStream, UnixListener)> {
-    let new = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None);
+    let new = || {
+        socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            None,
+        )
+    };
     for _ in 0..PRIVATE_TRIES {
         let listener = new()?;
         bind(listener.as_raw_fd(), &UnixAddr::new_unnamed())?;
@@ -174,23 +188,32 @@ mod tests {
     use tsnic_core::moderation::Limits;
 
     /// `SET_VRING_ENABLE` of queue 0, then `GET_FEATURES`, which is answered by 20 bytes.
-    const EARLY_ENABLE: [u8; 32] =
-        [18, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    const EARLY_ENABLE: [u8; 32] = [
+        18, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0,
+        0, 0,
+    ];
 
     fn backend() -> Arc<Backend> {
         let (_, worker) = control_channel().unwrap();
         let wire = Generator::new(&GeneratorConfig::default(), 0);
-        Arc::new(Backend::new(vec![Pair::new(0, Box::new(wire), HostClock, worker, Limits::default())]).unwrap())
+        Arc::new(
+            Backend::new(vec![Pair::new(0, Box::new(wire), HostClock, worker, Limits::default())])
+                .unwrap(),
+        )
     }
 
     #[test]
     fn an_early_enable_needs_the_shim() {
         let backend = backend();
         let (mut vmm, listener) = private_pair().unwrap();
-        let mut daemon = VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory()).unwrap();
+        let mut daemon =
+            VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory()).unwrap();
         daemon.start(&mut Listener::from(listener)).unwrap();
         vmm.write_all(&EARLY_ENABLE).unwrap();
-        assert!(vmm.read_exact(&mut [0; 20]).is_err(), "the daemon has learned it: the shim can go");
+        assert!(
+            vmm.read_exact(&mut [0; 20]).is_err(),
+            "the daemon has learned it: the shim can go"
+        );
         drop(daemon);
         backend.close_exit_events();
 
@@ -202,7 +225,8 @@ mod tests {
         connection.finish().unwrap();
     }
 
-    /// Says that the descriptor table of queue 0 is at this place in the guest's memory. Whether the other side is still there then.
+    /// Says that the descriptor table of queue 0 is at this place in the guest's memory. Whether
+    /// the other side is still there then.
     fn survives_a_ring_at(place: u64, vmm: UnixStream) -> bool {
         const LEN: u64 = 0x10_0000;
         const USER_BASE: u64 = 0x7000_0000_0000;
@@ -239,9 +263,14 @@ mod tests {
         for place in [8, 0x10_0000] {
             let backend = backend();
             let (vmm, listener) = private_pair().unwrap();
-            let mut daemon = VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory()).unwrap();
+            let mut daemon =
+                VhostUserDaemon::new("daemon".into(), Arc::clone(&backend), backend.memory())
+                    .unwrap();
             daemon.start(&mut Listener::from(listener)).unwrap();
-            assert!(!survives_a_ring_at(place, vmm), "the daemon has learned it: the cutting can go");
+            assert!(
+                !survives_a_ring_at(place, vmm),
+                "the daemon has learned it: the cutting can go"
+            );
             drop(daemon);
             backend.close_exit_events();
 
@@ -254,7 +283,11 @@ mod tests {
 
             let (front, _vmm) = UnixStream::pair().unwrap();
             let connection = Connection::start(&backend, front).unwrap();
-            assert_eq!(backend.cut_bits().of(0), nothing, "what is known of a front end goes with it");
+            assert_eq!(
+                backend.cut_bits().of(0),
+                nothing,
+                "what is known of a front end goes with it"
+            );
             connection.finish().unwrap();
         }
     }

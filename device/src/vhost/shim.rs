@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A shim between the front end's socket and the daemon's, which makes up for three things.
 //!
-//! QEMU sends `SET_VRING_ENABLE` when the device is realized, before the guest has negotiated anything and so before any
-//! `SET_FEATURES`. The specification allows the message as soon as `VHOST_USER_F_PROTOCOL_FEATURES` has been *offered* by
-//! the back end and used by the front end; vhost 0.18 and vhost-user-backend 0.24 want it *acknowledged* by `SET_FEATURES`, answer
-//! `InactiveFeature` and end the connection. So the shim puts one `SET_FEATURES` with just that bit in front of such a
-//! message. The real one comes later and replaces it.
+//! QEMU sends `SET_VRING_ENABLE` when the device is realized, before the guest has negotiated
+//! anything and so before any `SET_FEATURES`. The specification allows the message as soon as
+//! `VHOST_USER_F_PROTOCOL_FEATURES` has been *offered* by the back end and used by the front end;
+//! vhost 0.18 and vhost-user-backend 0.24 want it *acknowledged* by `SET_FEATURES`, answer
+//! `InactiveFeature` and end the connection. So the shim puts one `SET_FEATURES` with just that bit
+//! in front of such a message. The real one comes later and replaces it.
 //!
 //! It cuts the padding off memory tables.
 //!
 //! And it passes messages on that have impossible addresses of rings: see [`super::cut`].
 //!
-//! The shim can go, and the daemon be given the front end's socket, when a version of the two crates accepts
-//! `SET_VRING_ENABLE` before `SET_FEATURES`, and does not end a connection for a ring in an impossible place. The tests
-//! `an_early_enable_needs_the_shim` and `a_ring_in_an_impossible_place_needs_the_shim` fail then.
+//! The shim can go, and the daemon be given the front end's socket, when a version of the two
+//! crates accepts `SET_VRING_ENABLE` before `SET_FEATURES`, and does not end a connection for a
+//! ring in an impossible place. The tests `an_early_enable_needs_the_shim` and
+//! `a_ring_in_an_impossible_place_needs_the_shim` fail then.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
@@ -37,8 +39,9 @@ const HEADER_LEN: usize = 12;
 const TABLE_HEADER_LEN: usize = 8;
 const REGION_LEN: usize = 32;
 
-/// Most descriptors one message of a Unix socket can bring (the kernel's `SCM_MAX_FD`). Those there is no room for are closed, and
-/// a memory table that has lost some is not what the front end said; how many are too many is the daemon's to decide.
+/// Most descriptors one message of a Unix socket can bring (the kernel's `SCM_MAX_FD`). Those there
+/// is no room for are closed, and a memory table that has lost some is not what the front end said;
+/// how many are too many is the daemon's to decide.
 const RIGHTS_MAX: usize = 253;
 
 /// Version 1 of the protocol; neither a reply nor asking for one.
@@ -54,16 +57,23 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// Starts to pass messages between the front end and the daemon. `ended` is written when either side is gone.
+    /// Starts to pass messages between the front end and the daemon. `ended` is written when either
+    /// side is gone.
     ///
     /// # Errors
     /// When there are no threads or descriptors left.
-    pub fn start(front: UnixStream, back: UnixStream, ended: &Arc<EventFd>, cut: Arc<CutBits>) -> io::Result<Self> {
+    pub fn start(
+        front: UnixStream,
+        back: UnixStream,
+        ended: &Arc<EventFd>,
+        cut: Arc<CutBits>,
+    ) -> io::Result<Self> {
         let spoke = Arc::new(AtomicBool::new(false));
         let mut shim = Self { front, back, threads: Vec::new(), spoke: Arc::clone(&spoke) };
         let (front, back) = (shim.front.try_clone()?, shim.back.try_clone()?);
         shim.spawn("shim-requests", ended, move || {
-            Requests { front, back, spoke, negotiated: false, regions: Regions::default(), cut }.run()
+            Requests { front, back, spoke, negotiated: false, regions: Regions::default(), cut }
+                .run()
         })?;
         let (front, back) = (shim.front.try_clone()?, shim.back.try_clone()?);
         shim.spawn("shim-replies", ended, move || pass_replies(&back, &front))?;
@@ -101,7 +111,8 @@ impl Shim {
     pub fn is_over(&self) -> bool {
         let mut fds = [PollFd::new(self.front.as_fd(), PollFlags::empty())];
         let over = PollFlags::POLLHUP | PollFlags::POLLERR;
-        poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|events| events.intersects(over))
+        poll(&mut fds, PollTimeout::ZERO).is_ok()
+            && fds[0].revents().is_some_and(|events| events.intersects(over))
     }
 }
 
@@ -129,8 +140,8 @@ struct Requests {
     spoke: Arc<AtomicBool>,
     /// A `SET_FEATURES` has passed.
     negotiated: bool,
-    /// As of the latest `SET_MEM_TABLE`. There is no other way to change them: messages about single regions
-    /// (`CONFIGURE_MEM_SLOTS`) are not offered.
+    /// As of the latest `SET_MEM_TABLE`. There is no other way to change them: messages about
+    /// single regions (`CONFIGURE_MEM_SLOTS`) are not offered.
     regions: Regions,
     cut: Arc<CutBits>,
 }
@@ -144,19 +155,30 @@ impl Requests {
                 return Ok(());
             }
             self.spoke.store(true, Ordering::Relaxed);
-            let word = |at: usize| u32::from_le_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
+            let word = |at: usize| {
+                u32::from_le_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]])
+            };
             let (request, len) = (word(0), word(8) as usize);
             if len > MAX_MSG_SIZE {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("Message of {len} bytes is too long")));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("Message of {len} bytes is too long"),
+                ));
             }
             if !receive_exact(&self.front, &mut message[HEADER_LEN..HEADER_LEN + len], &mut fds)? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let len = if request == FrontendReq::SET_MEM_TABLE as u32 { unpad(&mut message, len) } else { len };
+            let len = if request == FrontendReq::SET_MEM_TABLE as u32 {
+                unpad(&mut message, len)
+            } else {
+                len
+            };
             if request == FrontendReq::SET_FEATURES as u32 {
                 self.negotiated = true;
             } else if request == FrontendReq::SET_VRING_ENABLE as u32 && !self.negotiated {
-                debug!("SET_VRING_ENABLE before SET_FEATURES: VHOST_USER_F_PROTOCOL_FEATURES is acknowledged first");
+                debug!(
+                    "SET_VRING_ENABLE before SET_FEATURES: VHOST_USER_F_PROTOCOL_FEATURES is acknowledged first"
+                );
                 send_all(&self.back, &acknowledge_protocol_features(), &[])?;
                 self.negotiated = true;
             } else if request == FrontendReq::SET_MEM_TABLE as u32 {
@@ -169,11 +191,14 @@ impl Requests {
     }
 }
 
-/// Cuts off what a `SET_MEM_TABLE` has behind its regions, as user-mode Linux sends it: a table of one region padded to the size of
-/// two. libvhost-user and DPDK take it; vhost 0.18 ends the connection. Returns the length of the payload.
+/// Cuts off what a `SET_MEM_TABLE` has behind its regions, as user-mode Linux sends it: a table of
+/// one region padded to the size of two. libvhost-user and DPDK take it; vhost 0.18 ends the
+/// connection. Returns the length of the payload.
 fn unpad(message: &mut [u8], len: usize) -> usize {
     let payload = &message[HEADER_LEN..HEADER_LEN + len];
-    let Some(count) = payload.first_chunk().map(|count| u32::from_le_bytes(*count)) else { return len };
+    let Some(count) = payload.first_chunk().map(|count| u32::from_le_bytes(*count)) else {
+        return len;
+    };
     let needed = (count as usize).saturating_mul(REGION_LEN).saturating_add(TABLE_HEADER_LEN);
     if needed >= len {
         return len;
@@ -228,8 +253,8 @@ fn receive(from: &UnixStream, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::R
         };
         for message in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(rights) = message {
-                // SAFETY: the kernel has just made these descriptors for this call, so they are open and nobody else
-                // in this process knows them.
+                // SAFETY: the kernel has just made these descriptors for this call, so they are
+                // open and nobody else in this process knows them.
                 fds.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
@@ -308,10 +333,16 @@ mod tests {
     #[test]
     fn a_memory_table_that_is_padded_loses_its_padding_and_no_other_message_does() {
         let (mut vmm, mut daemon, _shim, _) = shim();
-        let table = |regions: u32, len: usize| [&u64::from(regions).to_le_bytes()[..], &vec![7; len]].concat();
-        // One region, padded to two; two regions; one that lacks bytes, which is the daemon's to complain of.
-        for (sent, passed) in [(table(1, 64), table(1, 32)), (table(2, 64), table(2, 64)), (table(3, 64), table(3, 64))]
-        {
+        let table = |regions: u32, len: usize| {
+            [&u64::from(regions).to_le_bytes()[..], &vec![7; len]].concat()
+        };
+        // One region, padded to two; two regions; one that lacks bytes, which is the daemon's to
+        // complain of.
+        for (sent, passed) in [
+            (table(1, 64), table(1, 32)),
+            (table(2, 64), table(2, 64)),
+            (table(3, 64), table(3, 64)),
+        ] {
             vmm.write_all(&message(FrontendReq::SET_MEM_TABLE, &sent)).unwrap();
             expect(&mut daemon, &message(FrontendReq::SET_MEM_TABLE, &passed));
         }

@@ -14,20 +14,24 @@ use vm_memory::GuestAddressSpace;
 
 /// [`VringRwLock`], except for bases, kicks, interrupt lines and sizes.
 ///
-/// `SET_VRING_BASE` starts a ring anew, whatever was there before: user-mode Linux sets its rings up again without ever saying
-/// `GET_VRING_BASE`. So each is numbered, and what the worker reports of an earlier start is not taken.
+/// `SET_VRING_BASE` starts a ring anew, whatever was there before: user-mode Linux sets its rings
+/// up again without ever saying `GET_VRING_BASE`. So each is numbered, and what the worker reports
+/// of an earlier start is not taken.
 ///
-/// QEMU starts a queue with its kick eventfd and sends the call eventfd after that, first one that nobody listens to (the guest's
-/// vector is masked until then), later the real one. An interrupt raised before that would be lost, and with it, on a queue with
-/// one-shot interrupts, every later one. So each new line is raised once: a driver that is interrupted without need looks at its
+/// QEMU starts a queue with its kick eventfd and sends the call eventfd after that, first one that
+/// nobody listens to (the guest's vector is masked until then), later the real one. An interrupt
+/// raised before that would be lost, and with it, on a queue with one-shot interrupts, every later
+/// one. So each new line is raised once: a driver that is interrupted without need looks at its
 /// ring and goes on.
 ///
-/// The size of a queue is what the guest has programmed. `virtio-queue` keeps the old one when it is impossible, and a ring larger
-/// than the guest's would be served. Here it is kept as it is, and whoever opens the ring finds it broken.
+/// The size of a queue is what the guest has programmed. `virtio-queue` keeps the old one when it
+/// is impossible, and a ring larger than the guest's would be served. Here it is kept as it is, and
+/// whoever opens the ring finds it broken.
 ///
-/// The daemon ends a worker, silently, when reading a kick fails. It does fail, with `EAGAIN`, when the front end replaces the
-/// eventfd between the worker's wake-up and its read; and a blocking eventfd would hang the worker in the same place. So would
-/// a call descriptor that blocks, as the pipe of user-mode Linux does when it is full.
+/// The daemon ends a worker, silently, when reading a kick fails. It does fail, with `EAGAIN`, when
+/// the front end replaces the eventfd between the worker's wake-up and its read; and a blocking
+/// eventfd would hang the worker in the same place. So would a call descriptor that blocks, as the
+/// pipe of user-mode Linux does when it is full.
 #[derive(Clone)]
 pub struct Vring<M: GuestAddressSpace> {
     inner: VringRwLock<M>,
@@ -69,12 +73,16 @@ impl<M: GuestAddressSpace + 'static> Vring<M> {
     }
 }
 
-/// Makes a descriptor of the front end's non-blocking. One that refuses this is found out when it is used.
+/// Makes a descriptor of the front end's non-blocking. One that refuses this is found out when it
+/// is used.
 fn unblock(file: Option<&File>) {
     if let Some(file) = file
         && let Ok(flags) = fcntl(file.as_fd(), FcntlArg::F_GETFL)
     {
-        let _ = fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK));
+        let _ = fcntl(
+            file.as_fd(),
+            FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK),
+        );
     }
 }
 
@@ -101,7 +109,11 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
 
     fn new(mem: M, max_queue_size: u16) -> Result<Self, Error> {
         let entries = Arc::new(AtomicU16::new(max_queue_size));
-        VringRwLock::new(mem, max_queue_size).map(|inner| Self { inner, entries, base: Arc::default() })
+        VringRwLock::new(mem, max_queue_size).map(|inner| Self {
+            inner,
+            entries,
+            base: Arc::default(),
+        })
     }
 
     fn get_ref(&self) -> <Self as VringStateGuard<'_, M>>::G {
@@ -136,7 +148,12 @@ impl<M: GuestAddressSpace + 'static> VringT<M> for Vring<M> {
         self.inner.set_enabled(enabled);
     }
 
-    fn set_queue_info(&self, desc_table: u64, avail_ring: u64, used_ring: u64) -> Result<(), Error> {
+    fn set_queue_info(
+        &self,
+        desc_table: u64,
+        avail_ring: u64,
+        used_ring: u64,
+    ) -> Result<(), Error> {
         self.inner.set_queue_info(desc_table, avail_ring, used_ring)
     }
 

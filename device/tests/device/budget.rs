@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest decides how long its chains are, and not how long the worker is busy with them at a time.
+//! A guest decides how long its chains are, and not how long the worker is busy with them at a
+//! time.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -80,8 +81,15 @@ struct Bench {
 impl Bench {
     fn new(frames: u32) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 8 << 20)]).unwrap();
-        let queues = [0x1_0000, 0x2_0000].map(|base| DriverQueue::new(&memory, base, SIZE, false, 0));
-        let mut pair = Pair::new(0, Flood { frames }, HostClock, control_channel().unwrap().1, Limits::default());
+        let queues =
+            [0x1_0000, 0x2_0000].map(|base| DriverQueue::new(&memory, base, SIZE, false, 0));
+        let mut pair = Pair::new(
+            0,
+            Flood { frames },
+            HostClock,
+            control_channel().unwrap().1,
+            Limits::default(),
+        );
         pair.set_features(Features::OFFERED);
         Self { memory, pair, queues }
     }
@@ -105,7 +113,8 @@ impl Bench {
         tsnic_protocol::Counters::from(&self.pair.status().counters).by_name()[name]
     }
 
-    /// A table of `SIZE` descriptors one after the other, the first of which has this length and the others this one.
+    /// A table of `SIZE` descriptors one after the other, the first of which has this length and
+    /// the others this one.
     fn write_table(&self, table: u64, first: u32, others: u32, flags: u16) {
         for index in 0..SIZE {
             let flags = flags | if index + 1 == SIZE { 0 } else { NEXT };
@@ -115,9 +124,16 @@ impl Bench {
         }
     }
 
-    /// Makes `count` chains available on a queue, all of which are its descriptor 0: as long as the ring, or an indirect
-    /// table of that length.
-    fn make_available(&mut self, queue: usize, indirect: bool, lens: (u32, u32), flags: u16, count: u16) {
+    /// Makes `count` chains available on a queue, all of which are its descriptor 0: as long as the
+    /// ring, or an indirect table of that length.
+    fn make_available(
+        &mut self,
+        queue: usize,
+        indirect: bool,
+        lens: (u32, u32),
+        flags: u16,
+        count: u16,
+    ) {
         let table = if indirect { BUFFERS } else { self.queues[queue].descriptors };
         self.write_table(table, lens.0, lens.1, flags);
         if indirect {
@@ -164,7 +180,11 @@ fn long_receive_chains_are_taken_in_many_sessions() {
     for session in 1..=100_u16.div_ceil(CHAINS) {
         let next = bench.serve();
         let taken = (session * CHAINS).min(100);
-        assert_eq!((bench.used(0), bench.counter("rx_frames")), (taken, u64::from(taken)), "session {session}");
+        assert_eq!(
+            (bench.used(0), bench.counter("rx_frames")),
+            (taken, u64::from(taken)),
+            "session {session}"
+        );
         assert_eq!(next == Next::AtOnce, taken < 100, "session {session}");
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A hostile guest never crashes, hangs or escapes: its queue is broken, counted, and made whole by a reset.
+//! A hostile guest never crashes, hangs or escapes: its queue is broken, counted, and made whole by
+//! a reset.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
-/// Breaks one queue in some way, sees that it is broken, and that a reset makes everything well again.
+/// Breaks one queue in some way, sees that it is broken, and that a reset makes everything well
+/// again.
 fn breaks(queue: usize, what: &str, wreck: &dyn Fn(&mut Guest)) {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
@@ -29,7 +31,8 @@ fn breaks(queue: usize, what: &str, wreck: &dyn Fn(&mut Guest)) {
         guest.tx.kick();
     }
     eventually(what, || (device.counter("queues_broken") == 1).then_some(()));
-    // It is left alone: further kicks change nothing. (The question after the state is served by the worker, after the kicks.)
+    // It is left alone: further kicks change nothing. (The question after the state is served by
+    // the worker, after the kicks.)
     guest.rx.kick();
     guest.tx.kick();
     assert_eq!(device.counter("queues_broken"), 1, "{what}");
@@ -49,7 +52,11 @@ fn wreck_tx(descriptors: &[(u16, u64, u32, u16, u16)]) -> impl Fn(&mut Guest) {
     let descriptors = descriptors.to_vec();
     move |guest| {
         for &(index, address, len, flags, next) in &descriptors {
-            guest.tx.write_descriptor(guest.tx.descriptors, index, Descriptor::new(address, len, flags, next));
+            guest.tx.write_descriptor(
+                guest.tx.descriptors,
+                index,
+                Descriptor::new(address, len, flags, next),
+            );
         }
         guest.tx.make_available(descriptors[0].0);
     }
@@ -57,11 +64,23 @@ fn wreck_tx(descriptors: &[(u16, u64, u32, u16, u16)]) -> impl Fn(&mut Guest) {
 
 #[test]
 fn every_kind_of_broken_ring_is_found() {
-    breaks(1, "chain runs in a circle", &wreck_tx(&[(0, BUFFERS, 64, NEXT, 1), (1, BUFFERS, 64, NEXT, 0)]));
+    breaks(
+        1,
+        "chain runs in a circle",
+        &wreck_tx(&[(0, BUFFERS, 64, NEXT, 1), (1, BUFFERS, 64, NEXT, 0)]),
+    );
     breaks(1, "chain points at itself", &wreck_tx(&[(5, BUFFERS, 64, NEXT, 5)]));
     breaks(1, "next is outside of the table", &wreck_tx(&[(0, BUFFERS, 64, NEXT, 64)]));
-    breaks(1, "readable after writable", &wreck_tx(&[(0, BUFFERS, 64, NEXT | WRITE, 1), (1, BUFFERS, 64, 0, 0)]));
-    breaks(1, "indirect with a successor", &wreck_tx(&[(0, BUFFERS, 64, INDIRECT | NEXT, 1), (1, BUFFERS, 64, 0, 0)]));
+    breaks(
+        1,
+        "readable after writable",
+        &wreck_tx(&[(0, BUFFERS, 64, NEXT | WRITE, 1), (1, BUFFERS, 64, 0, 0)]),
+    );
+    breaks(
+        1,
+        "indirect with a successor",
+        &wreck_tx(&[(0, BUFFERS, 64, INDIRECT | NEXT, 1), (1, BUFFERS, 64, 0, 0)]),
+    );
     breaks(1, "indirect table of no entries", &wreck_tx(&[(0, BUFFERS, 0, INDIRECT, 0)]));
     breaks(1, "indirect table of broken entries", &wreck_tx(&[(0, BUFFERS, 17, INDIRECT, 0)]));
     breaks(1, "indirect table too long", &wreck_tx(&[(0, BUFFERS, 1025 * 16, INDIRECT, 0)]));
@@ -81,19 +100,28 @@ fn every_kind_of_broken_ring_is_found() {
     breaks(0, "available index goes back", &|guest| guest.rx.store(guest.rx.available + 2, 0xffff));
     breaks(0, "receive buffer that can only be read", &|guest| {
         for index in 0..64 {
-            guest.rx.write_descriptor(guest.rx.descriptors, index, Descriptor::new(BUFFERS, 2048, 0, 0));
+            guest.rx.write_descriptor(
+                guest.rx.descriptors,
+                index,
+                Descriptor::new(BUFFERS, 2048, 0, 0),
+            );
         }
     });
     breaks(0, "receive buffer too small for the header", &|guest| {
         for index in 0..64 {
-            guest.rx.write_descriptor(guest.rx.descriptors, index, Descriptor::new(BUFFERS, 11, WRITE, 0));
+            guest.rx.write_descriptor(
+                guest.rx.descriptors,
+                index,
+                Descriptor::new(BUFFERS, 11, WRITE, 0),
+            );
         }
     });
 }
 
 #[test]
 fn a_buffer_in_memory_that_is_not_shared_costs_its_frame_and_not_the_queue() {
-    // A DIMM that was plugged in later, say, is not shared; so much for the guest's memory having it.
+    // A DIMM that was plugged in later, say, is not shared; so much for the guest's memory having
+    // it.
     for (what, address, len) in
         [("elsewhere", 1 << 50, 64), ("it wraps", u64::MAX - 8, 64), ("huge", BUFFERS, u32::MAX)]
     {
@@ -108,13 +136,25 @@ fn a_buffer_in_memory_that_is_not_shared_costs_its_frame_and_not_the_queue() {
 
         // The second of the buffers posted for a frame, where it takes several.
         for index in 1..64 {
-            guest.rx.write_descriptor(guest.rx.descriptors, index, Descriptor::new(address, len, WRITE, 0));
+            guest.rx.write_descriptor(
+                guest.rx.descriptors,
+                index,
+                Descriptor::new(address, len, WRITE, 0),
+            );
         }
         device.host.send(&frame(2, 4000));
         eventually("it is counted", || (device.counter("rx_unshared") == 1).then_some(()));
-        assert_eq!((device.counter("rx_frames"), device.counter("queues_broken")), (0, 0), "{what}");
+        assert_eq!(
+            (device.counter("rx_frames"), device.counter("queues_broken")),
+            (0, 0),
+            "{what}"
+        );
         for index in 1..64 {
-            guest.rx.write_descriptor(guest.rx.descriptors, index, Descriptor::new(BUFFERS, 2048, WRITE, 0));
+            guest.rx.write_descriptor(
+                guest.rx.descriptors,
+                index,
+                Descriptor::new(BUFFERS, 2048, WRITE, 0),
+            );
         }
         let empty: Vec<_> = std::iter::from_fn(|| guest.rx.take()).collect();
         assert!(!empty.is_empty() && empty.iter().all(|&(_, len)| len == 0), "{what}: {empty:?}");
@@ -143,9 +183,12 @@ fn queues_in_impossible_places_are_broken_and_nothing_else_is() {
             // The last four of these end beyond the memory, three begin there.
             let ring = if queue == 0 { &mut guest.rx } else { &mut guest.tx };
             let base = if used < 0x8000 { ring.descriptors } else { 0x1_0000 };
-            (ring.descriptors, ring.available, ring.used) = (base + descriptors, base + available, base + used);
+            (ring.descriptors, ring.available, ring.used) =
+                (base + descriptors, base + available, base + used);
             guest.start_queues(0, 0);
-            eventually("the queue is broken", || (device.counter("queues_broken") == 1).then_some(()));
+            eventually("the queue is broken", || {
+                (device.counter("queues_broken") == 1).then_some(())
+            });
             if queue == 0 {
                 guest.send(NetHeader::default(), &frame(1, 64));
             } else {
@@ -153,7 +196,10 @@ fn queues_in_impossible_places_are_broken_and_nothing_else_is() {
                 device.host.send(&frame(1, 64));
                 guest.receive();
             }
-            assert!(guest.connection.as_ref().unwrap().ended().read().is_err(), "the connection has ended");
+            assert!(
+                guest.connection.as_ref().unwrap().ended().read().is_err(),
+                "the connection has ended"
+            );
             expect_broken_until_reset(&device, guest);
         }
     }
@@ -191,8 +237,7 @@ fn expect_broken_until_reset(device: &Device, mut guest: Guest) {
 
 /// Descriptor tables that look nearly right, which get further than noise does.
 fn descriptor() -> impl Strategy<Value = (u64, u32, u16, u16)> {
-    let address =
-        prop_oneof![8 => BUFFERS..BUFFERS + 0x1000, 1 => (1u64 << 23)..=u64::MAX, 1 => 0x7f_f000u64..0x80_1000];
+    let address = prop_oneof![8 => BUFFERS..BUFFERS + 0x1000, 1 => (1u64 << 23)..=u64::MAX, 1 => 0x7f_f000u64..0x80_1000];
     let len = prop_oneof![8 => 0u32..4096, 1 => any::<u32>(), 1 => Just(32768u32)];
     let flags = prop_oneof![8 => 0u16..8, 1 => any::<u16>()];
     let next = prop_oneof![8 => 0u16..16, 1 => any::<u16>()];
@@ -200,8 +245,8 @@ fn descriptor() -> impl Strategy<Value = (u64, u32, u16, u16)> {
 }
 
 proptest! {
-    /// Whatever a guest writes into its rings, the device answers the next question in no time, and memory outside of the
-    /// buffers it was given stays as it was.
+    /// Whatever a guest writes into its rings, the device answers the next question in no time, and
+    /// memory outside of the buffers it was given stays as it was.
     #[test]
     fn noise_in_the_rings_does_no_harm(
         table in vec(descriptor(), 16),

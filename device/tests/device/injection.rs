@@ -10,7 +10,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tsnic::control::channel::{Answer, Command};
 use tsnic_abi::{offset, phase, point};
 use tsnic_core::run::{Finished, RunRequest};
-use tsnic_core::spec::{Flow, InjectionReport, InjectionSpec, MonitorSpec, Outcome, RandomSpec, Stimulus};
+use tsnic_core::spec::{
+    Flow, InjectionReport, InjectionSpec, MonitorSpec, Outcome, RandomSpec, Stimulus,
+};
 
 use crate::support::{Device, Guest, Options, eventually};
 
@@ -46,7 +48,15 @@ impl Driver {
         guest.register();
         guest.rx.interrupts();
         guest.arm();
-        Self { guest, mode, sched: false, missed: false, arrivals: 0, busy_until: None, received: Vec::new() }
+        Self {
+            guest,
+            mode,
+            sched: false,
+            missed: false,
+            arrivals: 0,
+            busy_until: None,
+            received: Vec::new(),
+        }
     }
 
     /// Until `stop`: what the receiver's CPU does.
@@ -239,7 +249,10 @@ fn watched_requests_are_injected_and_nothing_on_the_wire_is_lost_or_reordered() 
             // lost as well.
             eventually("everything is consumed", || {
                 let status = device.status();
-                if followers > 0 && status.produced == 60 + followers && status.ci == status.produced {
+                if followers > 0
+                    && status.produced == 60 + followers
+                    && status.ci == status.produced
+                {
                     return Some(());
                 }
                 if status.produced == 60 + followers {
@@ -250,14 +263,17 @@ fn watched_requests_are_injected_and_nothing_on_the_wire_is_lost_or_reordered() 
                 None
             });
             assert!(device.control.send(Command::StopMonitor));
-            let Finished::Monitor(report) = finish(&device) else { panic!("not a traffic monitor report") };
+            let Finished::Monitor(report) = finish(&device) else {
+                panic!("not a traffic monitor report")
+            };
             assert_eq!(report.requests, 30, "{report:?}");
             assert!(report.injected.len() >= 5, "{report:?}");
             for injected in &report.injected {
                 assert_eq!(injected.outcome, outcome, "{report:?}");
             }
         });
-        let mut expected: Vec<_> = (0..30).flat_map(|serial| [request(serial, 6000), request(serial, 5000)]).collect();
+        let mut expected: Vec<_> =
+            (0..30).flat_map(|serial| [request(serial, 6000), request(serial, 5000)]).collect();
         expected.extend((0..followers).map(|follower| request(30 + follower, 6000)));
         assert_eq!(received.len(), expected.len());
         assert!(received == expected);
@@ -312,7 +328,9 @@ fn a_request_that_was_held_for_a_injection_and_then_waited_for_buffers_is_counte
     device.host.send(&request(1, 5000));
     guest.receive();
     guest.arm();
-    eventually("the next request is to be injected", || (guest.cell(offset::REQUESTED) != 0).then_some(()));
+    eventually("the next request is to be injected", || {
+        (guest.cell(offset::REQUESTED) != 0).then_some(())
+    });
     device.host.send(&request(2, 5000));
     eventually("it is given up", || (guest.cell(offset::REQUESTED) == 0).then_some(()));
     guest.post(1, 256);
@@ -341,7 +359,9 @@ fn a_run_without_a_page_is_refused_with_advice() {
     let device = Device::new();
     let guest = Guest::start(&device, Options::default());
     let run = RandomSpec { seed: 1, packets: 10, gap_us: (10, 500), flow: flow() };
-    let Answer::Refused(why) = device.ask(Command::Start(RunRequest::Random(run))) else { panic!("it was started") };
+    let Answer::Refused(why) = device.ask(Command::Start(RunRequest::Random(run))) else {
+        panic!("it was started")
+    };
     assert!(why.contains("tsnic driver"), "{why}");
     guest.leave();
 }
@@ -351,13 +371,19 @@ fn a_front_end_that_leaves_ends_the_run() {
     let device = Device::new();
     let mut started = false;
     beside_driver(&device, Mode::V4_11, || {
-        let run =
-            InjectionSpec { seed: 7, rounds: 100_000, flow: flow(), stimulus: Stimulus::Udp, stuck_us: (1000, 3000) };
+        let run = InjectionSpec {
+            seed: 7,
+            rounds: 100_000,
+            flow: flow(),
+            stimulus: Stimulus::Udp,
+            stuck_us: (1000, 3000),
+        };
         started = device.ask(Command::Start(RunRequest::Injection(run))) == Answer::Started;
     });
     assert!(started);
     // Nobody says anything: what the run itself waits for must do.
-    let mut timers: Vec<_> = device.backend.timers().map(|timer| PollFd::new(timer, PollFlags::POLLIN)).collect();
+    let mut timers: Vec<_> =
+        device.backend.timers().map(|timer| PollFd::new(timer, PollFlags::POLLIN)).collect();
     eventually("the run has ended", || {
         if poll(&mut timers, PollTimeout::ZERO) != Ok(0) {
             device.backend.serve_alone();
@@ -375,7 +401,13 @@ fn a_receive_queue_that_breaks_ends_the_run() {
     let mut guest = Guest::start(&device, Options::default());
     guest.register();
     guest.arm();
-    let run = InjectionSpec { seed: 7, rounds: 100_000, flow: flow(), stimulus: Stimulus::Udp, stuck_us: (1000, 3000) };
+    let run = InjectionSpec {
+        seed: 7,
+        rounds: 100_000,
+        flow: flow(),
+        stimulus: Stimulus::Udp,
+        stuck_us: (1000, 3000),
+    };
     assert_eq!(device.ask(Command::Start(RunRequest::Injection(run))), Answer::Started);
     guest.rx.store(guest.rx.available + 2, guest.rx.next_avail.wrapping_add(100));
     eventually("the run has ended", || match device.control.try_recv() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! docs/interface.md, "Interrupts on a queue with a page", as a driver sees them. The rules themselves are tested on the
-//! state machine; this is about the worker that drives it.
+//! docs/interface.md, "Interrupts on a queue with a page", as a driver sees them. The rules
+//! themselves are tested on the state machine; this is about the worker that drives it.
 
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
@@ -75,7 +75,8 @@ fn the_device_never_signals_a_completion_twice() {
     guest.arm();
     device.host.send(&frame(0, 64));
     expect_interrupt(&guest);
-    // The driver found nothing, whatever it did: the arm does not cover the packet, and no interrupt follows.
+    // The driver found nothing, whatever it did: the arm does not cover the packet, and no
+    // interrupt follows.
     guest.arm();
     expect_none(&guest);
     let status = device.status();
@@ -99,14 +100,19 @@ fn a_packet_is_judged_by_what_the_driver_has_done_until_the_next_one_comes() {
         guest.set_cell(offset::IRQ_OWNED, 1);
         guest.set_cell(offset::IRQ_SEEN, 1);
         guest.arm();
-        eventually("it looks lost", || (device.status().counters.loss_candidates == 1).then_some(()));
-        // Another owner finds it and arms, while the device has the next packet in its hands already.
+        eventually("it looks lost", || {
+            (device.status().counters.loss_candidates == 1).then_some(())
+        });
+        // Another owner finds it and arms, while the device has the next packet in its hands
+        // already.
         guest.receive();
         let (memory, ci, arm) = (guest.memory.clone(), guest.ci, guest.arm.plus(1));
         device.host.meanwhile(move || {
             if arms_meanwhile {
                 for (cell, value) in [(offset::CI, ci), (offset::ARM, arm)] {
-                    memory.store(value.0, GuestAddress(AREA + cell as u64), Ordering::Release).unwrap();
+                    memory
+                        .store(value.0, GuestAddress(AREA + cell as u64), Ordering::Release)
+                        .unwrap();
                 }
             }
         });
@@ -129,7 +135,13 @@ fn rule_6_without_a_page_virtios_rules_apply_and_no_other() {
             if after_a_page {
                 guest.register();
                 let header = guest.registration_header();
-                assert_eq!(guest.post_registration(&zerocopy::IntoBytes::as_bytes(&header)[..39], &[(AREA, 32768)]), 0);
+                assert_eq!(
+                    guest.post_registration(
+                        &zerocopy::IntoBytes::as_bytes(&header)[..39],
+                        &[(AREA, 32768)]
+                    ),
+                    0
+                );
                 assert_eq!(device.status().page, None);
             }
             for tag in 0..3 {
@@ -175,7 +187,10 @@ fn an_arm_written_before_the_registration_was_processed_counts() {
     guest.arm();
     guest.rx.interrupts();
     device.status();
-    assert_ne!(guest.post_registration(zerocopy::IntoBytes::as_bytes(&header), &[(AREA, 32768)]), 0);
+    assert_ne!(
+        guest.post_registration(zerocopy::IntoBytes::as_bytes(&header), &[(AREA, 32768)]),
+        0
+    );
     eventually("the arm is seen", || device.status().armed.then_some(()));
     device.host.send(&frame(1, 64));
     expect_interrupt(&guest);
@@ -233,17 +248,21 @@ fn a_full_ring_does_not_wait_for_more_packets_than_it_holds() {
 
 #[test]
 fn on_a_longer_ring_more_packets_than_there_are_records_are_not_waited_for() {
-    // As many buffers as a driver with a page has out; or as many as the ring has entries, which is against the rules.
+    // As many buffers as a driver with a page has out; or as many as the ring has entries, which is
+    // against the rules.
     for buffers in [u64::from(RX_RECORDS), 1024] {
         let device = Device::with_limits(Limits { rx_usecs: 900_000, rx_frames: 600 });
-        let mut guest = Guest::start_with(&device, Options { size: 1024, ..Options::default() }, buffers, 2048);
+        let mut guest =
+            Guest::start_with(&device, Options { size: 1024, ..Options::default() }, buffers, 2048);
         guest.register();
         guest.rx.interrupts();
         guest.arm();
         for tag in 1..RX_RECORDS {
             device.host.send(&frame(tag.into(), 64));
         }
-        eventually("all have come", || (device.status().produced == u32::from(RX_RECORDS) - 1).then_some(()));
+        eventually("all have come", || {
+            (device.status().produced == u32::from(RX_RECORDS) - 1).then_some(())
+        });
         expect_none(&guest);
         device.host.send(&frame(0, 64));
         expect_interrupt(&guest);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Starts, stops, resets, reconnects and new memory tables. "A page never outlives the driver that posted it."
+//! Starts, stops, resets, reconnects and new memory tables. "A page never outlives the driver that
+//! posted it."
 
 use std::thread::sleep;
 
@@ -62,7 +63,9 @@ fn a_page_is_kept_when_the_same_bases_come_back_with_a_new_memory_table() {
         guest.arm();
         traffic(&device, &mut guest, 2);
         assert_eq!(guest.rx_record(tsnic_abi::Counter(1)).number, 1);
-        eventually("an interrupt by the rules of the page", || (guest.rx.interrupts() > 0).then_some(()));
+        eventually("an interrupt by the rules of the page", || {
+            (guest.rx.interrupts() > 0).then_some(())
+        });
         assert_eq!(guest.cell(offset::FIRED), 2);
         guest.leave();
     }
@@ -87,7 +90,8 @@ fn frames_wait_on_the_wire_for_a_queue_that_goes_on_after_a_stop() {
     }
     assert_eq!(device.counter("rx_not_running"), 0);
     // The receive queue starts first; none of the frames came in before the page was back in use.
-    let numbers: Vec<_> = (0..9).map(|number| guest.rx_record(tsnic_abi::Counter(number)).number).collect();
+    let numbers: Vec<_> =
+        (0..9).map(|number| guest.rx_record(tsnic_abi::Counter(number)).number).collect();
     assert_eq!(numbers, (0..9).collect::<Vec<_>>());
     assert_eq!(device.status().produced, 9);
     guest.leave();
@@ -131,7 +135,9 @@ fn an_interrupt_raised_into_a_line_nobody_listens_to_is_raised_again_in_the_real
         guest.arm();
         device.host.send(&frame(2, 100));
         assert_eq!(guest.receive().frame, frame(2, 100));
-        eventually("the interrupt is raised", || (device.counter("rx_interrupts") >= 2).then_some(()));
+        eventually("the interrupt is raised", || {
+            (device.counter("rx_interrupts") >= 2).then_some(())
+        });
         let _ = real.read();
         (guest.rx.call, guest.tx.call) = (real, real_tx);
         for (queue, call) in [&guest.rx.call, &guest.tx.call].into_iter().enumerate() {
@@ -189,7 +195,8 @@ fn a_page_is_forgotten_when_its_memory_goes_away() {
     guest.leave();
 }
 
-/// The generation cell, after everything that makes the device forget a page while its driver is still there.
+/// The generation cell, after everything that makes the device forget a page while its driver is
+/// still there.
 #[test]
 fn a_driver_can_tell_by_the_generation_that_its_page_is_forgotten() {
     type Cause = fn(&mut Guest);
@@ -202,7 +209,9 @@ fn a_driver_can_tell_by_the_generation_that_its_page_is_forgotten() {
             guest.tx.store(guest.tx.available + 2, guest.tx.next_avail.wrapping_add(100));
             guest.tx.kick();
         }),
-        ("another page is refused", |guest| assert_eq!(guest.post_registration(&[0; 40], &[(AREA, 32768)]), 0)),
+        ("another page is refused", |guest| {
+            assert_eq!(guest.post_registration(&[0; 40], &[(AREA, 32768)]), 0);
+        }),
         ("a queue goes on from another base", |guest| {
             let [rx, _] = guest.stop_queues();
             guest.start_queues(rx, 0);
@@ -227,7 +236,9 @@ fn a_driver_can_tell_by_the_generation_that_its_page_is_forgotten() {
 #[test]
 fn a_page_that_has_gone_to_somebody_else_is_not_written_when_it_is_forgotten() {
     // Its memory is something else; or it looks as it did, and is of another registration.
-    for (magic, generation) in [(0x5a5a_5a5a, 0x5a5a_5a5a), (0x5a5a_5a5a, 1), (tsnic_abi::MAGIC, 0x5a5a_5a5a)] {
+    for (magic, generation) in
+        [(0x5a5a_5a5a, 0x5a5a_5a5a), (0x5a5a_5a5a, 1), (tsnic_abi::MAGIC, 0x5a5a_5a5a)]
+    {
         let device = Device::new();
         let mut guest = Guest::start(&device, Options::default());
         assert_eq!(guest.register().generation.get(), 1);
@@ -292,7 +303,8 @@ fn open_descriptors() -> usize {
 fn a_front_end_may_come_back_as_often_as_it_likes() {
     let device = Device::new();
     Guest::start(&device, Options::default()).leave();
-    // Other tests run beside this one, in the same process: what is looked for is growth with the number of rounds.
+    // Other tests run beside this one, in the same process: what is looked for is growth with the
+    // number of rounds.
     let before = open_descriptors();
     for round in 0..200 {
         let mut guest = Guest::start(&device, Options::default());
@@ -303,10 +315,16 @@ fn a_front_end_may_come_back_as_often_as_it_likes() {
         guest.leave();
         device.backend.serve_alone();
     }
-    assert!(open_descriptors() < before + 150, "descriptors leak: {before} before, {} after", open_descriptors());
+    assert!(
+        open_descriptors() < before + 150,
+        "descriptors leak: {before} before, {} after",
+        open_descriptors()
+    );
     assert!(device.control.send(tsnic::control::channel::Command::Status));
     device.backend.serve_alone();
-    let tsnic::control::channel::Answer::Status(status) = device.answer() else { panic!("no status") };
+    let tsnic::control::channel::Answer::Status(status) = device.answer() else {
+        panic!("no status")
+    };
     assert_eq!((status.running, status.page), (false, None));
     assert_eq!(status.counters.connections, 201);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The device against a fake front end: a real Unix socket, real virtqueues in a memfd, no VM and no root.
+//! The device against a fake front end: a real Unix socket, real virtqueues in a memfd, no VM and
+//! no root.
 
 mod budget;
 mod generator;

@@ -138,7 +138,12 @@ fn the_transmit_queue_asks_for_kicks_whenever_it_is_empty() {
 
 #[test]
 fn open_checksums_pass_when_negotiated_and_are_completed_when_not() {
-    let open = NetHeader { flags: NEEDS_CSUM, csum_start: 34.into(), csum_offset: 6.into(), ..NetHeader::default() };
+    let open = NetHeader {
+        flags: NEEDS_CSUM,
+        csum_start: 34.into(),
+        csum_offset: 6.into(),
+        ..NetHeader::default()
+    };
     let bytes = frame(9, 80);
 
     let device = Device::new();
@@ -154,13 +159,15 @@ fn open_checksums_pass_when_negotiated_and_are_completed_when_not() {
     guest.leave();
 
     let without_checksums = 1 << 0 | 1 << 1;
-    let mut guest = Guest::start(&device, Options { without: without_checksums, ..Options::default() });
+    let mut guest =
+        Guest::start(&device, Options { without: without_checksums, ..Options::default() });
     device.host.send_with(open, &bytes);
     let received = guest.receive();
     assert_eq!(received.header.flags, 0);
     assert_eq!(received.frame[..40], bytes[..40]);
-    // Virtio 1.x, 5.1.6.2: the field held a partial sum (of a pseudo header, as a rule) and now holds the complement of it and of
-    // everything else from csum_start on. So all words and the partial sum together are 0 in ones' complement.
+    // Virtio 1.x, 5.1.6.2: the field held a partial sum (of a pseudo header, as a rule) and now
+    // holds the complement of it and of everything else from csum_start on. So all words and the
+    // partial sum together are 0 in ones' complement.
     let word = |word: &[u8]| u32::from(u16::from_be_bytes([word[0], word[1]]));
     let sum = word(&bytes[40..42]) + received.frame[34..].chunks(2).map(word).sum::<u32>();
     assert_eq!(sum % 0xffff, 0, "sum {sum:#x}");
@@ -188,7 +195,10 @@ fn chains_that_are_no_frames_are_dropped_and_counted() {
 fn a_frame_the_wire_wants_cut_into_segments_is_dropped_and_counted() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options::default());
-    device.host.send_with(NetHeader { gso_type: 1, gso_size: 1400.into(), ..NetHeader::default() }, &frame(1, 100));
+    device.host.send_with(
+        NetHeader { gso_type: 1, gso_size: 1400.into(), ..NetHeader::default() },
+        &frame(1, 100),
+    );
     device.host.send(&frame(2, 100));
     assert_eq!(guest.receive().frame, frame(2, 100));
     assert_eq!(device.counter("rx_malformed"), 1);

@@ -67,7 +67,8 @@ fn either_signal_ends_it_in_good_order_with_no_socket_left() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("nic");
-        let child = started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
+        let child =
+            started(&["--socket", socket.to_str().unwrap(), "--port", "generator:"], &socket);
         // Also with a front end connected.
         let _front = UnixStream::connect(&socket).unwrap();
         let ready = format!("tsnic: listening on {}, port generator\n", socket.display());
@@ -81,7 +82,8 @@ fn a_socket_in_use_is_status_1_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nic");
     let _other = UnixListener::bind(&socket).unwrap();
-    let (status, message) = finished(&["--socket", socket.to_str().unwrap(), "--port", "generator:"]);
+    let (status, message) =
+        finished(&["--socket", socket.to_str().unwrap(), "--port", "generator:"]);
     assert_eq!(status, Some(1));
     assert!(message.contains("in use") && message.lines().count() == 1, "{message}");
     assert!(socket.exists());
@@ -100,7 +102,10 @@ fn a_stale_socket_is_replaced() {
 fn once_ends_with_the_first_front_end() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nic");
-    let mut child = tsnic(&["--once", "--socket", socket.to_str().unwrap(), "--port", "generator:"]).spawn().unwrap();
+    let mut child =
+        tsnic(&["--once", "--socket", socket.to_str().unwrap(), "--port", "generator:"])
+            .spawn()
+            .unwrap();
     drop(eventually("it listens", || UnixStream::connect(&socket).ok()));
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(!socket.exists());
@@ -174,7 +179,9 @@ fn a_front_end_that_leaves_without_a_queue_is_told_of_and_cannot_come_back_as_fa
 fn a_log_that_nobody_reads_any_more_is_lost_and_the_device_lives() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nic");
-    let mut child = tsnic(&["-vv", "--socket", socket.to_str().unwrap(), "--port", "generator:"]).spawn().unwrap();
+    let mut child = tsnic(&["-vv", "--socket", socket.to_str().unwrap(), "--port", "generator:"])
+        .spawn()
+        .unwrap();
     drop(child.stderr.take());
     eventually("it listens", || UnixStream::connect(&socket).ok());
     for _ in 0..3 {
@@ -208,7 +215,9 @@ fn a_front_end_there_are_no_descriptors_for_costs_its_connection_and_not_the_dev
         let limit = libc::rlimit { rlim_cur: descriptors, rlim_max: 1024 };
         let pid = pid.cast_signed();
         // SAFETY: 1. `limit` is initialised and outlives the call. 2. No old limit is asked for.
-        let result = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+        let result = unsafe {
+            libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
+        };
         assert_eq!(result, 0);
     }
 
@@ -228,7 +237,10 @@ fn a_front_end_there_are_no_descriptors_for_costs_its_connection_and_not_the_dev
     assert!(served.is_some_and(|descriptors| descriptors > open), "{served:?} of {open}");
     let (status, log) = end(child, Signal::SIGTERM);
     assert_eq!(status, Some(0), "{log}");
-    assert!(log.contains("Too many open files") || log.contains("No file descriptors available"), "{log}");
+    assert!(
+        log.contains("Too many open files") || log.contains("No file descriptors available"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -272,7 +284,8 @@ fn a_guest_whose_memory_is_not_shared_is_told_of() {
             avail_ring_addr: ring + 0x1000,
             log_addr: None,
         };
-        let (kick, call) = (EventFd::new(EFD_NONBLOCK).unwrap(), EventFd::new(EFD_NONBLOCK).unwrap());
+        let (kick, call) =
+            (EventFd::new(EFD_NONBLOCK).unwrap(), EventFd::new(EFD_NONBLOCK).unwrap());
         frontend.set_vring_num(queue, 64).unwrap();
         frontend.set_vring_base(queue, 0).unwrap();
         frontend.set_vring_addr(queue, &config).unwrap();

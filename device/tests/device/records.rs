@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the device says of frames in records and counters is true: what has not left has no time of leaving, what is counted is
-//! there, and what is no longer the device's memory is not written.
+//! What the device says of frames in records and counters is true: what has not left has no time of
+//! leaving, what is counted is there, and what is no longer the device's memory is not written.
 
 use std::thread::sleep;
 

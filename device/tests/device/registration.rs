@@ -56,13 +56,21 @@ fn anything_wrong_is_returned_with_length_0_and_leaves_plain_virtio_net() {
         ),
         ("misaligned page", good.as_bytes().to_vec(), vec![(AREA + 64, QUEUE_PAGE_SIZE)]),
         ("page beyond memory", good.as_bytes().to_vec(), vec![(1 << 40, QUEUE_PAGE_SIZE)]),
-        ("page across the end of memory", good.as_bytes().to_vec(), vec![((8 << 20) - 0x1000, QUEUE_PAGE_SIZE)]),
+        (
+            "page across the end of memory",
+            good.as_bytes().to_vec(),
+            vec![((8 << 20) - 0x1000, QUEUE_PAGE_SIZE)],
+        ),
     ];
     for (number, (what, header, page)) in cases.iter().enumerate() {
         assert_eq!(guest.post_registration(header, page), 0, "{what}");
         assert_eq!(guest.cell(offset::GENERATION), 0, "{what}");
         let status = device.status();
-        assert_eq!((status.page, status.counters.registrations_refused), (None, number as u64 + 1), "{what}");
+        assert_eq!(
+            (status.page, status.counters.registrations_refused),
+            (None, number as u64 + 1),
+            "{what}"
+        );
     }
     assert_eq!(device.counter("queues_broken"), 0);
     device.host.send(&frame(1, 64));
@@ -77,16 +85,25 @@ fn a_ring_may_be_longer_than_the_record_array() {
     let device = Device::new();
     let mut guest = Guest::start(&device, Options { size: 1024, ..Options::default() });
     let header = guest.registration_header();
-    assert_eq!(guest.post_registration(header.as_bytes(), &[(AREA, QUEUE_PAGE_SIZE)]), QUEUE_PAGE_SIZE);
+    assert_eq!(
+        guest.post_registration(header.as_bytes(), &[(AREA, QUEUE_PAGE_SIZE)]),
+        QUEUE_PAGE_SIZE
+    );
     guest.leave();
 }
 
 #[test]
 fn records_of_a_longer_ring_are_right_while_no_more_than_they_are_out() {
     let device = Device::new();
-    let mut guest = Guest::start_with(&device, Options { size: 1024, ..Options::default() }, RX_RECORDS.into(), 2048);
+    let mut guest = Guest::start_with(
+        &device,
+        Options { size: 1024, ..Options::default() },
+        RX_RECORDS.into(),
+        2048,
+    );
     guest.register();
-    // All of them at a time, once more often than the ring is long: it wraps in between, and the records at each round's end.
+    // All of them at a time, once more often than the ring is long: it wraps in between, and the
+    // records at each round's end.
     for round in 1..=3 {
         for tag in 0..RX_RECORDS {
             device.host.send(&frame(tag.into(), 64));
@@ -120,7 +137,8 @@ fn a_refused_page_is_not_written() {
 #[test]
 fn each_completion_of_a_frame_has_its_record_with_the_frames_timestamp() {
     let device = Device::new();
-    let mut guest = Guest::start_with(&device, Options { start: 0xfffe, ..Options::default() }, 20, 256);
+    let mut guest =
+        Guest::start_with(&device, Options { start: 0xfffe, ..Options::default() }, 20, 256);
     // The driver's counters go on where its rings are.
     guest.ci = tsnic_abi::Counter(0x1_fffe);
     guest.register();
@@ -133,7 +151,10 @@ fn each_completion_of_a_frame_has_its_record_with_the_frames_timestamp() {
         for part in 0..3 {
             let record = guest.rx_record(received.number.plus(part));
             assert_eq!(record.number, received.number.plus(part).0);
-            assert_eq!((record.timestamp_ns, record.flags), (first.timestamp_ns, record_flags::TIMESTAMP));
+            assert_eq!(
+                (record.timestamp_ns, record.flags),
+                (first.timestamp_ns, record_flags::TIMESTAMP)
+            );
         }
         assert!(first.timestamp_ns > latest);
         latest = first.timestamp_ns;
@@ -150,7 +171,8 @@ fn transmit_completions_have_records_and_the_registration_is_one_without_a_times
     guest.register();
     guest.send(tsnic::frame::NetHeader::default(), &frame(1, 64));
     let record = |number| {
-        let at = AREA + tsnic_abi::completion_offset(offset::TX, tsnic_abi::TX_RECORDS, number) as u64;
+        let at =
+            AREA + tsnic_abi::completion_offset(offset::TX, tsnic_abi::TX_RECORDS, number) as u64;
         let bytes = guest.read(at, 16);
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         (word(0) != 0, word(8), word(12))

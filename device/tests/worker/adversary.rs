@@ -11,7 +11,13 @@ use super::world::{FLOW, World};
 
 fn injection(rounds: u32) -> RunRequest {
     let stuck_us = (1_000, 1_000);
-    RunRequest::Injection(InjectionSpec { seed: 1, rounds, flow: FLOW, stimulus: Stimulus::Udp, stuck_us })
+    RunRequest::Injection(InjectionSpec {
+        seed: 1,
+        rounds,
+        flow: FLOW,
+        stimulus: Stimulus::Udp,
+        stuck_us,
+    })
 }
 
 fn world() -> World {
@@ -69,7 +75,10 @@ fn a_cancelled_run_lets_go_of_guest_and_port_wherever_it_was() {
         world.start(injection(100)).expect("it starts");
         world.run_for(Duration::from_micros(us));
         world.cancel();
-        assert_eq!(world.guest.cells.released, world.guest.cells.arrived, "a spinning guest is let go at once");
+        assert_eq!(
+            world.guest.cells.released, world.guest.cells.arrived,
+            "a spinning guest is let go at once"
+        );
         world.assert_let_go();
         world.run_for(Duration::from_millis(1));
         assert_eq!((world.guest.gave_up, world.finished.is_none()), (0, true));

@@ -66,7 +66,10 @@ fn a_rescue_and_an_arm_that_cannot_be_true() -> Counters {
 
 fn frames_nobody_can_use() -> Counters {
     let mut world = world();
-    deliver(&world, Frame { header: NetHeader { gso_type: 1, ..NetHeader::default() }, bytes: vec![0; 60] });
+    deliver(
+        &world,
+        Frame { header: NetHeader { gso_type: 1, ..NetHeader::default() }, bytes: vec![0; 60] },
+    );
     world.pair.set_features(Features(1 << 32));
     deliver(&world, Frame { bytes: vec![0; 3000], ..Frame::default() });
     world.rings.post_transmit(ZEROES, 20);
@@ -150,7 +153,10 @@ fn every_counter_counts() {
         ),
         (an_injection_at_the_rendezvous(), &["releases", "lost", "loss_candidates"]),
         (a_rescue_and_an_arm_that_cannot_be_true(), &["rescued", "ci_errors"]),
-        (frames_nobody_can_use(), &["rx_malformed", "rx_too_big", "tx_malformed", "tx_unshared", "tx_port_errors"]),
+        (
+            frames_nobody_can_use(),
+            &["rx_malformed", "rx_too_big", "tx_malformed", "tx_unshared", "tx_port_errors"],
+        ),
         (no_buffers(), &["rx_no_buffers"]),
         (buffers_in_memory_that_is_not_shared(), &["rx_unshared"]),
         (frames_held_for_a_guest_that_goes(), &["rx_not_running"]),

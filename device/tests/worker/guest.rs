@@ -247,8 +247,13 @@ impl Guest {
                         Owner::Nobody => {}
                         Owner::Timer(after) => self.after(now, after, Event::Timer(self.starts)),
                         Owner::BusyPoll(length) => {
-                            let wakes = now.plus(Duration::from_micros(self.rng.random_range(10..60)));
-                            self.after(wakes, Duration::ZERO, Event::Busy(self.starts, wakes.plus(length)));
+                            let wakes =
+                                now.plus(Duration::from_micros(self.rng.random_range(10..60)));
+                            self.after(
+                                wakes,
+                                Duration::ZERO,
+                                Event::Busy(self.starts, wakes.plus(length)),
+                            );
                         }
                     }
                 }
@@ -269,7 +274,11 @@ impl Guest {
                     // It has been woken anew since, or polls already.
                 } else if !self.sched {
                     (self.sched, self.receiving) = (true, true);
-                    self.soon(now, 200..1_000, Event::Begin(Poll { busy_until: Some(until), ..PLAIN }));
+                    self.soon(
+                        now,
+                        200..1_000,
+                        Event::Begin(Poll { busy_until: Some(until), ..PLAIN }),
+                    );
                 } else if now < until {
                     self.after(now, Duration::from_micros(5), Event::Busy(start, until));
                 }
@@ -331,7 +340,11 @@ impl Guest {
             self.cells.point = point::BEFORE_COMPLETE;
             self.cells.arrived = self.cells.arrived.wrapping_add(1);
             self.kicked = true;
-            self.after(now, Duration::from_micros(1), Event::Spin(poll, now.plus(self.temper.spin)));
+            self.after(
+                now,
+                Duration::from_micros(1),
+                Event::Spin(poll, now.plus(self.temper.spin)),
+            );
         } else {
             self.soon(now, self.temper.window_ns.clone(), Event::Complete(poll));
         }

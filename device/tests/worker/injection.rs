@@ -11,10 +11,17 @@ use tsnic_core::spec::{InjectionReport, InjectionSpec, Outcome, Stimulus};
 use super::guest::{Mode, Owner};
 use super::world::{FLOW, World};
 
-const OWNERS: [Owner; 2] = [Owner::Timer(Duration::from_millis(2)), Owner::BusyPoll(Duration::from_micros(200))];
+const OWNERS: [Owner; 2] =
+    [Owner::Timer(Duration::from_millis(2)), Owner::BusyPoll(Duration::from_micros(200))];
 
 fn request(rounds: u32) -> InjectionSpec {
-    InjectionSpec { seed: 7, rounds, flow: FLOW, stimulus: Stimulus::Udp, stuck_us: (1_000, 30_000) }
+    InjectionSpec {
+        seed: 7,
+        rounds,
+        flow: FLOW,
+        stimulus: Stimulus::Udp,
+        stuck_us: (1_000, 30_000),
+    }
 }
 
 fn run(world: &mut World, request: InjectionSpec) -> InjectionReport {
@@ -52,7 +59,12 @@ fn a_v4_11_guest_loses_none() {
             let mut world = World::new(Mode::V4_11, owner, seed);
             let report = run(&mut world, request(100));
             assert_eq!(count(&report, Outcome::Delivered), 100, "{owner:?} {:?}", report.rounds);
-            assert!(report.rounds.iter().all(|round| round.delivered_ns.is_some_and(|ns| ns < 2_000_000)));
+            assert!(
+                report
+                    .rounds
+                    .iter()
+                    .all(|round| round.delivered_ns.is_some_and(|ns| ns < 2_000_000))
+            );
         }
     }
 }
@@ -62,12 +74,19 @@ fn the_same_seed_gives_the_same_plan_and_another_seed_another() {
     let stuck_ms = |world_seed, seed| {
         let mut world = World::new(Mode::V4_10, OWNERS[1], world_seed);
         let report = run(&mut world, InjectionSpec { seed, ..request(20) });
-        report.rounds.iter().map(|round| round.stuck_ns.expect("lost") / 1_000_000).collect::<Vec<_>>()
+        report
+            .rounds
+            .iter()
+            .map(|round| round.stuck_ns.expect("lost") / 1_000_000)
+            .collect::<Vec<_>>()
     };
     let plan = stuck_ms(1, 7);
     assert_eq!(plan, stuck_ms(1, 7), "same guest, same seed: the same to the nanosecond");
     for (one, other) in plan.iter().zip(stuck_ms(2, 7)) {
-        assert!(one.abs_diff(other) <= 1, "another guest, same seed: the same but for the guest's own time");
+        assert!(
+            one.abs_diff(other) <= 1,
+            "another guest, same seed: the same but for the guest's own time"
+        );
     }
     assert_ne!(plan, stuck_ms(1, 8));
 }
@@ -83,7 +102,10 @@ fn a_guest_that_never_comes_makes_rounds_inconclusive_and_ends_the_run_early() {
     world.guest.temper.comes = false;
     let report = run(&mut world, request(30));
     assert_eq!(report.rounds.len(), 30);
-    assert!(reason(&report, 0).starts_with("The guest did not come to the rendezvous: 40 stimuli in 2s"));
+    assert!(
+        reason(&report, 0)
+            .starts_with("The guest did not come to the rendezvous: 40 stimuli in 2s")
+    );
     assert_eq!(reason(&report, 10), "Not tried: 10 rounds in a row were inconclusive");
     assert_eq!(report.stimuli, 10 * 40);
 }
@@ -104,12 +126,21 @@ fn a_guest_that_leaves_the_rendezvous_before_the_interrupt_came_is_inconclusive(
         world.guest.temper.spin = Duration::from_millis(5);
         world.start(RunRequest::Injection(request(2))).expect("it starts");
         world.run_for(Duration::from_millis(5));
-        assert_eq!(world.published.len(), 1, "the stimulus has been handled, the timer has not run out");
+        assert_eq!(
+            world.published.len(),
+            1,
+            "the stimulus has been handled, the timer has not run out"
+        );
         world.guest.temper.irq_latency_us = 8_000..9_000;
         assert!(world.run_until(Duration::from_secs(1), |world| world.published.len() == 2));
         world.guest.temper.irq_latency_us = 20..200;
-        let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else { panic!() };
-        assert_eq!(reason(&report, 0), "The guest left the rendezvous before the interrupt was handled");
+        let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else {
+            panic!()
+        };
+        assert_eq!(
+            reason(&report, 0),
+            "The guest left the rendezvous before the interrupt was handled"
+        );
         assert_ne!(report.rounds[1].outcome, Outcome::Inconclusive, "{report:?}");
         assert_eq!(world.guest.gave_up, 1);
     }
@@ -123,7 +154,10 @@ fn an_interrupt_that_never_arrives_is_inconclusive_and_the_next_round_works() {
         // The first is the stimulus's, the second the injection's.
         world.guest.temper.swallow = Some(fired + 2);
         let report = run(&mut world, request(3));
-        assert!(reason(&report, 0).starts_with("The interrupt was not handled within 200 ms"), "{report:?}");
+        assert!(
+            reason(&report, 0).starts_with("The interrupt was not handled within 200 ms"),
+            "{report:?}"
+        );
         assert_eq!(report.rounds[1].outcome, outcome);
         assert_eq!(report.rounds[2].outcome, outcome);
         assert_eq!(world.guest.gave_up, 0, "it was let go before its own bound");
@@ -136,7 +170,10 @@ fn a_stimulus_whose_interrupt_never_arrives_leaves_a_queue_that_nobody_arms() {
     world.guest.temper.swallow = Some(world.guest.cells.fired.0 + 1);
     let report = run(&mut world, request(12));
     assert!(reason(&report, 0).starts_with("The guest did not come"));
-    assert!(reason(&report, 1).starts_with("The queue was not idle within 2s: not armed, produced"), "{report:?}");
+    assert!(
+        reason(&report, 1).starts_with("The queue was not idle within 2s: not armed, produced"),
+        "{report:?}"
+    );
     assert!(reason(&report, 11).starts_with("Not tried"));
 }
 
@@ -147,7 +184,9 @@ fn a_stimulus_that_leads_nowhere_is_repeated_after_50_ms() {
     world.start(RunRequest::Injection(request(1))).expect("it starts");
     world.run_for(Duration::from_millis(120));
     world.guest.temper.comes = true;
-    let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else { panic!() };
+    let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else {
+        panic!()
+    };
     assert_eq!((report.stimuli, report.rounds[0].outcome), (4, Outcome::Lost));
 }
 
@@ -157,8 +196,13 @@ fn a_guest_that_does_not_arm_after_the_injection_is_inconclusive() {
     world.start(RunRequest::Injection(request(1))).expect("it starts");
     assert!(world.run_until(Duration::from_secs(1), |world| world.published.len() == 2));
     world.guest.temper.never_arms = true;
-    let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else { panic!() };
-    assert!(reason(&report, 0).starts_with("Neither delivered nor lost within 2000 ms"), "{report:?}");
+    let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else {
+        panic!()
+    };
+    assert!(
+        reason(&report, 0).starts_with("Neither delivered nor lost within 2000 ms"),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -200,11 +244,18 @@ fn a_withdrawn_page_ends_the_run_after_a_while() {
     world.run_until(Duration::from_secs(1), |world| world.published.len() == 5);
     world.withdraw();
     let begin = world.now;
-    let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else { panic!() };
+    let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else {
+        panic!()
+    };
     assert!(world.now.since(begin) < Duration::from_secs(5));
     assert_eq!(report.rounds.len(), 20);
     assert_eq!(reason(&report, 19), "Not tried: No shared queue page for 2000 ms");
-    assert!(report.rounds.iter().any(|round| round.reason.as_deref() == Some("The shared queue page was withdrawn")));
+    assert!(
+        report
+            .rounds
+            .iter()
+            .any(|round| round.reason.as_deref() == Some("The shared queue page was withdrawn"))
+    );
 }
 
 #[test]
@@ -212,9 +263,12 @@ fn a_page_posted_again_spoils_the_round_it_comes_in_and_no_other() {
     for publications in 1..8 {
         let mut world = World::new(Mode::V4_10, OWNERS[1], publications);
         world.start(RunRequest::Injection(request(20))).expect("it starts");
-        assert!(world.run_until(Duration::from_secs(5), |world| world.published.len() as u64 == publications));
+        assert!(world.run_until(Duration::from_secs(5), |world| world.published.len() as u64
+            == publications));
         world.register();
-        let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else { panic!() };
+        let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else {
+            panic!()
+        };
         assert_eq!(count(&report, Outcome::Inconclusive), 1, "{publications} {report:?}");
         assert_eq!(count(&report, Outcome::Lost), 19, "{publications} {report:?}");
     }
@@ -238,8 +292,13 @@ fn no_receive_buffer_for_the_injected_packet_calls_the_injection_off() {
     world.buffers = 0;
     world.run_for(Duration::from_millis(10));
     world.buffers = 256;
-    let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else { panic!() };
-    assert!(reason(&report, 0).contains("The injected packet could not be published"), "{report:?}");
+    let Finished::Injection(report) = world.until_finished(Duration::from_secs(60)) else {
+        panic!()
+    };
+    assert!(
+        reason(&report, 0).contains("The injected packet could not be published"),
+        "{report:?}"
+    );
     assert_eq!(report.rounds[1].outcome, Outcome::Delivered);
     assert_eq!(world.guest.gave_up, 0, "the guest was let go");
 }

@@ -30,7 +30,11 @@ fn client(world: &World) -> &Client {
 /// Monitors until the client is done, then ends the run.
 fn monitor(world: &mut World, request: MonitorSpec) -> MonitorReport {
     world.start(RunRequest::Monitor(request)).expect("it starts");
-    assert!(world.run_until(Duration::from_secs(600), |world| client(world).is_done()), "{:?}", client(world));
+    assert!(
+        world.run_until(Duration::from_secs(600), |world| client(world).is_done()),
+        "{:?}",
+        client(world)
+    );
     stop(world)
 }
 
@@ -105,7 +109,11 @@ fn natural_losses_are_counted_without_holding_frames() {
     world.client.as_mut().unwrap().think = Duration::from_micros(220);
     let report = monitor(&mut world, request(0));
     assert!(report.lost > 0);
-    assert_eq!(client(&world).retransmissions, report.lost, "each is found by the retransmission and by nothing else");
+    assert_eq!(
+        client(&world).retransmissions,
+        report.lost,
+        "each is found by the retransmission and by nothing else"
+    );
 }
 
 #[test]
@@ -130,7 +138,9 @@ fn a_guest_whose_client_has_nothing_to_ask_is_let_go_from_the_rendezvous() {
 
 #[test]
 fn frames_that_are_no_requests_are_held_no_longer_than_20_ms_and_break_nothing() {
-    for (mode, ack_us) in [(Mode::V4_11, 5), (Mode::V4_11, 25_000), (Mode::V4_10, 5), (Mode::V4_10, 40_000)] {
+    for (mode, ack_us) in
+        [(Mode::V4_11, 5), (Mode::V4_11, 25_000), (Mode::V4_10, 5), (Mode::V4_10, 40_000)]
+    {
         let mut world = world(mode, 9, 400);
         let client_mut = world.client.as_mut().unwrap();
         client_mut.ack_after = Some(Duration::from_micros(ack_us));

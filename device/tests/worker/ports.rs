@@ -80,7 +80,11 @@ impl Port for Waiting {
     }
 
     fn send(&mut self, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
-        if self.refuses.load(Ordering::Relaxed) { Err(io::ErrorKind::NetworkDown.into()) } else { Ok(()) }
+        if self.refuses.load(Ordering::Relaxed) {
+            Err(io::ErrorKind::NetworkDown.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn allow_open_checksums(&mut self, _allow: bool) -> io::Result<()> {

@@ -26,7 +26,11 @@ fn run(world: &mut World, request: RandomSpec) -> RandomReport {
 
 fn assert_all_told(report: &RandomReport) {
     let delivered = report.delivered_ns.len() as u32;
-    assert_eq!(delivered + report.lost + report.rescued + report.inconclusive, report.sent, "{report:?}");
+    assert_eq!(
+        delivered + report.lost + report.rescued + report.inconclusive,
+        report.sent,
+        "{report:?}"
+    );
     assert_eq!(report.stuck_ns.len() as u32, report.lost);
 }
 
@@ -134,7 +138,10 @@ fn the_run_fails_when_the_page_goes_or_changes() {
             world.withdraw();
         }
         let Finished::Failed(why) = world.until_finished(Duration::from_secs(1)) else { panic!() };
-        assert!(why.starts_with("The shared queue page was withdrawn or posted again after "), "{why}");
+        assert!(
+            why.starts_with("The shared queue page was withdrawn or posted again after "),
+            "{why}"
+        );
         world.run_for(Duration::from_millis(1));
         world.assert_let_go();
     }
@@ -144,12 +151,19 @@ fn the_run_fails_when_the_page_goes_or_changes() {
 fn the_run_fails_when_the_guest_has_no_buffers_or_never_gets_idle() {
     let mut world = World::new(Mode::V4_11, BUSY, 1);
     world.buffers = 0;
-    let Finished::Failed(why) = world.run_to_end(RunRequest::Random(request(100))) else { panic!() };
-    assert_eq!(why, "For 2s no packet could be published, for want of receive buffers as a rule, after 0 packets");
+    let Finished::Failed(why) = world.run_to_end(RunRequest::Random(request(100))) else {
+        panic!()
+    };
+    assert_eq!(
+        why,
+        "For 2s no packet could be published, for want of receive buffers as a rule, after 0 packets"
+    );
 
     let mut world = World::new(Mode::V4_11, BUSY, 1);
     world.guest.cells.phase = 1;
-    let Finished::Failed(why) = world.run_to_end(RunRequest::Random(request(100))) else { panic!() };
+    let Finished::Failed(why) = world.run_to_end(RunRequest::Random(request(100))) else {
+        panic!()
+    };
     assert!(why.starts_with("The queue was not idle within 2s: armed, produced"), "{why}");
 }
 

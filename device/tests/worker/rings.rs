@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use tsnic::net::index::Index;
 use tsnic::net::pair::QueueSetup;
 use tsnic::net::ring::RingConfig;
-use tsnic_abi::{Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, completion_offset, offset};
+use tsnic_abi::{
+    Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, completion_offset, offset,
+};
 use tsnic_core::time::NicTime;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{AtomicAccess, Bytes as _, GuestAddress, GuestMemoryMmap};
@@ -101,7 +103,11 @@ impl Rings {
         let base = completion_offset(offset::RX, RX_RECORDS, number);
         let time: u64 = self.cell(base + std::mem::offset_of!(Completion, timestamp_ns));
         let number = self.cell(base + std::mem::offset_of!(Completion, number));
-        (Counter(number), self.cell(base + std::mem::offset_of!(Completion, flags)), NicTime::from_ns(time))
+        (
+            Counter(number),
+            self.cell(base + std::mem::offset_of!(Completion, flags)),
+            NicTime::from_ns(time),
+        )
     }
 
     /// Posts a registration; `good` or with a header that is too short.
@@ -137,8 +143,10 @@ impl Rings {
     /// The registration posted last has been given back, and its page taken into use.
     pub fn is_accepted(&self, generation: u32) -> bool {
         let latest = (self.posted as u16).wrapping_sub(1) % ENTRIES;
-        let [_, len]: [u32; 2] =
-            self.memory.read_obj(GuestAddress(RINGS[1] + USED + 4 + 8 * u64::from(latest))).unwrap();
+        let [_, len]: [u32; 2] = self
+            .memory
+            .read_obj(GuestAddress(RINGS[1] + USED + 4 + 8 * u64::from(latest)))
+            .unwrap();
         assert_eq!(self.load(RINGS[1] + USED + 2), self.posted as u16, "it has been given back");
         len == QUEUE_PAGE_SIZE && self.cell::<u32>(offset::GENERATION) == generation
     }
@@ -177,7 +185,9 @@ impl Rings {
     }
 
     fn write_descriptor(&self, ring: usize, index: u16, descriptor: Descriptor) {
-        self.memory.write_obj(descriptor, GuestAddress(RINGS[ring] + 16 * u64::from(index))).unwrap();
+        self.memory
+            .write_obj(descriptor, GuestAddress(RINGS[ring] + 16 * u64::from(index)))
+            .unwrap();
     }
 
     fn store(&self, address: u64, value: u16) {

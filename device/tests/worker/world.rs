@@ -165,7 +165,11 @@ impl World {
     }
 
     /// Goes on until `condition` holds; false when it does not within `at_most`.
-    pub fn run_until(&mut self, at_most: Duration, mut condition: impl FnMut(&Self) -> bool) -> bool {
+    pub fn run_until(
+        &mut self,
+        at_most: Duration,
+        mut condition: impl FnMut(&Self) -> bool,
+    ) -> bool {
         let end = self.now.plus(at_most);
         loop {
             if condition(self) {
@@ -179,7 +183,9 @@ impl World {
 
     /// Sends frames to the device ([`client::frame`]); the worker does not wake up by itself.
     pub fn send(&self, frames: impl IntoIterator<Item = Option<u64>>) {
-        let frames = frames.into_iter().map(|request| Frame { bytes: client::frame(request), ..Frame::default() });
+        let frames = frames
+            .into_iter()
+            .map(|request| Frame { bytes: client::frame(request), ..Frame::default() });
         self.pair.port().frames.lock().unwrap().extend(frames);
     }
 
@@ -213,7 +219,10 @@ impl World {
     fn advance(&mut self, end: Instant) -> bool {
         let client = self.client.as_ref().and_then(Client::next_event);
         let reply = self.guest.replies.front().map(|(at, _)| *at);
-        let next = [self.guest.next_event(), self.pass_at, self.due, client, reply].into_iter().flatten().min();
+        let next = [self.guest.next_event(), self.pass_at, self.due, client, reply]
+            .into_iter()
+            .flatten()
+            .min();
         let Some(next) = next.filter(|next| *next <= end) else {
             self.now = end;
             return false;
@@ -270,7 +279,10 @@ impl World {
                 Next::At(due) => Some(due),
                 Next::Event => None,
             };
-            assert!(self.due.is_none_or(|due| due > self.now), "the worker wants to wake in the past");
+            assert!(
+                self.due.is_none_or(|due| due > self.now),
+                "the worker wants to wake in the past"
+            );
             break;
         }
     }
@@ -283,7 +295,10 @@ impl World {
             let number = first.plus(offset);
             let frame = self.rings.frame(number);
             if self.has_page {
-                assert_eq!(self.rings.record(number), (number, record_flags::TIMESTAMP, stamp(self.now)));
+                assert_eq!(
+                    self.rings.record(number),
+                    (number, record_flags::TIMESTAMP, stamp(self.now))
+                );
             }
             self.passed_on += u64::from(client::is_from_client(&frame));
             self.published.push(self.now);
@@ -291,7 +306,10 @@ impl World {
         }
         self.rings.read_cells(&mut self.guest.cells);
         let raised = self.lines.take();
-        assert!(raised <= u32::from(self.has_page), "one shot, and without a page none is asked for");
+        assert!(
+            raised <= u32::from(self.has_page),
+            "one shot, and without a page none is asked for"
+        );
         if raised != 0 {
             self.guest.raise(self.now, self.guest.cells.fired);
         }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Lines of a client of the control socket, and what the data path answers.
 //!
-//! Where the stream is cut does not matter, a request means the same when it is written out again, and each command is
-//! answered, whatever its numbers.
+//! Where the stream is cut does not matter, a request means the same when it is written out again,
+//! and each command is answered, whatever its numbers.
 
 use std::sync::Arc;
 
@@ -99,44 +99,50 @@ fn read(chunks: impl Iterator<Item = Vec<u8>>) -> Vec<Result<Request, String>> {
 
 #[test]
 fn control_lines() {
-    check!().with_type::<(Vec<Line>, Vec<u8>)>().with_test_time(MOMENT).for_each(|(lines, cuts)| {
-        let stream: Vec<u8> = lines.iter().map(Line::bytes).collect::<Vec<_>>().join(&b'\n');
-        let whole = read(std::iter::once(stream.clone()));
+    check!().with_type::<(Vec<Line>, Vec<u8>)>().with_test_time(MOMENT).for_each(
+        |(lines, cuts)| {
+            let stream: Vec<u8> = lines.iter().map(Line::bytes).collect::<Vec<_>>().join(&b'\n');
+            let whole = read(std::iter::once(stream.clone()));
 
-        let (mut rest, mut cuts) = (stream.as_slice(), cuts.iter().cycle());
-        let pieces = std::iter::from_fn(|| {
-            let len = cuts.next().map_or(1, |cut| usize::from(*cut) + 1).min(rest.len());
-            let (piece, after) = rest.split_at(len);
-            rest = after;
-            (len != 0).then(|| piece.to_vec())
-        });
-        assert_eq!(read(pieces), whole, "where the stream is cut matters");
+            let (mut rest, mut cuts) = (stream.as_slice(), cuts.iter().cycle());
+            let pieces = std::iter::from_fn(|| {
+                let len = cuts.next().map_or(1, |cut| usize::from(*cut) + 1).min(rest.len());
+                let (piece, after) = rest.split_at(len);
+                rest = after;
+                (len != 0).then(|| piece.to_vec())
+            });
+            assert_eq!(read(pieces), whole, "where the stream is cut matters");
 
-        let (control, worker) = control_channel().expect("there are descriptors");
-        let config: PortConfig = "generator:".parse().expect("it is right");
-        let port = config.open(1).expect("a generator needs nothing of the host");
-        let pair = Pair::new(0, port, HostClock, worker, Limits::default());
-        let backend = Arc::new(Backend::new(vec![pair]).expect("there are timers"));
-        for request in whole.into_iter().flatten() {
-            let text = serde_json::to_string(&request).expect("a request can be written");
-            assert_eq!(read(std::iter::once(text.into_bytes())), [Ok(request.clone())], "written out and read again");
-            let command = match &request {
-                Request::Status => Command::Status,
-                Request::Injection(run) => Command::Start(convert::injection(run)),
-                Request::Random(run) => Command::Start(convert::random(run)),
-                Request::MonitorStart(run) => Command::Start(convert::monitor(run)),
-                Request::MonitorStop => Command::StopMonitor,
-            };
-            let is_status = command == Command::Status;
-            assert!(control.send(command));
-            backend.serve_alone();
-            // There is neither a page nor a monitor, so nothing can be started or stopped.
-            match control.try_recv() {
-                Some(Answer::Status(_)) if is_status => {}
-                Some(Answer::Refused(why)) if !is_status => assert!(!why.is_empty()),
-                answer => panic!("{answer:?}"),
+            let (control, worker) = control_channel().expect("there are descriptors");
+            let config: PortConfig = "generator:".parse().expect("it is right");
+            let port = config.open(1).expect("a generator needs nothing of the host");
+            let pair = Pair::new(0, port, HostClock, worker, Limits::default());
+            let backend = Arc::new(Backend::new(vec![pair]).expect("there are timers"));
+            for request in whole.into_iter().flatten() {
+                let text = serde_json::to_string(&request).expect("a request can be written");
+                assert_eq!(
+                    read(std::iter::once(text.into_bytes())),
+                    [Ok(request.clone())],
+                    "written out and read again"
+                );
+                let command = match &request {
+                    Request::Status => Command::Status,
+                    Request::Injection(run) => Command::Start(convert::injection(run)),
+                    Request::Random(run) => Command::Start(convert::random(run)),
+                    Request::MonitorStart(run) => Command::Start(convert::monitor(run)),
+                    Request::MonitorStop => Command::StopMonitor,
+                };
+                let is_status = command == Command::Status;
+                assert!(control.send(command));
+                backend.serve_alone();
+                // There is neither a page nor a monitor, so nothing can be started or stopped.
+                match control.try_recv() {
+                    Some(Answer::Status(_)) if is_status => {}
+                    Some(Answer::Refused(why)) if !is_status => assert!(!why.is_empty()),
+                    answer => panic!("{answer:?}"),
+                }
+                assert_eq!(control.try_recv(), None, "more than one answer");
             }
-            assert_eq!(control.try_recv(), None, "more than one answer");
-        }
-    });
+        },
+    );
 }

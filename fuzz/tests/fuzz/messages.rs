@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! vhost-user messages of a hostile front end, through the shim and the daemon.
 //!
-//! Whatever it says: nothing in the device panics, the connection can be ended, and the next front end is served.
+//! Whatever it says: nothing in the device panics, the connection can be ended, and the next front
+//! end is served.
 
 use std::fs::File;
 use std::io::{IoSlice, Read as _, Write as _};
@@ -123,14 +124,21 @@ impl Message {
     /// The messages it stands for.
     fn steps(&self) -> Vec<Self> {
         let Self::Start { without, numbers } = self else { return vec![self.clone()] };
-        let mut steps = vec![Self::Features(u64::MAX), Self::Memory { len: 1, offset: 1, regions: 0, padding: 0 }];
+        let mut steps = vec![
+            Self::Features(u64::MAX),
+            Self::Memory { len: 1, offset: 1, regions: 0, padding: 0 },
+        ];
         for (queue, number) in (0..).zip(numbers) {
             let base = 0x8000 * u32::from(queue);
             steps.extend([
                 Self::Size { queue, entries: 1 + *number as u16 % 10 },
                 Self::Base { queue, base: number >> 16 },
                 // Not a multiple of 8, so that it is aligned.
-                Self::Addresses { queue, flags: 0, addresses: [0x1, 0x5001, 0x4001].map(|part| base + part) },
+                Self::Addresses {
+                    queue,
+                    flags: 0,
+                    addresses: [0x1, 0x5001, 0x4001].map(|part| base + part),
+                },
                 Self::Kick { queue, file: true },
                 Self::Call { queue, file: true },
                 Self::Enable { queue, on: true },
@@ -149,9 +157,12 @@ impl Message {
         // Queues 0 and 1 exist; now and then another is meant.
         let queue = |queue: u8| if queue < 0xf0 { u32::from(queue % 2) } else { u32::from(queue) };
         let (request, flags, payload, fd) = match self {
-            Self::Features(bits) => {
-                (SET_FEATURES, VERSION, (bits & Features::OFFERED.0 | 1 << 30).to_le_bytes().to_vec(), None)
-            }
+            Self::Features(bits) => (
+                SET_FEATURES,
+                VERSION,
+                (bits & Features::OFFERED.0 | 1 << 30).to_le_bytes().to_vec(),
+                None,
+            ),
             Self::Memory { len, offset, regions, padding } => {
                 let regions = u32::from(regions % 4 / 2 + 1);
                 let len = if len % 8 == 0 { *len } else { MEMORY_LEN };
@@ -164,33 +175,47 @@ impl Message {
                 (SET_MEM_TABLE, VERSION, payload, Some(files.memory.as_raw_fd()))
             }
             Self::Size { queue: index, entries } => {
-                let entries = if entries % 8 == 0 { u32::from(*entries) } else { 1 << (entries % 11) };
+                let entries =
+                    if entries % 8 == 0 { u32::from(*entries) } else { 1 << (entries % 11) };
                 (SET_VRING_NUM, VERSION, pair(queue(*index), entries), None)
             }
-            Self::Base { queue: index, base } => (SET_VRING_BASE, VERSION, pair(queue(*index), *base), None),
+            Self::Base { queue: index, base } => {
+                (SET_VRING_BASE, VERSION, pair(queue(*index), *base), None)
+            }
             Self::Addresses { queue: index, flags, addresses } => {
                 let mut payload = pair(queue(*index), u32::from(flags % 2));
                 for (address, alignment) in addresses.iter().zip([16, 4, 2]) {
                     let alignment = if address % 8 == 0 { 1 } else { alignment };
-                    let address = u64::from(*address) % (MEMORY_LEN + 0x1000) / alignment * alignment;
+                    let address =
+                        u64::from(*address) % (MEMORY_LEN + 0x1000) / alignment * alignment;
                     payload.extend((USER_BASE + address).to_le_bytes());
                 }
                 payload.extend(0u64.to_le_bytes());
                 (SET_VRING_ADDR, VERSION, payload, None)
             }
             Self::Kick { queue: index, file } | Self::Call { queue: index, file } => {
-                let request = if matches!(self, Self::Kick { .. }) { SET_VRING_KICK } else { SET_VRING_CALL };
+                let request =
+                    if matches!(self, Self::Kick { .. }) { SET_VRING_KICK } else { SET_VRING_CALL };
                 let none = if *file { 0 } else { 0x100 };
                 let payload = u64::from(queue(*index) | none).to_le_bytes().to_vec();
                 (request, VERSION, payload, file.then_some(event))
             }
-            Self::Enable { queue: index, on } => (SET_VRING_ENABLE, VERSION, pair(queue(*index), u32::from(*on)), None),
+            Self::Enable { queue: index, on } => {
+                (SET_VRING_ENABLE, VERSION, pair(queue(*index), u32::from(*on)), None)
+            }
             Self::Other { request, flags, payload, file } => {
-                let flags = if flags % 8 == 0 { u32::from(*flags) } else { VERSION | u32::from(*flags) & NEED_REPLY };
+                let flags = if flags % 8 == 0 {
+                    u32::from(*flags)
+                } else {
+                    VERSION | u32::from(*flags) & NEED_REPLY
+                };
                 (u32::from(request % 48), flags, payload.clone(), file.then_some(event))
             }
             Self::Lie { request, len } => {
-                return ([u32::from(*request % 48), VERSION, *len].map(u32::to_le_bytes).concat(), None);
+                return (
+                    [u32::from(*request % 48), VERSION, *len].map(u32::to_le_bytes).concat(),
+                    None,
+                );
             }
             Self::Bytes(bytes) => return (bytes.clone(), None),
             Self::Scribble { at, words } => {
@@ -210,7 +235,10 @@ fn backend() -> Arc<Backend> {
     let config: PortConfig = "generator:rate=100000".parse().expect("it is right");
     let port: Box<dyn Port> = config.open(1).expect("a generator needs nothing of the host");
     let worker = control_channel().expect("there are descriptors").1;
-    Arc::new(Backend::new(vec![Pair::new(0, port, HostClock, worker, Limits::default())]).expect("there are timers"))
+    Arc::new(
+        Backend::new(vec![Pair::new(0, port, HostClock, worker, Limits::default())])
+            .expect("there are timers"),
+    )
 }
 
 fn connect(backend: &Arc<Backend>) -> (Connection, UnixStream) {
@@ -234,12 +262,15 @@ fn end(connection: Connection, vmm: UnixStream) {
 fn messages() {
     let (this, report) = (thread::current().id(), panic::take_hook());
     panic::set_hook(Box::new(move |info| {
-        if thread::current().id() != this && thread::current().name().is_none_or(|name| !name.contains("::")) {
+        if thread::current().id() != this
+            && thread::current().name().is_none_or(|name| !name.contains("::"))
+        {
             PANICS.fetch_add(1, Ordering::Relaxed);
         }
         report(info);
     }));
-    let memory = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC).expect("there is memory"));
+    let memory =
+        File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC).expect("there is memory"));
     memory.set_len(MEMORY_LEN).expect("it can be sized");
     let files = Files { memory, event: EventFd::new(EFD_NONBLOCK).expect("there are descriptors") };
     let backend = AssertUnwindSafe(backend());
@@ -253,9 +284,12 @@ fn messages() {
             }
             let rights = fd.map(|fd| [fd]);
             let rights: Vec<_> = rights.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
-            // The device may have hung up already, and a message may be longer than it reads before it does.
+            // The device may have hung up already, and a message may be longer than it reads before
+            // it does.
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-            if sendmsg::<()>(vmm.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, flags, None).is_err() {
+            if sendmsg::<()>(vmm.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, flags, None)
+                .is_err()
+            {
                 break;
             }
             let _ = files.event.write(1);
@@ -264,7 +298,8 @@ fn messages() {
         assert_eq!(PANICS.swap(0, Ordering::Relaxed), 0, "a thread of the device panicked");
 
         let (connection, mut vmm) = connect(&backend);
-        vmm.write_all(&[GET_FEATURES, VERSION, 0].map(u32::to_le_bytes).concat()).expect("the device reads");
+        vmm.write_all(&[GET_FEATURES, VERSION, 0].map(u32::to_le_bytes).concat())
+            .expect("the device reads");
         let mut reply = [0; 20];
         vmm.read_exact(&mut reply).expect("the next front end gets an answer");
         assert_eq!(reply[12..], Features::OFFERED.0.to_le_bytes());

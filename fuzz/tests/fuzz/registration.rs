@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Registrations of a shared queue page, from right to nonsense.
 //!
-//! The device accepts exactly what docs/interface.md says it accepts, says so with the length and in the page, and leaves
-//! the page of a registration that it refuses alone.
+//! The device accepts exactly what docs/interface.md says it accepts, says so with the length and
+//! in the page, and leaves the page of a registration that it refuses alone.
 
 use bolero::{TypeGenerator, check};
 use tsnic_abi::{Counter, QUEUE_PAGE_SIZE, Registration};
@@ -48,7 +48,14 @@ impl Post {
 fn is_acceptable(header: &Registration, header_len: u32, page: u64, page_len: u32) -> bool {
     let right = Registration::new(0, header.generation.get(), Counter(0), Counter(0), Counter(0));
     let fixed = |header: &Registration| {
-        (header.magic, header.version, header.pair, header.page_size, header.rx_records, header.tx_records)
+        (
+            header.magic,
+            header.version,
+            header.pair,
+            header.page_size,
+            header.rx_records,
+            header.tx_records,
+        )
     };
     header_len == 40
         && fixed(header) == fixed(&right)
@@ -68,13 +75,23 @@ fn registration() {
             let header = post.header();
             let header_len = 40 - u32::from(post.shorter.unwrap_or(0)).min(40);
             let page = PAGE + u64::from(post.moved.unwrap_or(0)) % (MEMORY_LEN - PAGE);
-            let page_len = QUEUE_PAGE_SIZE - u32::from(post.smaller.unwrap_or(0)).min(QUEUE_PAGE_SIZE - 1);
+            let page_len =
+                QUEUE_PAGE_SIZE - u32::from(post.smaller.unwrap_or(0)).min(QUEUE_PAGE_SIZE - 1);
             let at = HEADER + 0x100 * index as u64;
             bench.write(at, header.as_bytes());
             let (first, second) = (2 * index as u16, 2 * index as u16 + 1);
-            bench.write_descriptor(queues[1].base, first, Descriptor::new(at, header_len, NEXT, second));
-            bench.write_descriptor(queues[1].base, second, Descriptor::new(page, page_len, WRITE, 0));
-            let before = bench.read(page, (MEMORY_LEN - page).min(64).try_into().expect("it is small"));
+            bench.write_descriptor(
+                queues[1].base,
+                first,
+                Descriptor::new(at, header_len, NEXT, second),
+            );
+            bench.write_descriptor(
+                queues[1].base,
+                second,
+                Descriptor::new(page, page_len, WRITE, 0),
+            );
+            let before =
+                bench.read(page, (MEMORY_LEN - page).min(64).try_into().expect("it is small"));
 
             let heads: Vec<u16> = (0..=index).map(|number| 2 * number as u16).collect();
             bench.make_available(1, &heads, heads.len() as u16);
@@ -83,7 +100,11 @@ fn registration() {
             let acceptable = is_acceptable(&header, header_len, page, page_len);
             let (count, used) = bench.used(1);
             assert_eq!(usize::from(count), index + 1, "the chain does not come back");
-            assert_eq!(used[index].1, if acceptable { QUEUE_PAGE_SIZE } else { 0 }, "acceptable: {acceptable}");
+            assert_eq!(
+                used[index].1,
+                if acceptable { QUEUE_PAGE_SIZE } else { 0 },
+                "acceptable: {acceptable}"
+            );
             let status = bench.pair.status().page.map(|page| page.generation);
             assert_eq!(status, acceptable.then_some(header.generation.get()));
             if !acceptable && index == 0 {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Rings and descriptor chains of a hostile guest.
 //!
-//! Whatever the guest writes there: the device comes to an end, gives back no more than was made available and that in
-//! order, claims no more bytes than a chain can hold, and leaves the descriptors alone.
+//! Whatever the guest writes there: the device comes to an end, gives back no more than was made
+//! available and that in order, claims no more bytes than a chain can hold, and leaves the
+//! descriptors alone.
 
 use bolero::{TypeGenerator, check};
 use virtio_queue::desc::split::Descriptor;
@@ -13,7 +14,8 @@ use crate::support::{Bench, MEMORY_LEN, Queue};
 const BASES: [u64; 2] = [0x1_0000, 0x2_0000];
 /// Where indirect tables are.
 const TABLES: u64 = 0x3_0000;
-/// Descriptors do not lead into what is before this, so that the rings stay as they are while they are served.
+/// Descriptors do not lead into what is before this, so that the rings stay as they are while they
+/// are served.
 const BUFFERS: u64 = 0x4_0000;
 
 /// In how many parts the entries are made available.
@@ -73,7 +75,12 @@ impl Desc {
         if self.kind & 0x8c == 0x8c {
             // An indirect table, mostly in its place and of whole descriptors.
             let len = if self.kind & 0x10 == 0 { u32::from(self.len % 64) * 16 } else { self.huge };
-            return Descriptor::new(TABLES + u64::from(self.address % 64) * 16, len, flags & !WRITE | INDIRECT, next);
+            return Descriptor::new(
+                TABLES + u64::from(self.address % 64) * 16,
+                len,
+                flags & !WRITE | INDIRECT,
+                next,
+            );
         }
         let len = if self.kind & 0x60 == 0x60 { self.huge } else { u32::from(self.len % 0x2000) };
         let beyond = MEMORY_LEN - BUFFERS + 0x1000;
@@ -96,20 +103,26 @@ fn rings() {
                 bench.write_descriptor(queues[index].base, at as u16, descriptor.descriptor(size));
             }
             // Now and then one that is out of range by one.
-            let heads: Vec<u16> = ring.heads.iter().take(size.into()).map(|head| head % (size + 1)).collect();
+            let heads: Vec<u16> =
+                ring.heads.iter().take(size.into()).map(|head| head % (size + 1)).collect();
             all_heads[index] = heads;
         }
 
         // Nobody but the guest writes here.
         let guests_own = |bench: &Bench| {
-            [(BASES[0], 0x4000), (BASES[1], 0x4000), (TABLES, 0x1_0000)].map(|(address, len)| bench.read(address, len))
+            [(BASES[0], 0x4000), (BASES[1], 0x4000), (TABLES, 0x1_0000)]
+                .map(|(address, len)| bench.read(address, len))
         };
         let before = guests_own(&bench);
         // A part of the entries at a time: what a part has left undone shows in the next one.
         for part in 1..=PARTS {
             for (index, heads) in all_heads.iter().enumerate() {
                 let heads = &heads[..heads.len() * part / PARTS];
-                let ahead = if part == PARTS { guest.queues[index].ahead(heads.len()) } else { heads.len() as u16 };
+                let ahead = if part == PARTS {
+                    guest.queues[index].ahead(heads.len())
+                } else {
+                    heads.len() as u16
+                };
                 bench.make_available(index, heads, ahead);
             }
             bench.serve();
@@ -119,12 +132,23 @@ fn rings() {
         for (index, heads) in all_heads.iter().enumerate() {
             let (count, used) = bench.used(index);
             let lied = usize::from(guest.queues[index].ahead(heads.len())) != heads.len();
-            assert!(usize::from(count) <= heads.len() || lied, "more given back than made available");
+            assert!(
+                usize::from(count) <= heads.len() || lied,
+                "more given back than made available"
+            );
             if !lied {
-                let heads: Vec<u32> = heads.iter().map(|head| u32::from(*head)).take(count.into()).collect();
-                assert_eq!(used.iter().map(|entry| entry.0).collect::<Vec<_>>(), heads, "not in order");
+                let heads: Vec<u32> =
+                    heads.iter().map(|head| u32::from(*head)).take(count.into()).collect();
+                assert_eq!(
+                    used.iter().map(|entry| entry.0).collect::<Vec<_>>(),
+                    heads,
+                    "not in order"
+                );
             }
-            assert!(used.iter().all(|entry| u64::from(entry.1) <= MEMORY_LEN), "more bytes than there are");
+            assert!(
+                used.iter().all(|entry| u64::from(entry.1) <= MEMORY_LEN),
+                "more bytes than there are"
+            );
         }
     });
 }

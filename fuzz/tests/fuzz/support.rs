@@ -21,11 +21,12 @@ use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 /// Bytes of guest memory.
 pub const MEMORY_LEN: u64 = 512 << 10;
 
-/// Sessions in which a pair has to come to the end of any ring: each takes at least one budget's worth of it.
+/// Sessions in which a pair has to come to the end of any ring: each takes at least one budget's
+/// worth of it.
 const SESSIONS_MAX: u32 = 10_000;
 
-/// A port that brings frames of these lengths, the last first, with a pause at each `None`, and takes whatever the guest
-/// sends.
+/// A port that brings frames of these lengths, the last first, with a pause at each `None`, and
+/// takes whatever the guest sends.
 pub struct Lengths(pub Vec<Option<u16>>);
 
 impl Port for Lengths {
@@ -69,7 +70,8 @@ impl Lines for NoLines {
 /// Where a queue is, and from which index it starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue {
-    /// Guest physical address of its descriptors, 16 KiB before its available ring and 20 KiB before its used ring.
+    /// Guest physical address of its descriptors, 16 KiB before its available ring and 20 KiB
+    /// before its used ring.
     pub base: u64,
     /// Entries.
     pub entries: u16,
@@ -98,7 +100,8 @@ pub struct Bench {
 impl Bench {
     /// Empty rings of a driver that has taken `features` of those offered.
     pub fn new(queues: [Queue; 2], features: u64, frames: Vec<Option<u16>>) -> Self {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_LEN as usize)]).expect("there is memory");
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_LEN as usize)])
+            .expect("there is memory");
         let control = control_channel().expect("there are descriptors").1;
         let mut pair = Pair::new(0, Lengths(frames), HostClock, control, Limits::default());
         let features = Features(Features::OFFERED.0 & features);
@@ -130,7 +133,9 @@ impl Bench {
     }
 
     pub fn write_descriptor(&self, table: u64, index: u16, descriptor: Descriptor) {
-        self.memory.write_obj(descriptor, GuestAddress(table + 16 * u64::from(index))).expect("it is in memory");
+        self.memory
+            .write_obj(descriptor, GuestAddress(table + 16 * u64::from(index)))
+            .expect("it is in memory");
     }
 
     /// Writes available entries and an index that is `ahead` of the start.
@@ -164,14 +169,17 @@ impl Bench {
         panic!("the pair wants to be served at once for ever");
     }
 
-    /// Used entries since the start: how many, and head and length of the latest of them, as many as the ring holds.
+    /// Used entries since the start: how many, and head and length of the latest of them, as many
+    /// as the ring holds.
     pub fn used(&self, queue: usize) -> (u16, Vec<(u32, u32)>) {
         let queue = self.queues[queue];
         let count = self.load(queue.used() + 2).wrapping_sub(queue.start);
         let entries = (count.saturating_sub(queue.entries)..count).map(|offset| {
             let slot = queue.start.wrapping_add(offset) % queue.entries;
-            let [head, len]: [u32; 2] =
-                self.memory.read_obj(GuestAddress(queue.used() + 4 + 8 * u64::from(slot))).expect("it is in memory");
+            let [head, len]: [u32; 2] = self
+                .memory
+                .read_obj(GuestAddress(queue.used() + 4 + 8 * u64::from(slot)))
+                .expect("it is in memory");
             (u32::from_le(head), u32::from_le(len))
         });
         (count, entries.collect())

@@ -5,21 +5,25 @@ use crate::Word;
 
 /// Bit *numbers* of `NAPI_STATE_*`; `None` for a bit that a kernel does not have.
 ///
-/// They are parameters because they moved: Linux 4.11 inserted `MISSED` as bit 1, where `DISABLE` had been. Code that runs on
-/// a kernel's word takes them from the kernel it is built for. Each must be less than `usize::BITS`.
+/// They are parameters because they moved: Linux 4.11 inserted `MISSED` as bit 1, where `DISABLE`
+/// had been. Code that runs on a kernel's word takes them from the kernel it is built for. Each
+/// must be less than `usize::BITS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bits {
     /// `NAPI_STATE_SCHED`: somebody owns the instance.
     pub sched: u32,
-    /// `NAPI_STATE_MISSED`: an interrupt came while somebody owned the instance, so there is one more poll to do.
+    /// `NAPI_STATE_MISSED`: an interrupt came while somebody owned the instance, so there is one
+    /// more poll to do.
     pub missed: Option<u32>,
     /// `NAPI_STATE_DISABLE`: `napi_disable()` is waiting for the owner to go.
     pub disable: u32,
     /// `NAPI_STATE_NPSVC`: netpoll is inside the instance, or it is disabled.
     pub npsvc: Option<u32>,
-    /// `NAPI_STATE_IN_BUSY_POLL`: the owner polls in a loop and does not want the instance to complete.
+    /// `NAPI_STATE_IN_BUSY_POLL`: the owner polls in a loop and does not want the instance to
+    /// complete.
     pub in_busy_poll: Option<u32>,
-    /// `NAPI_STATE_PREFER_BUSY_POLL`: a busy poller found the instance owned and would like to have it.
+    /// `NAPI_STATE_PREFER_BUSY_POLL`: a busy poller found the instance owned and would like to have
+    /// it.
     pub prefer_busy_poll: Option<u32>,
     /// `NAPI_STATE_THREADED`: a kernel thread polls, not the softirq.
     pub threaded: Option<u32>,
@@ -54,12 +58,21 @@ impl Bits {
     };
 
     /// Linux 4.11, the first with `MISSED`.
-    pub const LINUX_4_11: Self =
-        Self { missed: Some(1), disable: 2, npsvc: Some(3), in_busy_poll: Some(6), ..Self::LINUX_4_10 };
+    pub const LINUX_4_11: Self = Self {
+        missed: Some(1),
+        disable: 2,
+        npsvc: Some(3),
+        in_busy_poll: Some(6),
+        ..Self::LINUX_4_10
+    };
 
     /// Linux 6.1, 6.12 and 7.3.
-    pub const LINUX_6_1: Self =
-        Self { prefer_busy_poll: Some(7), threaded: Some(8), sched_threaded: Some(9), ..Self::LINUX_4_11 };
+    pub const LINUX_6_1: Self = Self {
+        prefer_busy_poll: Some(7),
+        threaded: Some(8),
+        sched_threaded: Some(9),
+        ..Self::LINUX_4_11
+    };
 
     /// As much as [`crate::v4_10::schedule_prep`] needs to know.
     #[inline]

@@ -11,8 +11,8 @@ use crate::{Napi, Word};
 /// | 2 | `SCHED` and `NPSVC` set, each as soon as it is clear |
 /// | 3 | `DISABLE` cleared |
 ///
-/// So a disabled instance has `SCHED` and `NPSVC` set and `DISABLE` clear. Whoever leaves `SCHED` set without a poll to come makes
-/// this wait for ever.
+/// So a disabled instance has `SCHED` and `NPSVC` set and `DISABLE` clear. Whoever leaves `SCHED`
+/// set without a poll to come makes this wait for ever.
 pub fn disable<N: Napi>(napi: &N) {
     let (word, bits) = (napi.word(), napi.bits());
     word.set(bits.disable_mask());
@@ -27,8 +27,9 @@ pub fn disable<N: Napi>(napi: &N) {
 
 /// Gives a disabled instance free. `MISSED` survives, and costs one poll. Any context.
 ///
-/// `SCHED` goes before `NPSVC`: an interrupt between the two takes the instance and cannot complete it, which Linux 5.15 mended.
-/// An interrupt that came while the instance was disabled is gone, so a driver schedules the instance once after this.
+/// `SCHED` goes before `NPSVC`: an interrupt between the two takes the instance and cannot complete
+/// it, which Linux 5.15 mended. An interrupt that came while the instance was disabled is gone, so
+/// a driver schedules the instance once after this.
 ///
 /// # Panics
 /// When the instance is not disabled, as the kernel does.

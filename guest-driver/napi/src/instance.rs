@@ -3,7 +3,8 @@
 
 use crate::{Bits, Word};
 
-/// A NAPI instance as the protocol sees it: the word, and what the core and the driver do when the protocol says so.
+/// A NAPI instance as the protocol sees it: the word, and what the core and the driver do when the
+/// protocol says so.
 ///
 /// The settings have the values of an untouched interface unless an implementation says otherwise.
 pub trait Napi {
@@ -16,12 +17,13 @@ pub trait Napi {
     /// Where its bits are.
     fn bits(&self) -> Bits;
 
-    /// `__napi_schedule()`: a poll will run, in a softirq of this CPU or in the instance's thread. The caller owns `SCHED` and gives
-    /// it to that poll. Any context; does not sleep.
+    /// `__napi_schedule()`: a poll will run, in a softirq of this CPU or in the instance's thread.
+    /// The caller owns `SCHED` and gives it to that poll. Any context; does not sleep.
     fn schedule_poll(&self);
 
-    /// The driver's `poll()`: consumes up to `budget` packets; when there were fewer, calls the `complete_done` of its kernel
-    /// and arms the device if, and only if, that returns true. Returns the number. Softirq, or bottom halves off.
+    /// The driver's `poll()`: consumes up to `budget` packets; when there were fewer, calls the
+    /// `complete_done` of its kernel and arms the device if, and only if, that returns true.
+    /// Returns the number. Softirq, or bottom halves off.
     fn poll(&self, budget: u32) -> u32;
 
     /// `hrtimer_start()` of the watchdog: `napi_watchdog()` will run after `gro_flush_timeout`.
@@ -38,7 +40,8 @@ pub trait Napi {
         false
     }
 
-    /// `napi_gro_flush()`: hands them to the stack; only the old ones when a timer will see to the others.
+    /// `napi_gro_flush()`: hands them to the stack; only the old ones when a timer will see to the
+    /// others.
     fn gro_flush(&self, only_old: bool) {
         let _ = only_old;
     }
@@ -53,7 +56,8 @@ pub trait Napi {
         0
     }
 
-    /// `napi_struct::defer_hard_irqs_count`, the owner's own: completions for which the device is still not to be armed.
+    /// `napi_struct::defer_hard_irqs_count`, the owner's own: completions for which the device is
+    /// still not to be armed.
     fn deferrals(&self) -> u32 {
         0
     }

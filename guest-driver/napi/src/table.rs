@@ -29,8 +29,9 @@ impl Value {
 /// What a function is expected to make of a value.
 pub type Row<R> = (Value, R);
 
-/// Runs `function` on every value of the low 12 bits (all that any kernel uses), with and without a high bit, and compares the word
-/// and the answer with `table`; `None` where the function must not be called. Each distinct row must be met: `rows` of them.
+/// Runs `function` on every value of the low 12 bits (all that any kernel uses), with and without a
+/// high bit, and compares the word and the answer with `table`; `None` where the function must not
+/// be called. Each distinct row must be met: `rows` of them.
 pub fn check<R: PartialEq + core::fmt::Debug>(
     bits: Bits,
     rows: usize,
@@ -61,7 +62,8 @@ pub enum Asked {
     Flush { only_old: bool },
 }
 
-/// An instance that does nothing but remember. Its poll consumes `work` packets, whatever the budget, and completes nothing.
+/// An instance that does nothing but remember. Its poll consumes `work` packets, whatever the
+/// budget, and completes nothing.
 pub struct Bench {
     pub word: AtomicUsize,
     pub bits: Bits,
@@ -103,8 +105,11 @@ impl Bench {
     }
 }
 
-/// A function of an instance as one of the word, for [`check`]: what it answers, and what it asked for.
-pub fn on_bench<R>(function: impl Fn(&Bench) -> R) -> impl Fn(&AtomicUsize, Bits) -> (R, Vec<Asked>) {
+/// A function of an instance as one of the word, for [`check`]: what it answers, and what it asked
+/// for.
+pub fn on_bench<R>(
+    function: impl Fn(&Bench) -> R,
+) -> impl Fn(&AtomicUsize, Bits) -> (R, Vec<Asked>) {
     move |word, bits| {
         let bench = Bench::new(bits, word.read());
         let answer = function(&bench);

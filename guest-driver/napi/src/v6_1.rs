@@ -7,15 +7,17 @@ use crate::{BUSY_POLL_BUDGET, Bits, Napi, Word, busy, v4_10, v4_11};
 
 pub use crate::v4_11::{if_scheduled_mark_missed, schedule, schedule_prep};
 
-/// The part of `____napi_schedule()` that touches the word, in 6.12 and later: true when the instance's thread is to be woken, which
-/// from now on is the owner; false when the softirq polls. The caller owns `SCHED`.
+/// The part of `____napi_schedule()` that touches the word, in 6.12 and later: true when the
+/// instance's thread is to be woken, which from now on is the owner; false when the softirq polls.
+/// The caller owns `SCHED`.
 ///
 /// | before | after | returns |
 /// |---|---|---|
 /// | `THREADED` | `SCHED_THREADED` set | true |
 /// | not | unchanged | false |
 ///
-/// 6.1 leaves `SCHED_THREADED` clear when the thread is asleep, since it goes by having been woken then.
+/// 6.1 leaves `SCHED_THREADED` clear when the thread is asleep, since it goes by having been woken
+/// then.
 pub fn hand_to_thread(word: &impl Word, bits: Bits) -> bool {
     let threaded = word.read() & bits.threaded_mask() != 0;
     if threaded {
@@ -24,8 +26,8 @@ pub fn hand_to_thread(word: &impl Word, bits: Bits) -> bool {
     threaded
 }
 
-/// A poll that found fewer packets than its budget is done. True: the instance is free, and the caller arms the device.
-/// False: it is not the caller's to arm, nor the ring to look at.
+/// A poll that found fewer packets than its budget is done. True: the instance is free, and the
+/// caller arms the device. False: it is not the caller's to arm, nor the ring to look at.
 ///
 /// | before | after | returns |
 /// |---|---|---|
@@ -34,9 +36,9 @@ pub fn hand_to_thread(word: &impl Word, bits: Bits) -> bool {
 /// | none of them, interrupts deferred | `SCHED` cleared, the watchdog started | **false**: the device stays silent |
 /// | none of them | `SCHED` cleared, the watchdog started when packets stay in GRO | true |
 ///
-/// `SCHED_THREADED` and `PREFER_BUSY_POLL` are cleared in every row but the first. Unlike before, the watchdog is started after `SCHED` is
-/// cleared, and not at all when a poll follows. Models `napi_complete_done()` (`net/core/dev.c`). Softirq, thread, or bottom
-/// halves off.
+/// `SCHED_THREADED` and `PREFER_BUSY_POLL` are cleared in every row but the first. Unlike before,
+/// the watchdog is started after `SCHED` is cleared, and not at all when a poll follows. Models
+/// `napi_complete_done()` (`net/core/dev.c`). Softirq, thread, or bottom halves off.
 pub fn complete_done<N: Napi>(napi: &N, work_done: u32) -> bool {
     let (word, bits) = (napi.word(), napi.bits());
     if word.read() & (bits.npsvc_mask() | bits.in_busy_poll_mask()) != 0 {
@@ -73,7 +75,8 @@ pub fn complete_done<N: Napi>(napi: &N, work_done: u32) -> bool {
 /// | `DISABLE`, or `SCHED` | unchanged |
 /// | neither | `SCHED` set, `PREFER_BUSY_POLL` cleared, and a poll scheduled |
 ///
-/// Unlike in 4.11 it polls whether or not GRO holds packets, and so finds a packet whose interrupt was lost.
+/// Unlike in 4.11 it polls whether or not GRO holds packets, and so finds a packet whose interrupt
+/// was lost.
 pub fn watchdog<N: Napi>(napi: &N) {
     let (word, bits) = (napi.word(), napi.bits());
     if v4_10::schedule_prep(word, bits) {
@@ -97,8 +100,8 @@ pub fn busy_poll_take(word: &impl Word, bits: Bits, prefer: bool) -> bool {
 pub enum DeferredStop {
     /// From 5.11 on: the watchdog is started, then the last poll runs.
     WatchdogThenPoll,
-    /// 58e2330bd455 ("net: napi: Avoid gro timer misfiring at end of busypoll", 2026): the last poll
-    /// runs; if it uses up its budget, `SCHED` is cleared and then the watchdog started.
+    /// 58e2330bd455 ("net: napi: Avoid gro timer misfiring at end of busypoll", 2026): the last
+    /// poll runs; if it uses up its budget, `SCHED` is cleared and then the watchdog started.
     PollThenWatchdog,
     /// 7599c13dbe7a, in 7.3: no last poll; `SCHED` is cleared and then the watchdog started.
     WatchdogOnly,
@@ -126,8 +129,8 @@ pub fn busy_poll<N: Napi>(napi: &N, form: DeferredStop, prefer: bool, done: impl
 /// | [`DeferredStop::PollThenWatchdog`] | the last poll; with its budget used up `SCHED` cleared, then the watchdog started |
 /// | [`DeferredStop::WatchdogOnly`] | `SCHED` cleared, then the watchdog started; the device is left as it is |
 ///
-/// In the first form a watchdog that runs out during the last poll finds `SCHED` set and does nothing;
-/// if that poll then uses up its budget, nothing polls again.
+/// In the first form a watchdog that runs out during the last poll finds `SCHED` set and does
+/// nothing; if that poll then uses up its budget, nothing polls again.
 ///
 /// Models `busy_poll_stop()`. The first form has been compared with running kernels; the others are
 /// from reading the commits.
@@ -178,17 +181,23 @@ fn defer<N: Napi>(napi: &N) -> bool {
 /// Models `napi_disable()` since 5.15.
 pub fn disable<N: Napi>(napi: &N) {
     let (word, bits) = (napi.word(), napi.bits());
-    let (held, gone) = (bits.sched_mask() | bits.npsvc_mask(), bits.threaded_mask() | bits.prefer_busy_poll_mask());
+    let (held, gone) = (
+        bits.sched_mask() | bits.npsvc_mask(),
+        bits.threaded_mask() | bits.prefer_busy_poll_mask(),
+    );
     word.set(bits.disable_mask());
-    while word.transact(|before| (before & held == 0).then_some((before | held) & !gone)) & held != 0 {
+    while word.transact(|before| (before & held == 0).then_some((before | held) & !gone)) & held
+        != 0
+    {
         napi.relax();
     }
     napi.cancel_watchdog();
     word.clear(bits.disable_mask());
 }
 
-/// Gives a disabled instance free, polled by its thread when `threaded`. `MISSED` survives, and costs one poll. Any context, until 7.3,
-/// where it may sleep. `SCHED` and `NPSVC` go together, so an interrupt that takes the instance can complete it. Models `napi_enable()` since 5.15.
+/// Gives a disabled instance free, polled by its thread when `threaded`. `MISSED` survives, and
+/// costs one poll. Any context, until 7.3, where it may sleep. `SCHED` and `NPSVC` go together, so
+/// an interrupt that takes the instance can complete it. Models `napi_enable()` since 5.15.
 ///
 /// # Panics
 /// When the instance is not disabled, as the kernel does.

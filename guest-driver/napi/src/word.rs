@@ -5,8 +5,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A state word: the kernel's own, a test's, or a model checker's.
 ///
-/// The operations are those of `Documentation/atomic_bitops.txt`, with masks for bit numbers, and as strong as there: an
-/// implementation may order more, never less. None blocks, so all may be called in any context.
+/// The operations are those of `Documentation/atomic_bitops.txt`, with masks for bit numbers, and
+/// as strong as there: an implementation may order more, never less. None blocks, so all may be
+/// called in any context.
 pub trait Word {
     /// `READ_ONCE()`, and `test_bit()`: orders nothing.
     fn read(&self) -> usize;
@@ -14,7 +15,8 @@ pub trait Word {
     /// `set_bit()`: atomic, and orders nothing.
     fn set(&self, mask: usize);
 
-    /// `clear_bit()`: atomic, and orders nothing. (On x86 it orders everything, as every locked instruction does.)
+    /// `clear_bit()`: atomic, and orders nothing. (On x86 it orders everything, as every locked
+    /// instruction does.)
     fn clear(&self, mask: usize);
 
     /// `test_and_set_bit()`: fully ordered. True when the bit was set already.
@@ -26,11 +28,12 @@ pub trait Word {
     /// `try_cmpxchg()`: fully ordered.
     ///
     /// # Errors
-    /// When the word was not `current`: what it was instead. Nothing is written and nothing ordered then.
+    /// When the word was not `current`: what it was instead. Nothing is written and nothing ordered
+    /// then.
     fn compare_exchange(&self, current: usize, new: usize) -> Result<usize, usize>;
 
-    /// Replaces the word by what `next` makes of it in one transaction, trying again as long as others get in between.
-    /// The word before. `None` from `next` leaves the word alone.
+    /// Replaces the word by what `next` makes of it in one transaction, trying again as long as
+    /// others get in between. The word before. `None` from `next` leaves the word alone.
     fn transact(&self, mut next: impl FnMut(usize) -> Option<usize>) -> usize {
         let mut current = self.read();
         loop {
@@ -43,7 +46,8 @@ pub trait Word {
     }
 }
 
-/// What is "fully ordered" in the kernel is here `SeqCst`, which is as much on x86, where the driver runs. (On arm64 it would be less.)
+/// What is "fully ordered" in the kernel is here `SeqCst`, which is as much on x86, where the
+/// driver runs. (On arm64 it would be less.)
 impl Word for AtomicUsize {
     #[inline]
     fn read(&self) -> usize {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use napi_state::{Bits, Napi, v4_11, v6_1};
 
-/// An instance with an owner and netpoll inside. Each gets out of the way as the disable waits, in the order given.
+/// An instance with an owner and netpoll inside. Each gets out of the way as the disable waits, in
+/// the order given.
 struct Occupied {
     word: AtomicUsize,
     bits: Bits,

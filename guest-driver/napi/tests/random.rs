@@ -19,7 +19,12 @@ const BUSY: Scenario = Scenario {
 const DEFERRED: Scenario = Scenario {
     owners: &[Owner::BusyPoll { turns: 2 }, Owner::BusyPoll { turns: 2 }],
     packets: 4,
-    settings: Settings { gro_held: true, gro_flush_timeout: true, defer_hard_irqs: 1, prefer_busy_poll: true },
+    settings: Settings {
+        gro_held: true,
+        gro_flush_timeout: true,
+        defer_hard_irqs: 1,
+        prefer_busy_poll: true,
+    },
     ..Scenario::INTERRUPT
 };
 
@@ -35,9 +40,12 @@ fn finds_nothing<P: Protocol>(scenario: &Scenario, queues: usize, iterations: u6
 #[test]
 fn pre_fix_loses_and_the_seed_shows_it_again() {
     let explored = explore::<V4_10>(&BUSY, 2, SEED, 2_000);
-    let seed = explored.broken_seed.unwrap_or_else(|| panic!("nothing was lost: {}", explored.outcome.report()));
+    let seed = explored
+        .broken_seed
+        .unwrap_or_else(|| panic!("nothing was lost: {}", explored.outcome.report()));
     assert_eq!(explored.outcome.tally.violations, [Violation::Lost]);
-    let (again, once_more) = (explore::<V4_10>(&BUSY, 2, seed, 1), explore::<V4_10>(&BUSY, 2, seed, 1));
+    let (again, once_more) =
+        (explore::<V4_10>(&BUSY, 2, seed, 1), explore::<V4_10>(&BUSY, 2, seed, 1));
     assert_eq!(again.broken_seed, Some(seed));
     assert_eq!(again.outcome.tally.worst, once_more.outcome.tally.worst);
 }
@@ -49,7 +57,8 @@ fn with_the_fix_nothing_is_lost() {
     finds_nothing::<V7_3>(&BUSY, 2, 5_000);
 }
 
-/// Two owners and one interrupt: too much for every interleaving, so `loom.rs` has them without the interrupt.
+/// Two owners and one interrupt: too much for every interleaving, so `loom.rs` has them without the
+/// interrupt.
 #[test]
 fn two_owners_and_an_interrupt_lose_nothing_but_before_the_fix() {
     for owners in [
@@ -81,21 +90,30 @@ fn with_deferred_interrupts_and_a_preferred_busy_poll_nothing_is_lost() {
     finds_nothing::<V7_3>(&DEFERRED, 1, 5_000);
 }
 
-/// 6.1 and 6.12 start the watchdog before the last poll, and when that uses up its budget give `SCHED` up and leave the rest to the
-/// watchdog, which may have come and gone by then. 7.3 starts it when `SCHED` is clear.
+/// 6.1 and 6.12 start the watchdog before the last poll, and when that uses up its budget give
+/// `SCHED` up and leave the rest to the watchdog, which may have come and gone by then. 7.3 starts
+/// it when `SCHED` is clear.
 #[test]
 fn with_deferred_interrupts_and_small_budgets_packets_are_left_until_7_3() {
     let scenario = Scenario { weight: 8, ..DEFERRED };
     let explored = explore::<V6_1>(&scenario, 1, SEED, 5_000);
-    assert!(explored.outcome.tally.violations.contains(&Violation::Lost), "{}", explored.outcome.report());
+    assert!(
+        explored.outcome.tally.violations.contains(&Violation::Lost),
+        "{}",
+        explored.outcome.report()
+    );
     finds_nothing::<V6_1PollThenWatchdog>(&scenario, 1, 5_000);
     finds_nothing::<V7_3>(&scenario, 1, 5_000);
 }
 
 #[test]
 fn down_and_up_again_among_all_others_nothing_is_lost() {
-    let owners =
-        &[Owner::Disable { reopen: true }, Owner::BusyPoll { turns: 2 }, Owner::Driver { times: 1 }, Owner::Watchdog];
+    let owners = &[
+        Owner::Disable { reopen: true },
+        Owner::BusyPoll { turns: 2 },
+        Owner::Driver { times: 1 },
+        Owner::Watchdog,
+    ];
     let scenario = Scenario { owners, packets: 3, ..BUSY };
     finds_nothing::<V6_1>(&scenario, 1, 5_000);
     finds_nothing::<V6_1PollThenWatchdog>(&scenario, 1, 5_000);

@@ -13,7 +13,9 @@ use super::life;
 use super::nic::{self, MODE, State};
 use super::rx::RxKernel;
 use super::skb::Skb;
-use super::sys::{self, NapiRef, NicRef, QueueRef, Rendezvous, Totals, VirtioRef, net_device, sk_buff};
+use super::sys::{
+    self, NapiRef, NicRef, QueueRef, Rendezvous, Totals, VirtioRef, net_device, sk_buff,
+};
 use crate::irq::{self, Napi};
 use crate::mode::ModeError;
 use crate::rx;
@@ -121,7 +123,11 @@ extern "C" fn tsnic_tx_poll(napi: NapiRef<'_>, budget: c_int) -> c_int {
     if budget > 0 {
         // SAFETY: The poll, with its own budget, and not 0: so this is not netpoll, which may hold
         // the lock.
-        unsafe { nic::with_tx_locked(sys::glue_nic_of_tx_napi(napi), budget, |shared, tx, port| tx.poll(shared, port)) }
+        unsafe {
+            nic::with_tx_locked(sys::glue_nic_of_tx_napi(napi), budget, |shared, tx, port| {
+                tx.poll(shared, port)
+            })
+        }
     }
     0
 }
@@ -171,7 +177,9 @@ extern "C" fn tsnic_xmit(skb: NonNull<sk_buff>, dev: NonNull<net_device>) -> net
     unsafe {
         let nic = sys::glue_nic_of_dev(dev);
         if let Some(skb) = Skb::from_raw(skb.as_ptr().cast()) {
-            nic::with_tx(nic, 0, |shared, tx, port| tx.transmit(shared, port, skb, sys::glue_xmit_more()));
+            nic::with_tx(nic, 0, |shared, tx, port| {
+                tx.transmit(shared, port, skb, sys::glue_xmit_more())
+            });
         }
     }
     NETDEV_TX_OK
@@ -206,9 +214,16 @@ extern "C" fn tsnic_totals(nic: NicRef<'_>, totals: &mut Totals) {
 
 /// `SIOCSHWTSTAMP`. Process context.
 #[unsafe(no_mangle)]
-extern "C" fn tsnic_stamp_set(nic: NicRef<'_>, tx_type: &mut c_int, rx_filter: &mut c_int) -> c_int {
+extern "C" fn tsnic_stamp_set(
+    nic: NicRef<'_>,
+    tx_type: &mut c_int,
+    rx_filter: &mut c_int,
+) -> c_int {
     let shared = &nic::state(nic).shared;
-    match shared.stamping.set(StampConfig { tx_type: *tx_type, rx_filter: *rx_filter }, shared.able()) {
+    match shared
+        .stamping
+        .set(StampConfig { tx_type: *tx_type, rx_filter: *rx_filter }, shared.able())
+    {
         Ok(config) => {
             *tx_type = config.tx_type;
             *rx_filter = config.rx_filter;

@@ -48,7 +48,10 @@ type Errno = c_int;
 /// Everything done is undone.
 pub fn probe(vdev: VirtioRef<'_>) -> Result<(), Errno> {
     if !sys::glue_has_feature(vdev, feature::VERSION_1) {
-        error(vdev, c"Device is a legacy one (no VIRTIO_F_VERSION_1); with QEMU, set disable-legacy=on");
+        error(
+            vdev,
+            c"Device is a legacy one (no VIRTIO_F_VERSION_1); with QEMU, set disable-legacy=on",
+        );
         return Err(ENODEV);
     }
     // SAFETY: The core probes a device that has no driver.
@@ -152,10 +155,15 @@ impl Interface {
     unsafe fn new(vdev: VirtioRef<'_>) -> Result<Self, Errno> {
         let has = |bit| sys::glue_has_feature(vdev, bit);
         // SAFETY: The caller's promise.
-        let nic = unsafe { sys::glue_nic_alloc(vdev, QUEUE_PAGE_SIZE, size_of::<Registration>() as c_uint) };
+        let nic = unsafe {
+            sys::glue_nic_alloc(vdev, QUEUE_PAGE_SIZE, size_of::<Registration>() as c_uint)
+        };
         // SAFETY: Live until `drop`, after which nobody has a handle.
         let nic = unsafe { NicRef::from_raw(NonNull::new(nic).ok_or(ENOMEM)?) };
-        let features = Features { guest_csum: has(feature::GUEST_CSUM), merged_buffers: has(feature::MRG_RXBUF) };
+        let features = Features {
+            guest_csum: has(feature::GUEST_CSUM),
+            merged_buffers: has(feature::MRG_RXBUF),
+        };
         let cells = NonNull::new(sys::glue_page(nic)).map(NonNull::cast::<[AtomicU32; CELLS]>);
         // With an IOMMU in between the device could not go on using the page after it has returned
         // the chain.
@@ -260,9 +268,12 @@ impl<'a> Queues<'a> {
             Some(device) if device >= 68 && device <= max_mtu => (device, device),
             _ => (ETHERNET_MTU, max_mtu),
         };
-        let (csum, guest_csum, headroom) = (has(feature::CSUM), features.guest_csum, header::LEN as u16);
+        let (csum, guest_csum, headroom) =
+            (has(feature::CSUM), features.guest_csum, header::LEN as u16);
         // SAFETY: 6 bytes; all zero is no valid address, and brings a random one.
-        unsafe { sys::glue_netdev_setup(nic, mac.as_ptr(), csum, guest_csum, mtu, max_mtu, headroom) };
+        unsafe {
+            sys::glue_netdev_setup(nic, mac.as_ptr(), csum, guest_csum, mtu, max_mtu, headroom)
+        };
     }
 
     /// Starts the device of an interface that is registered. Process context, RTNL.

@@ -128,7 +128,8 @@ pub unsafe fn link(nic: NicRef<'_>) {
         (Queue::Receive, c"The receive queue is broken: the device has given back what it was not given, or is gone"),
         (Queue::Transmit, c"The transmit queue is broken: the device has given back what it was not given, or is gone"),
     ];
-    let mut up = !sys::glue_has_feature(vdev, FEATURE_STATUS) || sys::glue_read_status(nic) & STATUS_LINK_UP != 0;
+    let mut up = !sys::glue_has_feature(vdev, FEATURE_STATUS)
+        || sys::glue_read_status(nic) & STATUS_LINK_UP != 0;
     for (queue, text) in broken {
         if shared.is_broken(queue) {
             up = false;

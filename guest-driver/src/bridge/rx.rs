@@ -63,7 +63,8 @@ impl RxPort for RxKernel<'_> {
         // SAFETY:
         // 1. The only user, by the invariant.
         // 2. Every buffer was made by `allocate`, so it has `BUFFER_LEN` bytes.
-        let pushed = unsafe { sys::glue_add_in(self.vq, buffer.as_ptr(), BUFFER_LEN as c_uint) } == 0;
+        let pushed =
+            unsafe { sys::glue_add_in(self.vq, buffer.as_ptr(), BUFFER_LEN as c_uint) } == 0;
         if pushed {
             // The ring's now.
             let _ = buffer.into_raw();

@@ -106,7 +106,9 @@ impl Skb {
         // SAFETY: Live, by the invariant.
         unsafe { sys::glue_skb_wish(self.0.as_ptr(), &mut wish) };
         Wish {
-            checksum: wish.csum.then_some(Partial { start: wish.csum_start, offset: wish.csum_offset }),
+            checksum: wish
+                .csum
+                .then_some(Partial { start: wish.csum_start, offset: wish.csum_offset }),
             timestamp: wish.hwtstamp,
         }
     }

@@ -106,7 +106,11 @@ unsafe extern "C" {
     ///
     /// # Safety
     /// The device has no other.
-    pub unsafe fn glue_nic_alloc(vdev: VirtioRef<'_>, page_size: c_uint, registration_size: c_uint) -> *mut tsnic;
+    pub unsafe fn glue_nic_alloc(
+        vdev: VirtioRef<'_>,
+        page_size: c_uint,
+        registration_size: c_uint,
+    ) -> *mut tsnic;
     /// Frees an interface and its page.
     ///
     /// # Safety
@@ -186,10 +190,19 @@ unsafe extern "C" {
     pub unsafe fn glue_add_in(vq: QueueRef<'_>, skb: *mut sk_buff, length: c_uint) -> c_int;
     /// `virtqueue_add_outbuf()`: on success the ring owns the skb. `header` has `length` bytes, at
     /// most 12.
-    pub unsafe fn glue_add_out(nic: NicRef<'_>, skb: *mut sk_buff, header: *const c_void, length: c_uint) -> c_int;
+    pub unsafe fn glue_add_out(
+        nic: NicRef<'_>,
+        skb: *mut sk_buff,
+        header: *const c_void,
+        length: c_uint,
+    ) -> c_int;
     /// `virtqueue_add_sgs()`: the header, copied, then the page. No other registration is in the
     /// ring; `header` has `length` bytes, at most what `glue_nic_alloc()` was told.
-    pub unsafe fn glue_add_registration(nic: NicRef<'_>, header: *const c_void, length: c_uint) -> c_int;
+    pub unsafe fn glue_add_registration(
+        nic: NicRef<'_>,
+        header: *const c_void,
+        length: c_uint,
+    ) -> c_int;
     pub unsafe fn virtqueue_get_buf(vq: QueueRef<'_>, len: *mut c_uint) -> *mut c_void;
     pub unsafe fn virtqueue_detach_unused_buf(vq: QueueRef<'_>) -> *mut c_void;
     pub unsafe fn virtqueue_kick(vq: QueueRef<'_>) -> bool;

@@ -83,7 +83,9 @@ impl TxPort for TxKernel<'_> {
     fn push(&mut self, mut frame: Skb, header: [u8; header::LEN]) -> bool {
         let bytes = header.as_ptr().cast();
         // SAFETY: The only user, by the invariant; the header has the length given.
-        let added = unsafe { sys::glue_add_out(self.nic, frame.as_ptr(), bytes, header::LEN as c_uint) } == 0;
+        let added =
+            unsafe { sys::glue_add_out(self.nic, frame.as_ptr(), bytes, header::LEN as c_uint) }
+                == 0;
         if added {
             // The ring's now.
             let _ = frame.into_raw();
@@ -103,7 +105,9 @@ impl TxPort for TxKernel<'_> {
         let bytes = ptr::from_ref(header).cast();
         // SAFETY: The only user; `RegistrationState` posts one chain at a time; the interface was
         // made with room for a `Registration`.
-        unsafe { sys::glue_add_registration(self.nic, bytes, size_of::<Registration>() as c_uint) == 0 }
+        unsafe {
+            sys::glue_add_registration(self.nic, bytes, size_of::<Registration>() as c_uint) == 0
+        }
     }
 
     fn awaits_timestamp(&self, frame: &Skb) -> bool {

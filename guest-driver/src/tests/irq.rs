@@ -50,7 +50,8 @@ fn the_handler_copies_fired_into_irq_seen_and_into_irq_owned_too_when_it_found_s
         world.set_cell(offset::FIRED, 41);
         world.interrupt();
         let cells = |world: &World| {
-            [offset::IRQS, offset::IRQS_OWNED, offset::IRQ_SEEN, offset::IRQ_OWNED].map(|cell| world.cell(cell))
+            [offset::IRQS, offset::IRQS_OWNED, offset::IRQ_SEEN, offset::IRQ_OWNED]
+                .map(|cell| world.cell(cell))
         };
         assert_eq!(cells(&world), [1, 0, 41, 0], "{mode:?}: it took the NAPI");
         world.set_cell(offset::FIRED, 42);

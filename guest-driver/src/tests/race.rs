@@ -91,7 +91,11 @@ fn an_interrupt_during_the_busy_loop_is_harmless_in_both_modes() {
             world.publish(3);
             assert!(world.interrupt_if_due());
         });
-        assert_eq!((world.lost(), world.tags()), (false, vec![3]), "{mode:?}: one more poll follows");
+        assert_eq!(
+            (world.lost(), world.tags()),
+            (false, vec![3]),
+            "{mode:?}: one more poll follows"
+        );
     }
 }
 
@@ -142,7 +146,11 @@ fn a_delayed_arm_after_a_newer_one_loses_nothing_and_invents_no_loss() {
         let world = delayed_arm(mode, |world| {
             world.publish(2);
             another_poll(world);
-            assert_eq!(world.cell(offset::ARM), world.cell(offset::POLLS), "the newer poll has armed");
+            assert_eq!(
+                world.cell(offset::ARM),
+                world.cell(offset::POLLS),
+                "the newer poll has armed"
+            );
         });
         assert_ne!(world.cell(offset::ARM), world.cell(offset::POLLS), "the older arm landed last");
         assert_eq!(world.cell(offset::CI), 2, "`ci` has not gone back");
@@ -159,7 +167,10 @@ fn a_delayed_arm_after_the_newer_ones_interrupt_loses_nothing_and_invents_no_los
         let world = delayed_arm(mode, |world| {
             another_poll(world);
             world.publish(2);
-            assert!(world.interrupt_if_due(), "the newer arm's interrupt, whose handler takes the NAPI");
+            assert!(
+                world.interrupt_if_due(),
+                "the newer arm's interrupt, whose handler takes the NAPI"
+            );
         });
         // busy_poll() has run that poll, too. One interrupt too many is the price of the delayed
         // arm.

@@ -51,7 +51,8 @@ fn it_is_accepted_only_with_a_length_and_the_generation_echoed() {
         send_back(&world, length);
         assert_eq!(world.shared.page().is_some(), accepted, "length {length}, generation + {echo}");
         let stats = &world.shared.stats;
-        let counted = (stats.get(Stat::RegistrationsAccepted), stats.get(Stat::RegistrationsRefused));
+        let counted =
+            (stats.get(Stat::RegistrationsAccepted), stats.get(Stat::RegistrationsRefused));
         assert_eq!(counted, (u64::from(accepted), u64::from(!accepted)));
     }
 }
@@ -151,7 +152,11 @@ fn when_the_link_goes_down_the_page_is_no_longer_used_and_virtio_rules_apply() {
     let scheduled = world.tx.borrow().rx_scheduled;
     world.link(false);
     assert!(world.shared.page().is_none());
-    assert_eq!(world.tx.borrow().rx_scheduled, scheduled + 1, "one poll, to complete by the rules that hold now");
+    assert_eq!(
+        world.tx.borrow().rx_scheduled,
+        scheduled + 1,
+        "one poll, to complete by the rules that hold now"
+    );
 }
 
 #[test]
@@ -233,9 +238,14 @@ fn after_a_sleep_the_page_is_registered_again_with_nothing_consumed() {
     assert_eq!(world.live.get(), 0, "what was in the rings is freed");
     world.open();
     world.link(true);
-    let header = world.posted_registration().expect("posted, though the chain before never came back");
+    let header =
+        world.posted_registration().expect("posted, though the chain before never came back");
     assert_eq!((header.rx_ci.get(), header.tx_ci.get()), (0, 0));
-    assert_eq!(header.generation.get(), before + 1, "another generation: the old page's identity is not believed");
+    assert_eq!(
+        header.generation.get(),
+        before + 1,
+        "another generation: the old page's identity is not believed"
+    );
     world.answer_registration();
     world.softirq();
     world.publish(2);

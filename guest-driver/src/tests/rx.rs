@@ -51,7 +51,10 @@ fn the_poll_consumes_no_more_than_its_budget_and_does_not_complete_then() {
         (1..=7).for_each(|tag| world.publish(tag));
         assert_eq!(world.poll(5), 5);
         assert_eq!(world.tags(), [1, 2, 3, 4, 5]);
-        assert!(!world.did().iter().any(|did| matches!(did, Did::Complete { .. })), "not when work == budget");
+        assert!(
+            !world.did().iter().any(|did| matches!(did, Did::Complete { .. })),
+            "not when work == budget"
+        );
         assert!(!world.did().iter().any(|did| matches!(did, Did::Notify { .. })));
         assert_eq!(world.napi.load(Ordering::SeqCst), SCHED, "still owned");
     }
@@ -80,7 +83,8 @@ fn an_arm_is_ci_before_completion_then_irq_seen_and_number_then_a_kick_and_nothi
     world.set_cell(offset::IRQ_SEEN, 43);
     world.poll(64);
     let did = world.did();
-    let complete = did.iter().position(|did| matches!(did, Did::Complete { .. })).expect("it completed");
+    let complete =
+        did.iter().position(|did| matches!(did, Did::Complete { .. })).expect("it completed");
     // `ci` is up to date, and the poll done with the ring, before SCHED is given up; the arm comes
     // after.
     assert_eq!(did[complete], Did::Complete { ci: ci + 2, arm, phase: phase::IDLE });
@@ -88,7 +92,10 @@ fn an_arm_is_ci_before_completion_then_irq_seen_and_number_then_a_kick_and_nothi
         panic!("an arm, a kick and no recheck of the ring: {did:?}");
     };
     assert_eq!(seen, ci + 2);
-    assert_eq!(irq_seen, 41, "what the handler saw: not what fired says now, and not what the device may have written");
+    assert_eq!(
+        irq_seen, 41,
+        "what the handler saw: not what fired says now, and not what the device may have written"
+    );
     assert_ne!(next, arm);
 }
 
@@ -219,7 +226,11 @@ fn ci_counts_buffers_and_runs_on_across_the_wrap() {
     assert_eq!(world.poll(64), 2);
     assert_eq!(world.cell(offset::CI), start.plus(4).0);
     assert_eq!(world.shared.rx_ci(), start.plus(4));
-    assert_eq!(world.shared.stats.get(Stat::RxTimestamps), 2, "the records are found on both sides of the wrap");
+    assert_eq!(
+        world.shared.stats.get(Stat::RxTimestamps),
+        2,
+        "the records are found on both sides of the wrap"
+    );
     let delivered = &world.rx.borrow().delivered[0];
     assert_eq!((delivered.bytes.len(), delivered.parts), (54 + 150, 3));
     assert_eq!(delivered.bytes[54..], [vec![0xbb; 100], vec![0xcc; 50]].concat());
@@ -251,8 +262,12 @@ fn checksum_notes_go_with_the_frame() {
         world.use_buffer(&frame, frame.len() as u32);
     }
     world.poll(64);
-    let checksums: Vec<_> = world.rx.borrow().delivered.iter().map(|frame| frame.notes.checksum).collect();
-    assert_eq!(checksums, [Checksum::Valid, Checksum::Partial(Partial { start: 34, offset: 6 }), Checksum::Unknown]);
+    let checksums: Vec<_> =
+        world.rx.borrow().delivered.iter().map(|frame| frame.notes.checksum).collect();
+    assert_eq!(
+        checksums,
+        [Checksum::Valid, Checksum::Partial(Partial { start: 34, offset: 6 }), Checksum::Unknown]
+    );
 }
 
 #[test]
@@ -265,7 +280,8 @@ fn the_timestamp_is_that_of_the_frames_first_completion() {
     world.use_buffer(&[0; 10], 10);
     world.publish(2);
     world.poll(64);
-    let times: Vec<_> = world.rx.borrow().delivered.iter().map(|frame| frame.notes.timestamp_ns).collect();
+    let times: Vec<_> =
+        world.rx.borrow().delivered.iter().map(|frame| frame.notes.timestamp_ns).collect();
     assert_eq!(times, [Some(1000), Some(1002)]);
     assert_eq!(world.shared.stats.get(Stat::RxTimestamps), 2);
 }
@@ -281,7 +297,8 @@ fn a_record_of_another_completion_gives_no_timestamp() {
     world.set_cell(number, 512);
     world.set_cell(completion_offset(offset::RX, 512, Counter(1)) + 12, 0);
     world.poll(64);
-    let times: Vec<_> = world.rx.borrow().delivered.iter().map(|frame| frame.notes.timestamp_ns).collect();
+    let times: Vec<_> =
+        world.rx.borrow().delivered.iter().map(|frame| frame.notes.timestamp_ns).collect();
     assert_eq!(times, [None, None, Some(1002)]);
     assert_eq!(world.shared.stats.get(Stat::RxNoTimestamp), 2);
 }
@@ -351,7 +368,10 @@ fn fail_refill_fails_in_polls_that_consumed_and_only_in_those() {
     world.refill_timer();
     world.softirq();
     assert_eq!(world.rx.borrow().posted.len(), RX_RING);
-    assert!(!world.did().iter().any(|did| matches!(did, Did::RefillIn(_))), "and then there is rest");
+    assert!(
+        !world.did().iter().any(|did| matches!(did, Did::RefillIn(_))),
+        "and then there is rest"
+    );
 }
 
 #[test]
@@ -382,7 +402,10 @@ fn the_rules_change_with_the_page_from_one_poll_to_the_next() {
     world.answer_registration();
     world.forget();
     world.softirq();
-    assert!(world.did().iter().any(|did| matches!(did, Did::Notify { .. })), "the first arm, at once");
+    assert!(
+        world.did().iter().any(|did| matches!(did, Did::Notify { .. })),
+        "the first arm, at once"
+    );
     world.link(false);
     world.forget();
     world.softirq();
@@ -391,7 +414,8 @@ fn the_rules_change_with_the_page_from_one_poll_to_the_next() {
 }
 
 #[test]
-fn with_a_page_too_interrupts_are_asked_for_before_completion_and_the_ring_is_not_looked_at_after_it() {
+fn with_a_page_too_interrupts_are_asked_for_before_completion_and_the_ring_is_not_looked_at_after_it()
+ {
     let world = page();
     world.poll(64);
     let did = world.did();
@@ -410,7 +434,10 @@ fn a_page_the_device_has_forgotten_is_gone_and_handed_over_again() {
     assert_eq!(world.tags(), [1]);
     let did = world.did();
     assert_eq!(did.iter().filter(|did| **did == Did::LookAtLink).count(), 1);
-    assert!(matches!(did[did.len() - 2..], [Did::Complete { .. }, Did::UsedSince]), "virtio's rules: {did:?}");
+    assert!(
+        matches!(did[did.len() - 2..], [Did::Complete { .. }, Did::UsedSince]),
+        "virtio's rules: {did:?}"
+    );
     assert_eq!(world.shared.stats.get(Stat::PagesForgotten), 1);
 
     world.forget();
@@ -433,7 +460,10 @@ fn a_page_that_is_forgotten_during_a_poll_is_not_armed() {
     assert_eq!(world.tags(), [1]);
     let did = world.did();
     assert_eq!(did.iter().filter(|did| **did == Did::LookAtLink).count(), 1);
-    assert!(matches!(did[did.len() - 2..], [Did::Complete { .. }, Did::UsedSince]), "virtio's rules: {did:?}");
+    assert!(
+        matches!(did[did.len() - 2..], [Did::Complete { .. }, Did::UsedSince]),
+        "virtio's rules: {did:?}"
+    );
     assert!(world.shared.page().is_none());
     assert_eq!(world.shared.stats.get(Stat::PagesForgotten), 1);
 }
@@ -463,7 +493,11 @@ fn what_came_while_the_interface_was_down_is_discarded_when_it_goes_up() {
     world.napi.store(SCHED, Ordering::SeqCst);
     world.poll(64);
     assert_eq!(world.tags(), [4]);
-    assert_eq!(world.rx.borrow().delivered[0].notes.timestamp_ns, Some(1003), "with a record of its own");
+    assert_eq!(
+        world.rx.borrow().delivered[0].notes.timestamp_ns,
+        Some(1003),
+        "with a record of its own"
+    );
 }
 
 #[test]
@@ -482,6 +516,10 @@ fn a_refill_that_keeps_failing_backs_off() {
         world.refill_timer();
         world.softirq();
     }
-    let delays: Vec<_> = world.did().into_iter().filter(|did| matches!(did, Did::RefillIn(_))).collect();
-    assert_eq!(delays, [Did::RefillIn(FIRST_MS), Did::RefillIn(2 * FIRST_MS), Did::RefillIn(4 * FIRST_MS)]);
+    let delays: Vec<_> =
+        world.did().into_iter().filter(|did| matches!(did, Did::RefillIn(_))).collect();
+    assert_eq!(
+        delays,
+        [Did::RefillIn(FIRST_MS), Did::RefillIn(2 * FIRST_MS), Did::RefillIn(4 * FIRST_MS)]
+    );
 }

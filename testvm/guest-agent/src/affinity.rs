@@ -15,7 +15,8 @@ pub fn pin_self(cpu: usize) -> Result<(), Error> {
     pin(Pid::from_raw(0), "this thread", cpu)
 }
 
-/// Binds every thread group whose name begins with `comm_prefix` (a NIC has one NAPI thread per NAPI) to one CPU.
+/// Binds every thread group whose name begins with `comm_prefix` (a NIC has one NAPI thread per
+/// NAPI) to one CPU.
 ///
 /// # Errors
 /// There is none, or the kernel refuses.
@@ -23,7 +24,9 @@ pub fn pin_threads(comm_prefix: &str, cpu: usize) -> Result<(), Error> {
     let mut pinned = 0;
     for entry in std::fs::read_dir("/proc").map_err(Error::file("read", "/proc"))? {
         let entry = entry.map_err(Error::file("read", "/proc"))?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         // A process may end between the two looks: that is no error.
         let Ok(comm) = std::fs::read_to_string(entry.path().join("comm")) else { continue };
         if comm.trim_end().starts_with(comm_prefix) {
@@ -32,12 +35,17 @@ pub fn pin_threads(comm_prefix: &str, cpu: usize) -> Result<(), Error> {
         }
     }
     if pinned == 0 {
-        return Err(Error::NotFound { kind: "thread", name: comm_prefix.to_owned(), place: "/proc" });
+        return Err(Error::NotFound {
+            kind: "thread",
+            name: comm_prefix.to_owned(),
+            place: "/proc",
+        });
     }
     Ok(())
 }
 
-/// Binds an interrupt to one CPU. An MSI-X interrupt may come once more where it was before: x86 moves it when it fires.
+/// Binds an interrupt to one CPU. An MSI-X interrupt may come once more where it was before: x86
+/// moves it when it fires.
 ///
 /// # Errors
 /// There is no interrupt of this name, or no such CPU.
@@ -58,8 +66,8 @@ fn pin(pid: Pid, who: &str, cpu: usize) -> Result<(), Error> {
     sched_setaffinity(pid, &set).map_err(Error::call(what))
 }
 
-/// Finds the number of the interrupt with an action of this name in the text of /proc/interrupts. Shared interrupts list
-/// their actions with commas.
+/// Finds the number of the interrupt with an action of this name in the text of /proc/interrupts.
+/// Shared interrupts list their actions with commas.
 fn irq_number(interrupts: &str, name: &str) -> Option<u32> {
     interrupts.lines().find_map(|line| {
         let (number, rest) = line.split_once(':')?;
@@ -93,7 +101,9 @@ NMI:          0          0   Non-maskable interrupts virtio9
     fn what_is_not_there_is_named() {
         let message = pin_threads("no such thread/", 0).map_err(|e| e.chain()).unwrap_err();
         assert_eq!(message, "No thread \"no such thread/\" in /proc");
-        assert!(bind_irq("no-such-irq", 0).map_err(|e| e.chain()).unwrap_err().contains("no-such-irq"));
+        assert!(
+            bind_irq("no-such-irq", 0).map_err(|e| e.chain()).unwrap_err().contains("no-such-irq")
+        );
         assert!(pin_self(100_000).is_err());
     }
 }

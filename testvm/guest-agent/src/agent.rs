@@ -20,8 +20,9 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Carries a request out. Whatever goes wrong becomes [`Reply::Error`]. [`Request::PowerOff`] and [`Request::Reboot`] are
-    /// the caller's: here the first only stops what is running, and the second leaves even that as it is.
+    /// Carries a request out. Whatever goes wrong becomes [`Reply::Error`]. [`Request::PowerOff`]
+    /// and [`Request::Reboot`] are the caller's: here the first only stops what is running, and the
+    /// second leaves even that as it is.
     pub fn handle(&mut self, request: Request) -> Reply {
         self.carry_out(request).unwrap_or_else(|error| Reply::Error { message: error.chain() })
     }
@@ -32,7 +33,9 @@ impl Agent {
             Request::RemoveModule { name } => modules::remove(&name)?,
             Request::WriteFile { path, value } => files::write(&path, &value)?,
             Request::ReadFile { path } => return Ok(Reply::Text { text: files::read(&path)? }),
-            Request::LinkUp { name, ip, prefix_len, neighbours } => link::up(&name, ip, prefix_len, &neighbours)?,
+            Request::LinkUp { name, ip, prefix_len, neighbours } => {
+                link::up(&name, ip, prefix_len, &neighbours)?;
+            }
             Request::LinkDown { name } => link::down(&name)?,
             Request::IrqAffinity { irq, cpu } => affinity::bind_irq(&irq, cpu)?,
             Request::PinThread { comm_prefix, cpu } => affinity::pin_threads(&comm_prefix, cpu)?,
@@ -44,7 +47,8 @@ impl Agent {
                 self.receiver = Some(Receiver::start(local, peer, busy_poll_us, cpu)?);
             }
             Request::ReceiverStop => {
-                let receiver = self.receiver.take().ok_or(Error::State("No UDP receiver is running"))?;
+                let receiver =
+                    self.receiver.take().ok_or(Error::State("No UDP receiver is running"))?;
                 return Ok(Reply::Count { count: receiver.stop()? });
             }
             Request::RpcStart { local, busy_poll_us, cpu } => {
@@ -58,10 +62,13 @@ impl Agent {
                 return Ok(Reply::Count { count: server.stop()? });
             }
             Request::Ping { to, count } => {
-                let answered = icmp::ping(to, count).map_err(Error::call(format!("Cannot ping {to}")))?;
+                let answered =
+                    icmp::ping(to, count).map_err(Error::call(format!("Cannot ping {to}")))?;
                 return Ok(Reply::Count { count: answered });
             }
-            Request::TransferReceive { local } => return Ok(Reply::Count { count: transfer_receive(local)? }),
+            Request::TransferReceive { local } => {
+                return Ok(Reply::Count { count: transfer_receive(local)? });
+            }
             Request::TransferSend { peer, bytes } => transfer_send(peer, bytes)?,
             Request::KernelLog => {
                 let log = match &mut self.log {
@@ -71,7 +78,9 @@ impl Agent {
                 return Ok(Reply::Text { text: log.read_new()? });
             }
             Request::SendFrame { name, frame } => packet::send(&name, &frame)?,
-            Request::NapiCheck { seed, steps } => return Ok(Reply::NapiCheck(napi::check(seed, steps)?)),
+            Request::NapiCheck { seed, steps } => {
+                return Ok(Reply::NapiCheck(napi::check(seed, steps)?));
+            }
             Request::Snapshot => snapshot::create()?,
             Request::Reboot => {}
             Request::PowerOff => {

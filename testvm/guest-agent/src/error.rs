@@ -3,7 +3,8 @@
 
 use std::io;
 
-/// A request the agent could not carry out. It is sent to testvm as text, causes included, by [`Error::chain`].
+/// A request the agent could not carry out. It is sent to testvm as text, causes included, by
+/// [`Error::chain`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file, a device or a directory of the guest.
@@ -117,7 +118,10 @@ pub enum Error {
 
 impl Error {
     /// For `map_err` on an I/O result about a file.
-    pub fn file<E: Into<io::Error>>(action: &'static str, path: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub fn file<E: Into<io::Error>>(
+        action: &'static str,
+        path: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
         move |source| Self::File { action, path: path.into(), source: source.into() }
     }
 

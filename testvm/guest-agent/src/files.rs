@@ -21,9 +21,10 @@ pub fn read(path: &str) -> Result<String, Error> {
 /// The kernel's, with the path. A short write is an error too.
 pub fn write(path: &str, value: &str) -> Result<(), Error> {
     let mut file = OpenOptions::new().write(true).open(path).map_err(Error::file("open", path))?;
-    let written = file
-        .write(value.as_bytes())
-        .map_err(|source| Error::Call { what: format!("Cannot write {value:?} to {path}"), source })?;
+    let written = file.write(value.as_bytes()).map_err(|source| Error::Call {
+        what: format!("Cannot write {value:?} to {path}"),
+        source,
+    })?;
     if written == value.len() {
         Ok(())
     } else {
@@ -39,7 +40,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back_without_the_newline() -> Result<(), Box<dyn std::error::Error>> {
+    fn what_is_written_is_read_back_without_the_newline() -> Result<(), Box<dyn std::error::Error>>
+    {
         let file = tempfile::NamedTempFile::new()?;
         let path = file.path().to_string_lossy().into_owned();
         write(&path, "2000000\n")?;
@@ -50,7 +52,10 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let message = read("/proc/no/such/file").map_err(|e| e.chain()).unwrap_err();
-        assert!(message.contains("/proc/no/such/file") && message.contains("No such file"), "{message}");
+        assert!(
+            message.contains("/proc/no/such/file") && message.contains("No such file"),
+            "{message}"
+        );
         // A file that is not there is not made: a misspelt name in /sys must not look like success.
         let directory = tempfile::tempdir().expect("temporary directory");
         assert!(write(&directory.path().join("new").to_string_lossy(), "1").is_err());

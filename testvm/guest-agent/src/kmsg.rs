@@ -46,7 +46,9 @@ impl KernelLog {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The log is a ring: records not yet read were overwritten.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => lines.push("[lines lost]".to_owned()),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    lines.push("[lines lost]".to_owned());
+                }
                 Err(error) => return Err(Error::file("read", DEVICE)(error)),
             }
         }
@@ -54,7 +56,8 @@ impl KernelLog {
     }
 }
 
-/// `prefix;text`, with a prefix of `priority,sequence,microseconds,flags`, then ` KEY=value` lines that are left out.
+/// `prefix;text`, with a prefix of `priority,sequence,microseconds,flags`, then ` KEY=value` lines
+/// that are left out.
 fn format_record(record: &str) -> String {
     let (prefix, text) = record.split_once(';').unwrap_or(("", record));
     let text = text.lines().next().unwrap_or("");

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The guest's side of the test VM: a small PID 1 that does what testvm asks over a serial line.
 //!
-//! The program is the `/init` of an initramfs. It is built with the `guest` profile and `-C target-feature=+crt-static`, so
-//! it needs no other file. The machine it runs in has a console on the first serial port and testvm on the second; testvm
-//! should be connected before the guest boots, for [`guest_protocol::Reply::Ready`] is said once. `tsc=reliable` belongs on the
-//! kernel's command line: under emulation Linux mistrusts the TSC and falls back to the HPET, whose every reading is a trip
-//! to the emulator.
+//! The program is the `/init` of an initramfs. It is built with the `guest` profile and `-C
+//! target-feature=+crt-static`, so it needs no other file. The machine it runs in has a console on
+//! the first serial port and testvm on the second; testvm should be connected before the guest
+//! boots, for [`guest_protocol::Reply::Ready`] is said once. `tsc=reliable` belongs on the kernel's
+//! command line: under emulation Linux mistrusts the TSC and falls back to the HPET, whose every
+//! reading is a trip to the emulator.
 //!
-//! What is said on the serial line, and over TCP between the RPC client and the server in the guest, is in the package
-//! `guest-protocol`, which testvm links instead of this one: this one contains code under the GPL.
+//! What is said on the serial line, and over TCP between the RPC client and the server in the
+//! guest, is in the package `guest-protocol`, which testvm links instead of this one: this one
+//! contains code under the GPL.
 
 pub mod affinity;
 pub mod agent;

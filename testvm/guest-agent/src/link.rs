@@ -4,10 +4,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::net::if_::if_nametoindex;
@@ -19,13 +23,20 @@ use crate::files;
 const CARRIER_LIMIT: Duration = Duration::from_secs(5);
 const CARRIER_LOOK: Duration = Duration::from_millis(2);
 
-/// Gives an interface its address, raises it, waits for its carrier, then enters neighbours that need no ARP.
+/// Gives an interface its address, raises it, waits for its carrier, then enters neighbours that
+/// need no ARP.
 ///
-/// IPv6 is turned off on it first, where the kernel has it: router solicitations would be traffic nobody asked for.
+/// IPv6 is turned off on it first, where the kernel has it: router solicitations would be traffic
+/// nobody asked for.
 ///
 /// # Errors
 /// The kernel's; no carrier within 5 s.
-pub fn up(name: &str, ip: Ipv4Addr, prefix_len: u8, neighbours: &[(Ipv4Addr, [u8; 6])]) -> Result<(), Error> {
+pub fn up(
+    name: &str,
+    ip: Ipv4Addr,
+    prefix_len: u8,
+    neighbours: &[(Ipv4Addr, [u8; 6])],
+) -> Result<(), Error> {
     let index = index_of(name)?;
     let no_ipv6 = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
     if std::path::Path::new(&no_ipv6).exists() {
@@ -37,7 +48,11 @@ pub fn up(name: &str, ip: Ipv4Addr, prefix_len: u8, neighbours: &[(Ipv4Addr, [u8
         NLM_F_CREATE | NLM_F_REPLACE,
         RouteNetlinkMessage::NewAddress(address(index, ip, prefix_len)),
     )?;
-    netlink.ask(&format!("raise {name}"), 0, RouteNetlinkMessage::SetLink(flags(index, LinkFlags::Up)))?;
+    netlink.ask(
+        &format!("raise {name}"),
+        0,
+        RouteNetlinkMessage::SetLink(flags(index, LinkFlags::Up)),
+    )?;
     wait_for_carrier(name)?;
     // Not before: a link that goes down loses its neighbours.
     for &(neighbour_ip, mac) in neighbours {
@@ -95,7 +110,8 @@ fn address(index: u32, ip: Ipv4Addr, prefix_len: u8) -> AddressMessage {
     message.header.family = AddressFamily::Inet;
     message.header.prefix_len = prefix_len;
     message.header.index = index;
-    message.attributes = vec![AddressAttribute::Local(IpAddr::V4(ip)), AddressAttribute::Address(IpAddr::V4(ip))];
+    message.attributes =
+        vec![AddressAttribute::Local(IpAddr::V4(ip)), AddressAttribute::Address(IpAddr::V4(ip))];
     message
 }
 
@@ -126,7 +142,12 @@ impl Netlink {
     }
 
     /// Sends one request and waits for its acknowledgement.
-    fn ask(&mut self, what: &str, more_flags: u16, message: RouteNetlinkMessage) -> Result<(), Error> {
+    fn ask(
+        &mut self,
+        what: &str,
+        more_flags: u16,
+        message: RouteNetlinkMessage,
+    ) -> Result<(), Error> {
         self.sequence += 1;
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | more_flags;
@@ -135,15 +156,18 @@ impl Netlink {
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
         self.socket.send(&bytes, 0).map_err(Error::call(format!("Cannot {what}")))?;
-        let (answer, _) = self.socket.recv_from_full().map_err(Error::call(format!("Cannot {what}")))?;
+        let (answer, _) =
+            self.socket.recv_from_full().map_err(Error::call(format!("Cannot {what}")))?;
         let unexpected = |answer: String| Error::Netlink { what: what.to_owned(), answer };
-        let answer =
-            NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(|e| unexpected(e.to_string()))?;
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
+            .map_err(|e| unexpected(e.to_string()))?;
         match answer.payload {
-            NetlinkPayload::Error(error) if answer.header.sequence_number == self.sequence => match error.code {
-                None => Ok(()),
-                Some(_) => Err(Error::call(format!("Cannot {what}"))(error.to_io())),
-            },
+            NetlinkPayload::Error(error) if answer.header.sequence_number == self.sequence => {
+                match error.code {
+                    None => Ok(()),
+                    Some(_) => Err(Error::call(format!("Cannot {what}"))(error.to_io())),
+                }
+            }
             other => Err(unexpected(format!("{other:?}"))),
         }
     }
@@ -155,7 +179,8 @@ mod tests {
 
     #[test]
     fn an_unknown_interface_is_named() {
-        let message = up("no-such-if", Ipv4Addr::LOCALHOST, 8, &[]).map_err(|e| e.chain()).unwrap_err();
+        let message =
+            up("no-such-if", Ipv4Addr::LOCALHOST, 8, &[]).map_err(|e| e.chain()).unwrap_err();
         assert!(message.starts_with("No interface no-such-if: "), "{message}");
         assert!(down("no-such-if").is_err());
     }

@@ -8,7 +8,8 @@ use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module}
 
 use crate::error::Error;
 
-/// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`; Linux 5.17 and later, with `CONFIG_MODULE_DECOMPRESS`.
+/// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`; Linux 5.17 and later, with
+/// `CONFIG_MODULE_DECOMPRESS`.
 const COMPRESSED_FILE: libc::c_uint = 4;
 
 /// Loads the module in file `path` with parameters as insmod takes them.
@@ -35,7 +36,11 @@ pub fn remove(name: &str) -> Result<(), Error> {
 /// The kernel unpacks compressed modules itself, when told so.
 fn flags(path: &str) -> ModuleInitFlags {
     let compressed = [".xz", ".zst", ".gz"].iter().any(|suffix| path.ends_with(suffix));
-    if compressed { ModuleInitFlags::from_bits_retain(COMPRESSED_FILE) } else { ModuleInitFlags::empty() }
+    if compressed {
+        ModuleInitFlags::from_bits_retain(COMPRESSED_FILE)
+    } else {
+        ModuleInitFlags::empty()
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use guest_protocol::clock::{monotonic_ns, timespec_ns};
 use guest_protocol::frame::{REQUEST_LEN, ReplyFrame, RequestFrame};
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, TimestampingFlag, Timestamps, recvmsg, setsockopt, sockopt,
+    ControlMessageOwned, MsgFlags, SockaddrStorage, TimestampingFlag, Timestamps, recvmsg,
+    setsockopt, sockopt,
 };
 use zerocopy::IntoBytes;
 
@@ -19,8 +20,8 @@ use crate::error::Error;
 use crate::receiver::set_busy_poll;
 use crate::system;
 
-/// A server on its own thread: one connection after another, one request after another. A connection that breaks ends
-/// only itself.
+/// A server on its own thread: one connection after another, one request after another. A
+/// connection that breaks ends only itself.
 #[derive(Debug)]
 pub struct RpcServer {
     shared: Arc<Shared>,
@@ -35,7 +36,8 @@ struct Shared {
     served: AtomicU64,
 }
 
-/// Under one lock, so that a connection accepted while the server is being stopped cannot be missed.
+/// Under one lock, so that a connection accepted while the server is being stopped cannot be
+/// missed.
 #[derive(Debug, Default)]
 struct Current {
     stopping: bool,
@@ -52,7 +54,12 @@ impl RpcServer {
     pub fn start(local: (Ipv4Addr, u16), busy_poll_us: u32, cpu: usize) -> Result<Self, Error> {
         let listener = TcpListener::bind(local)
             .map_err(Error::call(format!("Cannot listen on TCP port {}:{}", local.0, local.1)))?;
-        let shared = Arc::new(Shared { listener, busy_poll_us, current: Mutex::default(), served: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            listener,
+            busy_poll_us,
+            current: Mutex::default(),
+            served: AtomicU64::new(0),
+        });
         let for_thread = Arc::clone(&shared);
         let thread = system::spawn_pinned("rpc-server", cpu, move || for_thread.run())?;
         Ok(Self { shared, thread })
@@ -79,11 +86,19 @@ impl RpcServer {
                 let _ = connection.shutdown(Shutdown::Both);
             }
         }
-        // Makes a blocked accept return EINVAL. The thread ends by itself if it is not blocked there.
-        let _ = nix::sys::socket::shutdown(self.shared.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        // Makes a blocked accept return EINVAL. The thread ends by itself if it is not blocked
+        // there.
+        let _ = nix::sys::socket::shutdown(
+            self.shared.listener.as_raw_fd(),
+            nix::sys::socket::Shutdown::Both,
+        );
         let result = self.thread.join();
         let count = self.shared.served.load(Ordering::SeqCst);
-        system::flatten(result).map(|()| count).map_err(|source| Error::Ended { who: "RPC server", count, source })
+        system::flatten(result).map(|()| count).map_err(|source| Error::Ended {
+            who: "RPC server",
+            count,
+            source,
+        })
     }
 }
 
@@ -93,7 +108,14 @@ impl Shared {
             let connection = match self.listener.accept() {
                 Ok((connection, _)) => connection,
                 Err(_) if self.is_stopping() => return Ok(()),
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                    ) =>
+                {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             {
@@ -118,12 +140,15 @@ impl Shared {
 
     fn serve(&self, mut connection: &TcpStream) -> io::Result<()> {
         connection.set_nodelay(true)?;
-        let wanted = TimestampingFlag::SOF_TIMESTAMPING_RX_HARDWARE | TimestampingFlag::SOF_TIMESTAMPING_RAW_HARDWARE;
+        let wanted = TimestampingFlag::SOF_TIMESTAMPING_RX_HARDWARE
+            | TimestampingFlag::SOF_TIMESTAMPING_RAW_HARDWARE;
         setsockopt(&connection, sockopt::Timestamping, &wanted)?;
-        set_busy_poll(connection, self.busy_poll_us).map_err(|error| io::Error::other(error.chain()))?;
+        set_busy_poll(connection, self.busy_poll_us)
+            .map_err(|error| io::Error::other(error.chain()))?;
         while let Some((request, hardware_ns)) = receive(connection)? {
             let received_ns = monotonic_ns();
-            let request = RequestFrame::parse(request).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))?;
+            let request = RequestFrame::parse(request)
+                .map_err(|e| io::Error::new(ErrorKind::InvalidData, e))?;
             let reply = ReplyFrame::new(request.seq(), hardware_ns, received_ns, monotonic_ns());
             connection.write_all(reply.as_bytes())?;
             self.served.fetch_add(1, Ordering::SeqCst);
@@ -132,8 +157,8 @@ impl Shared {
     }
 }
 
-/// Waits for a whole request; gives its bytes and its hardware timestamp, ns (0: none). `None` at the end of the stream.
-/// The timestamp is that of the packet which made the request complete.
+/// Waits for a whole request; gives its bytes and its hardware timestamp, ns (0: none). `None` at
+/// the end of the stream. The timestamp is that of the packet which made the request complete.
 fn receive(connection: &TcpStream) -> io::Result<Option<([u8; REQUEST_LEN], u64)>> {
     let mut request = [0; REQUEST_LEN];
     let mut filled = 0;
@@ -141,13 +166,16 @@ fn receive(connection: &TcpStream) -> io::Result<Option<([u8; REQUEST_LEN], u64)
     let mut control = nix::cmsg_space!(Timestamps);
     while filled < request.len() {
         let mut parts = [IoSliceMut::new(&mut request[filled..])];
-        let message =
-            match recvmsg::<SockaddrStorage>(connection.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())
-            {
-                Ok(message) => message,
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
+        let message = match recvmsg::<SockaddrStorage>(
+            connection.as_raw_fd(),
+            &mut parts,
+            Some(&mut control),
+            MsgFlags::empty(),
+        ) {
+            Ok(message) => message,
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
         if message.bytes == 0 {
             return if filled == 0 { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
         }

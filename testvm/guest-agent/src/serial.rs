@@ -10,11 +10,12 @@ use rustix::termios::{self, ControlModes, OptionalActions};
 
 use crate::error::Error;
 
-/// A longer request is a mistake: it is refused, so that a line that never ends cannot take all memory.
+/// A longer request is a mistake: it is refused, so that a line that never ends cannot take all
+/// memory.
 pub const LINE_MAX: usize = 64 * 1024;
 
-/// Opens a serial port for raw lines: no echo, no editing, no line length of the terminal, no flow control, no hang-up
-/// when the other side goes away.
+/// Opens a serial port for raw lines: no echo, no editing, no line length of the terminal, no flow
+/// control, no hang-up when the other side goes away.
 ///
 /// # Errors
 /// The kernel's.
@@ -25,13 +26,16 @@ pub fn open(path: &str) -> Result<File, Error> {
         .custom_flags(libc::O_NOCTTY)
         .open(path)
         .map_err(Error::file("open", path))?;
-    let mut settings = termios::tcgetattr(&port).map_err(Error::file("read the settings of", path))?;
+    let mut settings =
+        termios::tcgetattr(&port).map_err(Error::file("read the settings of", path))?;
     settings.make_raw();
     settings.control_modes |= ControlModes::CLOCAL | ControlModes::CREAD;
-    // The fastest an 8250 knows. An emulated one sends at once whatever it is told, but delays the receive interrupt of a
-    // half-filled FIFO by four characters of the set speed: 4 ms at the default 9600.
+    // The fastest an 8250 knows. An emulated one sends at once whatever it is told, but delays the
+    // receive interrupt of a half-filled FIFO by four characters of the set speed: 4 ms at the
+    // default 9600.
     settings.set_speed(115_200).map_err(Error::file("set the speed of", path))?;
-    termios::tcsetattr(&port, OptionalActions::Now, &settings).map_err(Error::file("set up", path))?;
+    termios::tcsetattr(&port, OptionalActions::Now, &settings)
+        .map_err(Error::file("set up", path))?;
     Ok(port)
 }
 
@@ -134,14 +138,18 @@ mod tests {
         let all =
             receive_all(b"{\"request\":\"kernel-log\"}\r\n\n{\"request\":\"read-file\",\"path\":\"/proc/version\"}\n")?;
         assert!(matches!(all[0], Incoming::Request(Request::KernelLog)), "{all:?}");
-        assert!(matches!(&all[1], Incoming::Request(Request::ReadFile { path }) if path == "/proc/version"), "{all:?}");
+        assert!(
+            matches!(&all[1], Incoming::Request(Request::ReadFile { path }) if path == "/proc/version"),
+            "{all:?}"
+        );
         assert_eq!(all.len(), 2);
         Ok(())
     }
 
     #[test]
     fn a_bad_line_does_not_spoil_the_next() -> std::io::Result<()> {
-        let all = receive_all(b"garbage \xff\n{\"request\":\"fly\"}\n{\"request\":\"power-off\"}\n")?;
+        let all =
+            receive_all(b"garbage \xff\n{\"request\":\"fly\"}\n{\"request\":\"power-off\"}\n")?;
         assert!(matches!(all[0], Incoming::Bad(Error::Malformed { .. })));
         assert!(matches!(all[1], Incoming::Bad(Error::Malformed { .. })));
         assert!(matches!(all[2], Incoming::Request(Request::PowerOff)));

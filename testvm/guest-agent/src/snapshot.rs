@@ -16,8 +16,8 @@ mod ioctl {
     nix::ioctl_write_ptr!(create_image, b'3', 17, i32);
 }
 
-/// Stops all programs but this thread, has the kernel put every device to rest (`freeze`) and copy its memory, wakes the
-/// devices (`thaw`), and lets the programs go on. The image is thrown away.
+/// Stops all programs but this thread, has the kernel put every device to rest (`freeze`) and copy
+/// its memory, wakes the devices (`thaw`), and lets the programs go on. The image is thrown away.
 ///
 /// # Errors
 /// The kernel has no hibernation, too little memory, or a device that refuses.
@@ -25,14 +25,16 @@ pub fn create() -> Result<(), Error> {
     let file = File::open(DEVICE).map_err(Error::file("open", DEVICE))?;
     let fd = file.as_raw_fd();
     call("stop all programs", fd, |fd| {
-        // SAFETY: The descriptor is open for the whole call, because `file` is; the call takes no argument.
+        // SAFETY: The descriptor is open for the whole call, because `file` is; the call takes no
+        // argument.
         unsafe { ioctl::freeze(fd) }
     })?;
     let mut in_suspend = 0;
     let created = call("make an image of the memory", fd, |fd| {
         // SAFETY:
         // 1. The descriptor is open for the whole call, because `file` is.
-        // 2. The kernel writes one `int`, to which the pointer is, and which nobody else uses meanwhile.
+        // 2. The kernel writes one `int`, to which the pointer is, and which nobody else uses
+        //    meanwhile.
         unsafe { ioctl::create_image(fd, &raw mut in_suspend) }
     });
     call("let the programs go on", fd, |fd| {
@@ -40,9 +42,15 @@ pub fn create() -> Result<(), Error> {
         unsafe { ioctl::unfreeze(fd) }
     })?;
     created?;
-    if in_suspend == 1 { Ok(()) } else { Err(Error::State("The kernel made no image of its memory")) }
+    if in_suspend == 1 {
+        Ok(())
+    } else {
+        Err(Error::State("The kernel made no image of its memory"))
+    }
 }
 
 fn call(what: &str, fd: RawFd, ioctl: impl FnOnce(RawFd) -> nix::Result<i32>) -> Result<(), Error> {
-    ioctl(fd).map(drop).map_err(|errno: Errno| Error::call(format!("{DEVICE} cannot {what}"))(errno))
+    ioctl(fd)
+        .map(drop)
+        .map_err(|errno: Errno| Error::call(format!("{DEVICE} cannot {what}"))(errno))
 }

@@ -5,8 +5,8 @@
 use nix::{setsockopt_impl, sockopt_impl};
 
 sockopt_impl!(
-    /// `SO_BUSY_POLL`: how long a blocking receive polls the device queue before it sleeps, microseconds. More than
-    /// `net.core.busy_read` needs `CAP_NET_ADMIN`.
+    /// `SO_BUSY_POLL`: how long a blocking receive polls the device queue before it sleeps,
+    /// microseconds. More than `net.core.busy_read` needs `CAP_NET_ADMIN`.
     BusyPoll,
     SetOnly,
     libc::SOL_SOCKET,

@@ -51,7 +51,9 @@ pub fn ready() -> Result<Reply, Error> {
     Ok(Reply::Ready {
         kernel: files::read("/proc/sys/kernel/osrelease")?,
         cpus: count_cpus(&files::read("/sys/devices/system/cpu/online")?),
-        clocksource: files::read("/sys/devices/system/clocksource/clocksource0/current_clocksource")?,
+        clocksource: files::read(
+            "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+        )?,
     })
 }
 
@@ -70,14 +72,16 @@ pub fn power_off() {
     log(&format!("Power off: {error}"));
 }
 
-/// Restarts the machine, with everything in the middle of whatever it does; returns only if the kernel refuses.
+/// Restarts the machine, with everything in the middle of whatever it does; returns only if the
+/// kernel refuses.
 pub fn reboot_now() {
     let Err(error) = reboot(RebootMode::RB_AUTOBOOT);
     log(&format!("Reboot: {error}"));
 }
 
-/// A PID 1 that dies panics the kernel and says nothing: instead, a panic in any thread is printed and ends the machine
-/// in order. testvm sees the serial line close and has the message on the console.
+/// A PID 1 that dies panics the kernel and says nothing: instead, a panic in any thread is printed
+/// and ends the machine in order. testvm sees the serial line close and has the message on the
+/// console.
 pub fn power_off_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         log(&format!("{panic}"));
@@ -94,7 +98,11 @@ pub fn log(line: &str) {
 ///
 /// # Errors
 /// No such CPU, or no thread.
-pub fn spawn_pinned<F>(name: &'static str, cpu: usize, body: F) -> Result<JoinHandle<io::Result<()>>, Error>
+pub fn spawn_pinned<F>(
+    name: &'static str,
+    cpu: usize,
+    body: F,
+) -> Result<JoinHandle<io::Result<()>>, Error>
 where
     F: FnOnce() -> io::Result<()> + Send + 'static,
 {
@@ -163,8 +171,10 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error() {
-        let joined =
-            thread::Builder::new().spawn(|| -> io::Result<()> { panic!("on purpose") }).expect("thread").join();
+        let joined = thread::Builder::new()
+            .spawn(|| -> io::Result<()> { panic!("on purpose") })
+            .expect("thread")
+            .join();
         assert!(flatten(joined).is_err());
     }
 }

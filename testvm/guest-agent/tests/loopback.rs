@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The parts of the agent that need neither root nor a guest, over the loopback of the machine the tests run on.
+//! The parts of the agent that need neither root nor a guest, over the loopback of the machine the
+//! tests run on.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -27,11 +28,15 @@ const HANG: Duration = Duration::from_secs(20);
 /// A CPU this test may run on.
 fn some_cpu() -> Result<usize, Box<dyn Error>> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    Ok((0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu).unwrap_or(false)).ok_or("no CPU at all")?)
+    Ok((0..CpuSet::count())
+        .find(|&cpu| allowed.is_set(cpu).unwrap_or(false))
+        .ok_or("no CPU at all")?)
 }
 
 /// Runs `body`, but not for ever.
-fn within_limit<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> Result<T, Box<dyn Error>> {
+fn within_limit<T: Send + 'static>(
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Box<dyn Error>> {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         let _ = tell.send(body());
@@ -62,7 +67,8 @@ fn the_receiver_counts_its_peers_datagrams_only() -> Outcome {
     let peer = UdpSocket::bind((HERE, 0))?;
     let stranger = UdpSocket::bind((HERE, 0))?;
     let port = free_port()?;
-    let receiver = Receiver::start((HERE, port), (HERE, peer.local_addr()?.port()), 0, some_cpu()?)?;
+    let receiver =
+        Receiver::start((HERE, port), (HERE, peer.local_addr()?.port()), 0, some_cpu()?)?;
     for datagram in [&b"one"[..], b"", b"three"] {
         peer.send_to(datagram, (HERE, port))?;
     }
@@ -71,7 +77,11 @@ fn the_receiver_counts_its_peers_datagrams_only() -> Outcome {
     while receiver.received() < 3 && begin.elapsed() < HANG {
         thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(within_limit(|| receiver.stop())??, 3, "an empty datagram counts and does not end it");
+    assert_eq!(
+        within_limit(|| receiver.stop())??,
+        3,
+        "an empty datagram counts and does not end it"
+    );
     Ok(())
 }
 
@@ -163,10 +173,15 @@ fn requests_out_of_order_are_errors_with_a_reason() -> Outcome {
     assert_eq!(error(agent.handle(start))?, "An RPC server is running already");
     assert_eq!(agent.handle(Request::RpcStop), Reply::Count { count: 0 });
 
-    let not_here = Request::RpcStart { local: (Ipv4Addr::new(192, 0, 2, 1), 1), busy_poll_us: 0, cpu: some_cpu()? };
+    let not_here = Request::RpcStart {
+        local: (Ipv4Addr::new(192, 0, 2, 1), 1),
+        busy_poll_us: 0,
+        cpu: some_cpu()?,
+    };
     let message = error(agent.handle(not_here))?;
     assert!(message.starts_with("Cannot listen on TCP port 192.0.2.1:1: "), "{message}");
-    let no_cpu = Request::ReceiverStart { local: (HERE, 0), peer: (HERE, 9), busy_poll_us: 0, cpu: 1023 };
+    let no_cpu =
+        Request::ReceiverStart { local: (HERE, 0), peer: (HERE, 9), busy_poll_us: 0, cpu: 1023 };
     let message = error(agent.handle(no_cpu))?;
     assert!(message.contains("CPU 1023"), "{message}");
     assert_eq!(
@@ -180,14 +195,18 @@ fn requests_out_of_order_are_errors_with_a_reason() -> Outcome {
 #[test]
 fn files_are_read_and_errors_named() -> Outcome {
     let mut agent = Agent::default();
-    let Reply::Text { text } = agent.handle(Request::ReadFile { path: "/proc/sys/kernel/ostype".into() }) else {
+    let Reply::Text { text } =
+        agent.handle(Request::ReadFile { path: "/proc/sys/kernel/ostype".into() })
+    else {
         return Err("no text".into());
     };
     assert_eq!(text, "Linux");
     let reply = agent.handle(Request::ReadFile { path: "/proc/none".into() });
     assert_eq!(
         reply,
-        Reply::Error { message: "Cannot read /proc/none: No such file or directory (os error 2)".into() }
+        Reply::Error {
+            message: "Cannot read /proc/none: No such file or directory (os error 2)".into()
+        }
     );
     Ok(())
 }

@@ -3,10 +3,12 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-/// `CLOCK_MONOTONIC` in nanoseconds, of the machine this runs on; 0 if the kernel refuses, which it does not.
+/// `CLOCK_MONOTONIC` in nanoseconds, of the machine this runs on; 0 if the kernel refuses, which it
+/// does not.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| timespec_ns(now.tv_sec(), now.tv_nsec()))
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| timespec_ns(now.tv_sec(), now.tv_nsec()))
 }
 
 /// Seconds and nanoseconds as nanoseconds; negative times, which no clock here has, as 0.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The two frames of the RPC experiment, on a TCP stream: a request, then its reply, one after the other.
+//! The two frames of the RPC experiment, on a TCP stream: a request, then its reply, one after the
+//! other.
 //!
-//! Both are far smaller than a segment, and both sides set `TCP_NODELAY`, so each travels as one packet.
+//! Both are far smaller than a segment, and both sides set `TCP_NODELAY`, so each travels as one
+//! packet.
 
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -12,7 +14,9 @@ pub const REQUEST_MAGIC: u32 = u32::from_le_bytes(*b"tsrq");
 pub const REPLY_MAGIC: u32 = u32::from_le_bytes(*b"tsrp");
 
 /// Client to server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct RequestFrame {
     magic: U32,
@@ -20,7 +24,9 @@ pub struct RequestFrame {
 }
 
 /// Server to client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct ReplyFrame {
     magic: U32,
@@ -72,9 +78,10 @@ impl RequestFrame {
 }
 
 impl ReplyFrame {
-    /// The reply to request `seq`. All times in nanoseconds: `hardware_ns` is the device's timestamp of the request as
-    /// the socket told it (device clock; 0: there was none), `received_ns` is the guest's `CLOCK_MONOTONIC` when the
-    /// application had the request, `sending_ns` the same clock just before the reply is sent.
+    /// The reply to request `seq`. All times in nanoseconds: `hardware_ns` is the device's
+    /// timestamp of the request as the socket told it (device clock; 0: there was none),
+    /// `received_ns` is the guest's `CLOCK_MONOTONIC` when the application had the request,
+    /// `sending_ns` the same clock just before the reply is sent.
     #[must_use]
     pub fn new(seq: u32, hardware_ns: u64, received_ns: u64, sending_ns: u64) -> Self {
         Self {
@@ -132,7 +139,10 @@ mod tests {
         assert_eq!((REQUEST_LEN, REPLY_LEN), (8, 32));
         assert_eq!(RequestFrame::new(0x0102_0304).as_bytes(), b"tsrq\x04\x03\x02\x01");
         let reply = ReplyFrame::new(1, 2, 3, 4);
-        assert_eq!(reply.as_bytes(), b"tsrp\x01\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0");
+        assert_eq!(
+            reply.as_bytes(),
+            b"tsrp\x01\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0"
+        );
     }
 
     #[test]
@@ -149,7 +159,10 @@ mod tests {
 
     #[test]
     fn no_timestamp_is_none() -> Result<(), FrameError> {
-        assert_eq!(ReplyFrame::parse(zerocopy::transmute!(ReplyFrame::new(9, 0, 5, 6)))?.hardware_ns(), None);
+        assert_eq!(
+            ReplyFrame::parse(zerocopy::transmute!(ReplyFrame::new(9, 0, 5, 6)))?.hardware_ns(),
+            None
+        );
         Ok(())
     }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
@@ -18,12 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes behind the ICMP header.
 const PAYLOAD: [u8; 56] = [0x5a; 56];
 
-/// Sends `count` echo requests to `to`, one after another; how many were answered. Needs `CAP_NET_RAW`.
+/// Sends `count` echo requests to `to`, one after another; how many were answered. Needs
+/// `CAP_NET_RAW`.
 ///
 /// # Errors
 /// The kernel's, when a request cannot be sent.
 pub fn ping(to: Ipv4Addr, count: u16) -> io::Result<u64> {
-    let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
+    let socket =
+        socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
     let id = std::process::id() as u16;
     let to = SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
     let mut answered = 0;
@@ -34,7 +37,8 @@ pub fn ping(to: Ipv4Addr, count: u16) -> io::Result<u64> {
         sendto(socket.as_raw_fd(), &packet, &to, MsgFlags::empty())?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let left =
+                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let left = TimeVal::microseconds(i64::try_from(left.as_micros()).unwrap_or(i64::MAX));
             setsockopt(&socket, sockopt::ReceiveTimeout, &left)?;
             let mut answer = [0; 2048];
@@ -72,7 +76,8 @@ mod tests {
     fn an_answer_is_that_of_the_request_and_unharmed() {
         let packet = |icmp_type: Icmpv4Type| {
             let mut packet = Vec::new();
-            let builder = etherparse::PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).icmpv4(icmp_type);
+            let builder =
+                etherparse::PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).icmpv4(icmp_type);
             builder.write(&mut packet, &PAYLOAD).unwrap();
             packet
         };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What testvm and the agent say to each other over the second serial port: one JSON object a line; and what both send over
-//! the network.
+//! What testvm and the agent say to each other over the second serial port: one JSON object a line;
+//! and what both send over the network.
 //!
-//! testvm asks, the agent answers, one at a time; the agent speaks first, once, with [`Reply::Ready`].
+//! testvm asks, the agent answers, one at a time; the agent speaks first, once, with
+//! [`Reply::Ready`].
 
 pub mod clock;
 pub mod frame;
@@ -107,7 +108,8 @@ pub enum Request {
         /// How many.
         count: u16,
     },
-    /// Accept one TCP connection and read [`transfer`]'s stream to its end; answered by [`Reply::Count`] of bytes.
+    /// Accept one TCP connection and read [`transfer`]'s stream to its end; answered by
+    /// [`Reply::Count`] of bytes.
     TransferReceive {
         /// Own address.
         local: (Ipv4Addr, u16),
@@ -128,16 +130,19 @@ pub enum Request {
         /// The frame from its destination address on.
         frame: Vec<u8>,
     },
-    /// Compare the kernel's NAPI functions with the model; answered by [`Reply::NapiCheck`]. `tsnic_napicheck` is loaded.
+    /// Compare the kernel's NAPI functions with the model; answered by [`Reply::NapiCheck`].
+    /// `tsnic_napicheck` is loaded.
     NapiCheck {
         /// Seed of the random steps.
         seed: u64,
         /// How many.
         steps: u32,
     },
-    /// Make an image of the machine's memory, as hibernation does, and throw it away (`/dev/snapshot`).
+    /// Make an image of the machine's memory, as hibernation does, and throw it away
+    /// (`/dev/snapshot`).
     Snapshot,
-    /// Restart the machine without a word to its drivers' devices. The next thing said is [`Reply::Ready`].
+    /// Restart the machine without a word to its drivers' devices. The next thing said is
+    /// [`Reply::Ready`].
     Reboot,
     /// Power the machine off. No answer.
     PowerOff,
@@ -182,7 +187,8 @@ pub enum Reply {
 pub struct NapiReport {
     /// Steps after which both agreed.
     pub steps: u32,
-    /// How this kernel ends a preferred busy loop while interrupts are deferred, as a probe has shown.
+    /// How this kernel ends a preferred busy loop while interrupts are deferred, as a probe has
+    /// shown.
     pub busy_poll_stop: String,
     /// Every row of the protocol's transition tables, with the steps that met it.
     pub rows: Vec<NapiRow>,
@@ -219,7 +225,10 @@ mod tests {
             r#"{"request":"receiver-start","local":["10.0.0.2",7000],"peer":["10.0.0.1",7001],"busy_poll_us":200,"cpu":0}"#,
         )?;
         let peer = (Ipv4Addr::new(10, 0, 0, 1), 7001);
-        assert_eq!(start, Request::ReceiverStart { local: (ip, 7000), peer, busy_poll_us: 200, cpu: 0 });
+        assert_eq!(
+            start,
+            Request::ReceiverStart { local: (ip, 7000), peer, busy_poll_us: 200, cpu: 0 }
+        );
         assert!(serde_json::from_str::<Request>(r#"{"request":"link-up","name":"eth0"}"#).is_err());
         Ok(())
     }
@@ -235,7 +244,10 @@ mod tests {
         ] {
             assert_eq!(serde_json::from_str::<Reply>(&serde_json::to_string(&reply)?)?, reply);
         }
-        assert_eq!(serde_json::to_string(&Reply::Count { count: 3 })?, r#"{"reply":"count","count":3}"#);
+        assert_eq!(
+            serde_json::to_string(&Reply::Count { count: 3 })?,
+            r#"{"reply":"count","count":3}"#
+        );
         Ok(())
     }
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A long TCP stream whose content both sides know: every byte is compared, so nothing that is lost, repeated or changed on the
-//! way passes.
+//! A long TCP stream whose content both sides know: every byte is compared, so nothing that is
+//! lost, repeated or changed on the way passes.
 
 use std::io::{self, Read, Write};
 
 /// Bytes of one read or write.
 const CHUNK: usize = 64 * 1024;
 
-/// The byte at `position` of the stream. Neighbouring words differ, and so do the same words of neighbouring chunks.
+/// The byte at `position` of the stream. Neighbouring words differ, and so do the same words of
+/// neighbouring chunks.
 const fn byte_at(position: u64) -> u8 {
     let word = (position / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (word >> (8 * (position % 8))) as u8
@@ -50,7 +51,10 @@ pub fn receive(from: &mut impl Read) -> io::Result<u64> {
         fill(&mut expected[..len], received);
         if let Some(at) = (0..len).find(|&at| chunk[at] != expected[at]) {
             let position = received + at as u64;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("Byte {position} of the stream is wrong")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("Byte {position} of the stream is wrong"),
+            ));
         }
         received += len as u64;
     }

@@ -16,7 +16,8 @@ const KILLS: usize = 3;
 const TRIES: u32 = 30;
 /// Longer than it takes to see that a stimulus was sent and to hold the backend.
 const LONG_BUSY_POLL_US: u32 = 40_000;
-/// Looks for a poll at the rendezvous, and the time between two: longer than the busy polling. The module's bound is 500 ms.
+/// Looks for a poll at the rendezvous, and the time between two: longer than the busy polling. The
+/// module's bound is 500 ms.
 const LOOKS: u32 = 40;
 const LOOK: Duration = Duration::from_millis(2);
 /// How long the backend hangs: until everything on its way has come, and then some.
@@ -33,8 +34,8 @@ const ARRIVED: &str = "/sys/module/tsnic_rendezvous/parameters/arrived";
 const RELEASED: &str = "/sys/module/tsnic_rendezvous/parameters/released";
 const GAVE_UP: &str = "/sys/module/tsnic_rendezvous/parameters/gave_up";
 
-/// Check: the backend is killed under traffic and started again. The guest sees the link go and come, and hands its page over to the
-/// new one; TCP lives through it.
+/// Check: the backend is killed under traffic and started again. The guest sees the link go and
+/// come, and hands its page over to the new one; TCP lives through it.
 pub fn killed(bench: &mut Bench) -> Result<String, Failure> {
     let traffic = bench.start_traffic()?;
     for _ in 0..KILLS {
@@ -43,7 +44,9 @@ pub fn killed(bench: &mut Bench) -> Result<String, Failure> {
         bench.wait_file(CARRIER, |carrier| carrier == 0)?;
         restart(bench)?;
         let lost = bench.number(CARRIER_LOST)?;
-        expect(lost == lost_before + 1, || format!("The guest lost the link {} times", lost - lost_before))?;
+        expect(lost == lost_before + 1, || {
+            format!("The guest lost the link {} times", lost - lost_before)
+        })?;
         bench.stamped_rpcs(&traffic)?;
     }
     Ok(format!("{KILLS} times, {}", bench.end_traffic(traffic)?))
@@ -60,7 +63,8 @@ fn restart(bench: &mut Bench) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Check: the driver is unloaded and loaded while there is no backend, and works when there is one again.
+/// Check: the driver is unloaded and loaded while there is no backend, and works when there is one
+/// again.
 pub fn killed_reload(bench: &mut Bench) -> Result<String, Failure> {
     let traffic = bench.start_traffic()?;
     bench.vm.kill_device()?;
@@ -74,10 +78,12 @@ pub fn killed_reload(bench: &mut Bench) -> Result<String, Failure> {
     bench.end_traffic(traffic)
 }
 
-/// Check: the backend is killed while it holds a poll at the rendezvous. The guest gives the rendezvous up and recovers.
+/// Check: the backend is killed while it holds a poll at the rendezvous. The guest gives the
+/// rendezvous up and recovers.
 ///
-/// The situation is arranged. A receiver that was woken by a stimulus busy-polls for [`LONG_BUSY_POLL_US`] before its last poll
-/// comes to the rendezvous, and the backend is held meanwhile: nobody releases that poll.
+/// The situation is arranged. A receiver that was woken by a stimulus busy-polls for
+/// [`LONG_BUSY_POLL_US`] before its last poll comes to the rendezvous, and the backend is held
+/// meanwhile: nobody releases that poll.
 pub fn killed_rendezvous(bench: &mut Bench) -> Result<String, Failure> {
     let module = insert(&bench.files().rendezvous);
     bench.vm.command(&module)?;
@@ -99,10 +105,11 @@ pub fn killed_rendezvous(bench: &mut Bench) -> Result<String, Failure> {
     let gave_up = loop {
         tries += 1;
         stimulus_sent(bench).map_err(|failure| match failure {
-            // The device gives a run up after some inconclusive rounds, and its report is no answer to a status request.
-            Failure::Vm(vm::Error::Unexpected { .. }) => {
-                Failure::NoSituation(format!("The device ended its run in try {tries}, before a poll was held"))
-            }
+            // The device gives a run up after some inconclusive rounds, and its report is no answer
+            // to a status request.
+            Failure::Vm(vm::Error::Unexpected { .. }) => Failure::NoSituation(format!(
+                "The device ended its run in try {tries}, before a poll was held"
+            )),
             other => other,
         })?;
         bench.vm.hold_device()?;
@@ -111,7 +118,9 @@ pub fn killed_rendezvous(bench: &mut Bench) -> Result<String, Failure> {
         }
         bench.vm.release_device()?;
         if tries == TRIES {
-            return Err(Failure::NoSituation(format!("In {tries} tries no poll came to the rendezvous")));
+            return Err(Failure::NoSituation(format!(
+                "In {tries} tries no poll came to the rendezvous"
+            )));
         }
     };
     bench.vm.kill_device()?;
@@ -131,8 +140,8 @@ fn stimulus_sent(bench: &mut Bench) -> Result<(), Failure> {
     bench.wait("No stimulus is sent", |status| status.counters.rx_frames > sent).map(drop)
 }
 
-/// Waits until a poll stands at a rendezvous; the number of those given up before. `None` when none comes while the backend, which
-/// is held, would have sent several stimuli.
+/// Waits until a poll stands at a rendezvous; the number of those given up before. `None` when none
+/// comes while the backend, which is held, would have sent several stimuli.
 fn arrives(bench: &mut Bench) -> Result<Option<u64>, Failure> {
     for _ in 0..LOOKS {
         let (gave_up, released) = (bench.number(GAVE_UP)?, bench.number(RELEASED)?);
@@ -144,7 +153,8 @@ fn arrives(bench: &mut Bench) -> Result<Option<u64>, Failure> {
     Ok(None)
 }
 
-/// Check: the backend does nothing for a second. The guest goes on, and so does everything else afterwards.
+/// Check: the backend does nothing for a second. The guest goes on, and so does everything else
+/// afterwards.
 pub fn hung(bench: &mut Bench) -> Result<String, Failure> {
     let traffic = bench.start_traffic()?;
     let before = bench.status()?;

@@ -68,17 +68,19 @@ impl Bench {
         Ok(())
     }
 
-    /// The same, without the lines with `expected`, which a check has brought about. What was said, all of it.
+    /// The same, without the lines with `expected`, which a check has brought about. What was said,
+    /// all of it.
     pub fn collect_log_but(&mut self, expected: &str) -> Result<Vec<String>, Failure> {
         let text = self.vm.text(&Request::KernelLog)?;
         let said: Vec<_> = text.lines().map(str::to_owned).collect();
-        let rest: Vec<_> = said.iter().filter(|line| !line.contains(expected)).map(String::as_str).collect();
+        let rest: Vec<_> =
+            said.iter().filter(|line| !line.contains(expected)).map(String::as_str).collect();
         self.log.add(&rest.join("\n"));
         Ok(said)
     }
 
-    /// Brings about the state each check begins with, whatever the one before has left: machine running, backend there, driver
-    /// loaded, link up, page in use, no server, no test module.
+    /// Brings about the state each check begins with, whatever the one before has left: machine
+    /// running, backend there, driver loaded, link up, page in use, no server, no test module.
     pub fn baseline(&mut self) -> Result<(), Failure> {
         if self.vm.device_off() {
             self.vm.start_device()?;
@@ -152,8 +154,13 @@ impl Bench {
         Ok(self.vm.device_status()?)
     }
 
-    /// Waits for a state of the device, and gives it; `otherwise` is what is wrong when it does not come.
-    pub fn wait(&mut self, otherwise: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status, Failure> {
+    /// Waits for a state of the device, and gives it; `otherwise` is what is wrong when it does not
+    /// come.
+    pub fn wait(
+        &mut self,
+        otherwise: &str,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status, Failure> {
         let limit = self.vm.limit(LIMIT);
         let deadline = Instant::now() + limit;
         loop {
@@ -162,7 +169,10 @@ impl Bench {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
-                return Err(Failure::Late(format!("{otherwise} (after {} s: {status:?})", limit.as_secs())));
+                return Err(Failure::Late(format!(
+                    "{otherwise} (after {} s: {status:?})",
+                    limit.as_secs()
+                )));
             }
             std::thread::sleep(LOOK);
         }
@@ -209,16 +219,23 @@ impl Bench {
         Ok(self.vm.command(&Request::RpcStart { local, busy_poll_us: BUSY_POLL_US, cpu: 0 })?)
     }
 
-    /// Ends the traffic and the RPC server: all replies were in order, all over one connection. What there was, as text.
+    /// Ends the traffic and the RPC server: all replies were in order, all over one connection.
+    /// What there was, as text.
     pub fn end_traffic(&mut self, traffic: Traffic) -> Result<String, Failure> {
         let (datagrams, replies) = traffic.end()?;
         let served = self.vm.count(&Request::RpcStop)?;
         let answered = replies.stamped + replies.plain;
-        expect(served == answered, || format!("The server answered {served} RPCs, the client heard {answered}"))?;
+        expect(served == answered, || {
+            format!("The server answered {served} RPCs, the client heard {answered}")
+        })?;
         let lost = self.status()?.counters.lost;
-        expect(lost == 0, || format!("The device saw {lost} packets lost, with the interrupt mode v4_11"))?;
+        expect(lost == 0, || {
+            format!("The device saw {lost} packets lost, with the interrupt mode v4_11")
+        })?;
         let errors = self.status()?.counters.ci_errors;
-        expect(errors == 0, || format!("Driver and device disagreed {errors} times on what was received"))?;
+        expect(errors == 0, || {
+            format!("Driver and device disagreed {errors} times on what was received")
+        })?;
         Ok(format!("{answered} RPCs, {datagrams} datagrams"))
     }
 
@@ -229,7 +246,11 @@ impl Bench {
     }
 
     /// Waits until enough replies have come.
-    pub fn replies(&mut self, traffic: &Traffic, enough: impl Fn(Replies) -> bool) -> Result<Replies, Failure> {
+    pub fn replies(
+        &mut self,
+        traffic: &Traffic,
+        enough: impl Fn(Replies) -> bool,
+    ) -> Result<Replies, Failure> {
         let before = traffic.replies();
         let limit = self.vm.limit(LIMIT);
         let deadline = Instant::now() + limit;

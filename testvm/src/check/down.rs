@@ -19,12 +19,13 @@ const WATCHDOG: &str = "NETDEV WATCHDOG";
 const CYCLES: u64 = 3;
 /// UDP ports of the datagrams.
 const PORTS: (u16, u16) = (7004, 7005);
-/// Datagrams while the interface is down, and after it is up again. The ring has buffers for all of them.
+/// Datagrams while the interface is down, and after it is up again. The ring has buffers for all of
+/// them.
 const DOWN: u64 = 40;
 const UP: u64 = 20;
 
-/// Check: the device cannot be told that the interface is down, and fills the ring with frames that it stamps then. When the
-/// interface goes up they are discarded, and those that come later arrive.
+/// Check: the device cannot be told that the interface is down, and fills the ring with frames that
+/// it stamps then. When the interface goes up they are discarded, and those that come later arrive.
 pub fn discarded(bench: &mut Bench) -> Result<String, Failure> {
     let (host, guest) = (bench.vm.link().host_ip, bench.vm.link().guest_ip);
     let socket = UdpSocket::bind((host, PORTS.0))?;
@@ -40,9 +41,10 @@ pub fn discarded(bench: &mut Bench) -> Result<String, Failure> {
         bench.link_down()?;
         let before = bench.status()?;
         send(DOWN)?;
-        bench.wait("The device has not put the frames into the ring of the interface that is down", |now| {
-            now.counters.rx_frames >= before.counters.rx_frames + DOWN
-        })?;
+        bench.wait(
+            "The device has not put the frames into the ring of the interface that is down",
+            |now| now.counters.rx_frames >= before.counters.rx_frames + DOWN,
+        )?;
         bench.link_up()?;
         send(UP)?;
     }
@@ -51,13 +53,17 @@ pub fn discarded(bench: &mut Bench) -> Result<String, Failure> {
     let rpcs = bench.end_traffic(traffic)?;
     let received = bench.vm.count(&Request::ReceiverStop)?;
     expect(received == UP * CYCLES, || {
-        format!("{} datagrams were sent while up and {} while down; {received} arrived", UP * CYCLES, DOWN * CYCLES)
+        format!(
+            "{} datagrams were sent while up and {} while down; {received} arrived",
+            UP * CYCLES,
+            DOWN * CYCLES
+        )
     })?;
     Ok(format!("{} datagrams arrived, {} did not, {rpcs}", UP * CYCLES, DOWN * CYCLES))
 }
 
-/// Check: the device hangs with a full transmit ring. The stack's watchdog finds it, the driver says so, and all goes on when the
-/// device does.
+/// Check: the device hangs with a full transmit ring. The stack's watchdog finds it, the driver
+/// says so, and all goes on when the device does.
 pub fn transmit_timeout(bench: &mut Bench) -> Result<String, Failure> {
     let before = bench.number(TIMEOUTS)?;
     let link = bench.vm.link();

@@ -26,21 +26,24 @@ pub fn reload(bench: &mut Bench) -> Result<String, Failure> {
     for _ in 0..RELOADS {
         let before = bench.status()?;
         bench.unload("tsnic")?;
-        // That the page is gone the device learns when the queues start anew: until then this is also what a stopped machine looks
-        // like, which keeps its page.
+        // That the page is gone the device learns when the queues start anew: until then this is
+        // also what a stopped machine looks like, which keeps its page.
         bench.wait("The queues are not stopped after rmmod", |status| !status.running)?;
         bench.load_driver()?;
         bench.link_up()?;
         bench.wait("The old page is not forgotten, or no new one handed over", |after| {
             let (now, then) = (&after.counters, &before.counters);
-            after.page.is_some() && now.registrations > then.registrations && now.pages_forgotten > then.pages_forgotten
+            after.page.is_some()
+                && now.registrations > then.registrations
+                && now.pages_forgotten > then.pages_forgotten
         })?;
         bench.stamped_rpcs(&traffic)?;
     }
     Ok(format!("{RELOADS} times, {}", bench.end_traffic(traffic)?))
 }
 
-/// Check: the interface goes down and up under traffic. While it is down the driver leaves the device alone.
+/// Check: the interface goes down and up under traffic. While it is down the driver leaves the
+/// device alone.
 pub fn link(bench: &mut Bench) -> Result<String, Failure> {
     let traffic = bench.start_traffic()?;
     for _ in 0..LINK_CYCLES {
@@ -53,13 +56,16 @@ pub fn link(bench: &mut Bench) -> Result<String, Failure> {
             format!("The driver armed {} times while the link was down", arms(&still) - arms(&down))
         })?;
         bench.link_up()?;
-        bench.wait("No page after the link came up", |status| status.page.is_some() && arms(status) > arms(&still))?;
+        bench.wait("No page after the link came up", |status| {
+            status.page.is_some() && arms(status) > arms(&still)
+        })?;
         bench.stamped_rpcs(&traffic)?;
     }
     Ok(format!("{LINK_CYCLES} times, {}", bench.end_traffic(traffic)?))
 }
 
-/// Check: the interrupt mode is refused while the link is up, accepted while it is down; nonsense is refused always.
+/// Check: the interrupt mode is refused while the link is up, accepted while it is down; nonsense
+/// is refused always.
 pub fn irq_mode(bench: &mut Bench) -> Result<String, Failure> {
     let write = |bench: &mut Bench, value: &str| {
         bench.vm.command(&Request::WriteFile { path: IRQ_MODE.into(), value: value.into() })
@@ -76,7 +82,11 @@ pub fn irq_mode(bench: &mut Bench) -> Result<String, Failure> {
     write(bench, "v4_10")?;
     is(bench, "v4_10", "after it was set")?;
     for nonsense in ["nonsense", "v4_101", "v4_11\nv4_10"] {
-        expect_refused(write(bench, nonsense), &format!("{nonsense:?} while the link was down"), EINVAL)?;
+        expect_refused(
+            write(bench, nonsense),
+            &format!("{nonsense:?} while the link was down"),
+            EINVAL,
+        )?;
     }
     is(bench, "v4_10", "after nonsense")?;
     bench.link_up()?;
@@ -89,8 +99,8 @@ pub fn irq_mode(bench: &mut Bench) -> Result<String, Failure> {
     Ok("refused while up, accepted while down, nonsense never".into())
 }
 
-/// Check: the kernel's own driver takes over and finds a plain virtio-net device; then ours comes back. One TCP connection lives
-/// through all.
+/// Check: the kernel's own driver takes over and finds a plain virtio-net device; then ours comes
+/// back. One TCP connection lives through all.
 pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
     let modules = bench.files().virtio_net.clone();
     if modules.is_empty() {
@@ -105,23 +115,27 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
     }
     let up = guest::raise(bench.vm.link());
     bench.vm.command(&up)?;
-    let stocked = bench
-        .wait("The kernel's driver has not started the queues, or the device kept the page", |status| {
-            status.running && status.page.is_none()
-        })?;
+    let stocked = bench.wait(
+        "The kernel's driver has not started the queues, or the device kept the page",
+        |status| status.running && status.page.is_none(),
+    )?;
     expect(stocked.counters.pages_forgotten > before.counters.pages_forgotten, || {
         "The device did not count the forgotten page".into()
     })?;
     let then = traffic.replies();
     let with_stock = bench.replies(&traffic, |now| now.plain >= then.plain + STOCK_RPCS)?;
-    // The reply to a request that our driver received may have gone out with the other: there is one at most.
+    // The reply to a request that our driver received may have gone out with the other: there is
+    // one at most.
     let stamped = with_stock.stamped - then.stamped;
-    expect(stamped <= 1, || format!("{stamped} RPCs had hardware timestamps, which virtio_net does not give"))?;
+    expect(stamped <= 1, || {
+        format!("{stamped} RPCs had hardware timestamps, which virtio_net does not give")
+    })?;
     send_forged_frames(bench)?;
     let still = bench.status()?;
-    expect(still.page.is_none() && still.counters.registrations == before.counters.registrations, || {
-        format!("The device has a page with the kernel's driver: {}", guest::state(&still))
-    })?;
+    expect(
+        still.page.is_none() && still.counters.registrations == before.counters.registrations,
+        || format!("The device has a page with the kernel's driver: {}", guest::state(&still)),
+    )?;
     for module in modules.iter().rev() {
         let name = module.rsplit('/').next().unwrap_or(module).trim_end_matches(".ko");
         bench.unload(name)?;
@@ -138,20 +152,31 @@ pub fn forged(bench: &mut Bench) -> Result<String, Failure> {
     let before = bench.status()?;
     let sent = send_forged_frames(bench)?;
     let after = bench.status()?;
-    unchanged!(before, after, registrations, registrations_refused, pages_forgotten, tx_malformed, queues_broken);
-    expect(after.page == before.page, || format!("The page went from {:?} to {:?}", before.page, after.page))?;
+    unchanged!(
+        before,
+        after,
+        registrations,
+        registrations_refused,
+        pages_forgotten,
+        tx_malformed,
+        queues_broken
+    );
+    expect(after.page == before.page, || {
+        format!("The page went from {:?} to {:?}", before.page, after.page)
+    })?;
     let traffic = bench.start_traffic()?;
     bench.end_traffic(traffic)?;
     Ok(format!("{sent} frames came out as they went in"))
 }
 
-/// Sends frames with a good registration header: as the frame itself, and as its payload, alone and with much behind it. They all come out
-/// of the wire as they are; their number.
+/// Sends frames with a good registration header: as the frame itself, and as its payload, alone and
+/// with much behind it. They all come out of the wire as they are; their number.
 fn send_forged_frames(bench: &mut Bench) -> Result<u64, Failure> {
     let mut listener = Listener::open()?;
     let header = Registration::new(0, 0xF00D, Counter(0), Counter(0), Counter(0));
     let link = bench.vm.link();
-    let addressed = [&link.host_mac[..], &link.guest_mac, &[0x88, 0xb5], header.as_bytes()].concat();
+    let addressed =
+        [&link.host_mac[..], &link.guest_mac, &[0x88, 0xb5], header.as_bytes()].concat();
     let padded = [&addressed[..], &[0; 1400]].concat();
     let frames = [header.as_bytes().to_vec(), addressed, padded];
     let before = bench.status()?;

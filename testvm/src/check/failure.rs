@@ -17,7 +17,8 @@ pub enum Failure {
     /// What the check is about did not come about: nothing is known.
     #[error("{0}")]
     NoSituation(String),
-    /// It was not seen within its time limit: the driver, the device or the machine may be at fault.
+    /// It was not seen within its time limit: the driver, the device or the machine may be at
+    /// fault.
     #[error("{0}; --slow gives more time")]
     Late(String),
     /// Something expected was not seen, or something forbidden was.
@@ -50,7 +51,12 @@ impl Failure {
 impl Failure {
     /// Slowness alone may have brought this about.
     pub fn is_late(&self) -> bool {
-        matches!(self, Self::Late(_) | Self::Vm(vm::Error::Silent { .. }) | Self::Rpc(ClientError::TimeLimit { .. }))
+        matches!(
+            self,
+            Self::Late(_)
+                | Self::Vm(vm::Error::Silent { .. })
+                | Self::Rpc(ClientError::TimeLimit { .. })
+        )
     }
 }
 
@@ -72,14 +78,23 @@ macro_rules! unchanged {
 }
 pub(super) use unchanged;
 
-/// The other way round: the refusal that was expected. `errno` is the guest's system error as a number.
-pub fn expect_refused(result: Result<(), vm::Error>, what: &str, errno: i32) -> Result<(), Failure> {
+/// The other way round: the refusal that was expected. `errno` is the guest's system error as a
+/// number.
+pub fn expect_refused(
+    result: Result<(), vm::Error>,
+    what: &str,
+    errno: i32,
+) -> Result<(), Failure> {
     match result {
         Ok(()) => Err(Failure::Unmet(format!("{what} was accepted"))),
-        Err(vm::Error::Refused { message, .. }) if message.contains(&format!("(os error {errno})")) => Ok(()),
-        Err(vm::Error::Refused { message, .. }) => {
-            Err(Failure::Unmet(format!("{what} was refused, but not by system error {errno}: {message}")))
+        Err(vm::Error::Refused { message, .. })
+            if message.contains(&format!("(os error {errno})")) =>
+        {
+            Ok(())
         }
+        Err(vm::Error::Refused { message, .. }) => Err(Failure::Unmet(format!(
+            "{what} was refused, but not by system error {errno}: {message}"
+        ))),
         Err(error) => Err(error.into()),
     }
 }
@@ -89,7 +104,11 @@ mod tests {
     use super::*;
 
     fn refused(message: &str) -> Result<(), vm::Error> {
-        Err(vm::Error::Refused { who: "The guest agent", doing: String::new(), message: message.into() })
+        Err(vm::Error::Refused {
+            who: "The guest agent",
+            doing: String::new(),
+            message: message.into(),
+        })
     }
 
     #[test]
@@ -109,7 +128,14 @@ mod tests {
     #[test]
     fn only_the_expected_refusal_is_one() {
         let busy = nix::libc::EBUSY;
-        assert!(expect_refused(refused("Cannot write: Device or resource busy (os error 16)"), "x", busy).is_ok());
+        assert!(
+            expect_refused(
+                refused("Cannot write: Device or resource busy (os error 16)"),
+                "x",
+                busy
+            )
+            .is_ok()
+        );
         for other in [Ok(()), refused("Invalid argument (os error 22)"), refused("os error 161")] {
             assert!(matches!(expect_refused(other, "x", busy), Err(Failure::Unmet(_))));
         }

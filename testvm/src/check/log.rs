@@ -49,7 +49,11 @@ impl Log {
 
     /// The lines that say that something is wrong.
     pub fn complaints(&self) -> Vec<&str> {
-        self.0.iter().map(String::as_str).filter(|line| COMPLAINTS.iter().any(|text| line.contains(text))).collect()
+        self.0
+            .iter()
+            .map(String::as_str)
+            .filter(|line| COMPLAINTS.iter().any(|text| line.contains(text)))
+            .collect()
     }
 }
 
@@ -57,7 +61,9 @@ impl Log {
 pub fn quiet(bench: &mut Bench) -> Result<String, Failure> {
     bench.collect_log()?;
     let log = bench.log();
-    expect(log.says("Linux version"), || "The kernel's log does not begin with its version: it was not read".into())?;
+    expect(log.says("Linux version"), || {
+        "The kernel's log does not begin with its version: it was not read".into()
+    })?;
     expect(log.says("tsnic: loading out-of-tree module"), || {
         "The kernel's log does not mention tsnic: it was not read to its end".into()
     })?;

@@ -19,8 +19,8 @@ const COUNTED_PORTS: (u16, u16) = (7002, 7003);
 /// Datagrams before, during and after each standstill. The wire holds 500 frames that nobody takes.
 const DATAGRAMS: [u64; 3] = [20, 40, 20];
 
-/// Check: the machine is stopped and goes on. The device keeps the page, for nobody in the guest would know; nothing is lost, on TCP
-/// or UDP.
+/// Check: the machine is stopped and goes on. The device keeps the page, for nobody in the guest
+/// would know; nothing is lost, on TCP or UDP.
 pub fn stop_cont(bench: &mut Bench) -> Result<String, Failure> {
     let (host, guest) = (bench.vm.link().host_ip, bench.vm.link().guest_ip);
     let socket = UdpSocket::bind((host, COUNTED_PORTS.0))?;
@@ -43,23 +43,39 @@ pub fn stop_cont(bench: &mut Bench) -> Result<String, Failure> {
         send(during)?;
         std::thread::sleep(STANDSTILL);
         let stopped = bench.status()?;
-        expect(stopped.page == before.page, || format!("The page of a stopped machine is {:?}", stopped.page))?;
+        expect(stopped.page == before.page, || {
+            format!("The page of a stopped machine is {:?}", stopped.page)
+        })?;
         bench.vm.qmp("cont", &json!({}))?;
         bench.wait("The queues do not run again", |status| status.running)?;
         send(last)?;
         bench.stamped_rpcs(&traffic)?;
     }
     let after = bench.status()?;
-    expect(after.page == before.page, || format!("The page went from {:?} to {:?}", before.page, after.page))?;
-    unchanged!(before, after, registrations, pages_forgotten, connections, rx_not_running, queues_broken);
+    expect(after.page == before.page, || {
+        format!("The page went from {:?} to {:?}", before.page, after.page)
+    })?;
+    unchanged!(
+        before,
+        after,
+        registrations,
+        pages_forgotten,
+        connections,
+        rx_not_running,
+        queues_broken
+    );
     let rpcs = bench.end_traffic(traffic)?;
     let received = bench.vm.count(&Request::ReceiverStop)?;
     let expected = (first + during + last) * STOPS as u64;
     expect(received == expected, || format!("{expected} datagrams were sent, {received} arrived"))?;
-    Ok(format!("{STOPS} times, page {} kept, {expected} datagrams and none lost, {rpcs}", after.page.unwrap_or(0)))
+    Ok(format!(
+        "{STOPS} times, page {} kept, {expected} datagrams and none lost, {rpcs}",
+        after.page.unwrap_or(0)
+    ))
 }
 
-/// Check: after a reset of the machine, with frames on the wire all the time, the old page is forgotten and a new one handed over.
+/// Check: after a reset of the machine, with frames on the wire all the time, the old page is
+/// forgotten and a new one handed over.
 pub fn reboot(bench: &mut Bench) -> Result<String, Failure> {
     let flood = Flood::start(bench.vm.link())?;
     let before = bench.status()?;
@@ -71,10 +87,13 @@ pub fn reboot(bench: &mut Bench) -> Result<String, Failure> {
         "The device took leftovers for a broken queue".into()
     })?;
     bench.baseline()?;
-    let after = bench.wait("The old page is not forgotten, or no new one handed over", |after| {
-        let (now, then) = (&after.counters, &before.counters);
-        after.page.is_some() && now.registrations > then.registrations && now.pages_forgotten > then.pages_forgotten
-    })?;
+    let after =
+        bench.wait("The old page is not forgotten, or no new one handed over", |after| {
+            let (now, then) = (&after.counters, &before.counters);
+            after.page.is_some()
+                && now.registrations > then.registrations
+                && now.pages_forgotten > then.pages_forgotten
+        })?;
     expect(after.counters.connections == before.counters.connections, || {
         "QEMU connected to the device anew: that was no reset".into()
     })?;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `testvm check`: what the driver and the device have to live through, in a real guest.
 //!
-//! One boot for all checks, in a fixed order. Each begins and ends with the same state of affairs (`Bench::baseline`): driver
-//! loaded, link up, shared queue page in use. One that fails does not stop the others; when it leaves the guest unusable, they
-//! get a new one.
+//! One boot for all checks, in a fixed order. Each begins and ends with the same state of affairs
+//! (`Bench::baseline`): driver loaded, link up, shared queue page in use. One that fails does not
+//! stop the others; when it leaves the guest unusable, they get a new one.
 
 mod backend;
 mod bench;
@@ -39,25 +39,61 @@ struct Check {
 
 /// All checks, in order. The last two look back on all before.
 const CHECKS: &[Check] = &[
-    Check { name: "reload", about: "tsnic.ko is unloaded and loaded under traffic", run: driver::reload },
-    Check { name: "link", about: "the interface goes down and up under traffic", run: driver::link },
+    Check {
+        name: "reload",
+        about: "tsnic.ko is unloaded and loaded under traffic",
+        run: driver::reload,
+    },
+    Check {
+        name: "link",
+        about: "the interface goes down and up under traffic",
+        run: driver::link,
+    },
     Check {
         name: "link-discard",
         about: "frames that come while the interface is down stay out",
         run: down::discarded,
     },
-    Check { name: "tx-timeout", about: "the backend hangs with a full transmit ring", run: down::transmit_timeout },
-    Check { name: "irq-mode", about: "the interrupt mode changes only while the link is down", run: driver::irq_mode },
-    Check { name: "stock-driver", about: "the kernel's virtio_net takes the device over", run: driver::stock },
-    Check { name: "forged-page", about: "frames that look like a registration are but frames", run: driver::forged },
-    Check { name: "stop-cont", about: "the machine is stopped and goes on under traffic", run: machine::stop_cont },
-    Check { name: "suspend", about: "the machine sleeps (S3) and wakes under traffic", run: suspend::to_memory },
+    Check {
+        name: "tx-timeout",
+        about: "the backend hangs with a full transmit ring",
+        run: down::transmit_timeout,
+    },
+    Check {
+        name: "irq-mode",
+        about: "the interrupt mode changes only while the link is down",
+        run: driver::irq_mode,
+    },
+    Check {
+        name: "stock-driver",
+        about: "the kernel's virtio_net takes the device over",
+        run: driver::stock,
+    },
+    Check {
+        name: "forged-page",
+        about: "frames that look like a registration are but frames",
+        run: driver::forged,
+    },
+    Check {
+        name: "stop-cont",
+        about: "the machine is stopped and goes on under traffic",
+        run: machine::stop_cont,
+    },
+    Check {
+        name: "suspend",
+        about: "the machine sleeps (S3) and wakes under traffic",
+        run: suspend::to_memory,
+    },
     Check {
         name: "snapshot",
         about: "an image of the memory is made, as for hibernation, under traffic",
         run: suspend::snapshot,
     },
-    Check { name: "killed", about: "the backend is killed under traffic and restarted", run: backend::killed },
+    Check {
+        name: "killed",
+        about: "the backend is killed under traffic and restarted",
+        run: backend::killed,
+    },
     Check {
         name: "killed-reload",
         about: "the driver is reloaded while there is no backend",
@@ -68,7 +104,11 @@ const CHECKS: &[Check] = &[
         about: "the backend is killed while a poll is at a rendezvous",
         run: backend::killed_rendezvous,
     },
-    Check { name: "hung", about: "the backend hangs for a second under traffic", run: backend::hung },
+    Check {
+        name: "hung",
+        about: "the backend hangs for a second under traffic",
+        run: backend::hung,
+    },
     Check { name: "reboot", about: "the machine is reset under traffic", run: machine::reboot },
     Check { name: "memory", about: "the backend is still small", run: backend::memory },
     Check { name: "kernel-log", about: "the guest's kernel never complained", run: log::quiet },
@@ -111,7 +151,8 @@ impl Tally {
         }
     }
 
-    /// A pass needs every check to have passed: one that was skipped or came to no verdict leaves the run without one.
+    /// A pass needs every check to have passed: one that was skipped or came to no verdict leaves
+    /// the run without one.
     fn verdict(self) -> Verdict {
         match self {
             Self { failed: 1.., .. } => Verdict::Fail,
@@ -124,11 +165,15 @@ impl Tally {
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { passed, failed, undecided, skipped } = self;
-        write!(f, "{passed} passed, {failed} failed, {undecided} without a verdict, {skipped} skipped")
+        write!(
+            f,
+            "{passed} passed, {failed} failed, {undecided} without a verdict, {skipped} skipped"
+        )
     }
 }
 
-/// Runs the checks whose names are in `only`, or all when it is empty, and prints what came of each.
+/// Runs the checks whose names are in `only`, or all when it is empty, and prints what came of
+/// each.
 ///
 /// # Errors
 /// The run could not be judged: no guest comes up, or the user stopped it.
@@ -138,7 +183,9 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
     let mut log = Log::default();
     let mut bench = None;
     let mut tally = Tally::default();
-    for check in CHECKS.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name)) {
+    for check in
+        CHECKS.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name))
+    {
         let bench_now = match &mut bench {
             Some(bench) => bench,
             none => none.insert(Bench::boot(&mut lab, &mut progress, std::mem::take(&mut log))?),
@@ -187,8 +234,11 @@ fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome
         Err(failure) => {
             let (late, why) = (failure.is_late(), failure.chain());
             // A packet that the device knows to be lost is a failure, however the check ended.
-            let lost = late && !bench.vm.device_off() && bench.status().is_ok_and(|status| status.counters.lost > 0);
-            let outcome = if late && !lost { Outcome::Undecided(why) } else { Outcome::Failed(why) };
+            let lost = late
+                && !bench.vm.device_off()
+                && bench.status().is_ok_and(|status| status.counters.lost > 0);
+            let outcome =
+                if late && !lost { Outcome::Undecided(why) } else { Outcome::Failed(why) };
             (bench.baseline().is_ok(), outcome)
         }
     }
@@ -211,7 +261,10 @@ mod tests {
     #[test]
     fn names_are_unique_and_simple() {
         let mut names: Vec<_> = list().map(|(name, _)| name).collect();
-        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')), "{names:?}");
+        assert!(
+            names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')),
+            "{names:?}"
+        );
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), CHECKS.len());
@@ -219,7 +272,9 @@ mod tests {
 
     #[test]
     fn one_failure_is_a_failed_run_and_a_pass_needs_every_check() {
-        let verdict = |passed, failed, undecided, skipped| Tally { passed, failed, undecided, skipped }.verdict();
+        let verdict = |passed, failed, undecided, skipped| {
+            Tally { passed, failed, undecided, skipped }.verdict()
+        };
         assert_eq!(verdict(13, 0, 0, 0), Verdict::Pass);
         assert_eq!(verdict(12, 1, 0, 0), Verdict::Fail);
         assert_eq!(verdict(0, 1, 6, 6), Verdict::Fail);
@@ -231,8 +286,11 @@ mod tests {
     #[test]
     fn the_closing_line_counts_all() {
         let mut tally = Tally::default();
-        for outcome in [Outcome::Passed(String::new()), Outcome::Skipped(String::new()), Outcome::Passed(String::new())]
-        {
+        for outcome in [
+            Outcome::Passed(String::new()),
+            Outcome::Skipped(String::new()),
+            Outcome::Passed(String::new()),
+        ] {
             tally.count(&outcome);
         }
         assert_eq!(tally.to_string(), "2 passed, 0 failed, 0 without a verdict, 1 skipped");

@@ -13,8 +13,9 @@ const SNAPSHOTS: usize = 3;
 const SLEPT: &str = "/sys/power/suspend_stats/success";
 const MEM_SLEEP: &str = "/sys/power/mem_sleep";
 
-/// Check: the machine is suspended to memory (S3) under traffic and woken by QMP. Each time the old page is forgotten and
-/// registered again, hardware timestamps are still on, and the connection of the RPCs lives.
+/// Check: the machine is suspended to memory (S3) under traffic and woken by QMP. Each time the old
+/// page is forgotten and registered again, hardware timestamps are still on, and the connection of
+/// the RPCs lives.
 pub fn to_memory(bench: &mut Bench) -> Result<String, Failure> {
     if !bench.read(MEM_SLEEP).is_ok_and(|states| states.contains("deep")) {
         return Err(Failure::Skip("This kernel cannot suspend to memory".into()));
@@ -26,7 +27,9 @@ pub fn to_memory(bench: &mut Bench) -> Result<String, Failure> {
         let slept = bench.number(SLEPT)?;
         bench.vm.sleep_and_wake()?;
         let now = bench.number(SLEPT)?;
-        expect(now == slept + 1, || format!("{SLEPT} went from {slept} to {now}: the machine did not sleep"))?;
+        expect(now == slept + 1, || {
+            format!("{SLEPT} went from {slept} to {now}: the machine did not sleep")
+        })?;
         registered_again(bench, &before)?;
         bench.stamped_rpcs(&traffic)?;
     }
@@ -45,8 +48,9 @@ pub fn to_memory(bench: &mut Bench) -> Result<String, Failure> {
     Ok(format!("{SLEEPS} times, {rpcs}; once with the link down, {rpcs_after}"))
 }
 
-/// Check: images of the machine's memory are made under traffic, as for hibernation. The driver puts its device to rest
-/// (`freeze`) and wakes it again, by the function that is called when an image is loaded, too (`restore`). No image is loaded.
+/// Check: images of the machine's memory are made under traffic, as for hibernation. The driver
+/// puts its device to rest (`freeze`) and wakes it again, by the function that is called when an
+/// image is loaded, too (`restore`). No image is loaded.
 pub fn snapshot(bench: &mut Bench) -> Result<String, Failure> {
     if bench.read("/sys/power/disk").is_ok_and(|modes| modes.contains("disabled")) {
         return Err(Failure::Skip("This kernel does not hibernate".into()));
@@ -63,7 +67,8 @@ pub fn snapshot(bench: &mut Bench) -> Result<String, Failure> {
     Ok(format!("{SNAPSHOTS} times, {rpcs}"))
 }
 
-/// Resets the machine. One that has slept here sometimes does not power off: Linux says "Power down", and QEMU goes on.
+/// Resets the machine. One that has slept here sometimes does not power off: Linux says "Power
+/// down", and QEMU goes on.
 fn restart(bench: &mut Bench) -> Result<(), Failure> {
     bench.collect_log()?;
     Ok(bench.vm.reboot()?)
@@ -71,10 +76,14 @@ fn restart(bench: &mut Bench) -> Result<(), Failure> {
 
 /// The page of `before` is forgotten and another one is in use and armed.
 fn registered_again(bench: &mut Bench, before: &Status) -> Result<(), Failure> {
-    let after = bench.wait("The old page is not forgotten, or no new one is registered", |after| {
-        let (now, then) = (&after.counters, &before.counters);
-        let again = now.registrations > then.registrations && now.pages_forgotten > then.pages_forgotten;
-        after.page.is_some() && again && now.arms > then.arms
-    })?;
-    expect(after.counters.queues_broken == before.counters.queues_broken, || "The device found a broken queue".into())
+    let after =
+        bench.wait("The old page is not forgotten, or no new one is registered", |after| {
+            let (now, then) = (&after.counters, &before.counters);
+            let again = now.registrations > then.registrations
+                && now.pages_forgotten > then.pages_forgotten;
+            after.page.is_some() && again && now.arms > then.arms
+        })?;
+    expect(after.counters.queues_broken == before.counters.queues_broken, || {
+        "The device found a broken queue".into()
+    })
 }

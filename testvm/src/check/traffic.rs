@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The host's side of the traffic that goes on during a check: RPCs over one TCP connection, one after another, and UDP datagrams
-//! that nobody in the guest wants.
+//! The host's side of the traffic that goes on during a check: RPCs over one TCP connection, one
+//! after another, and UDP datagrams that nobody in the guest wants.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::ops::ControlFlow;
@@ -26,8 +26,8 @@ const FLOOD_PORT: u16 = 9;
 /// The flood's datagrams, bytes: alternately a small and a full frame.
 const FLOOD_SIZES: [usize; 2] = [18, 1472];
 
-/// RPCs, with or without a flood, that go on until they are ended. When this is dropped instead, nobody waits for the thread: after a
-/// failure it may have nobody to talk to until its limit.
+/// RPCs, with or without a flood, that go on until they are ended. When this is dropped instead,
+/// nobody waits for the thread: after a failure it may have nobody to talk to until its limit.
 #[derive(Debug)]
 pub struct Traffic {
     counts: Arc<Counts>,
@@ -44,7 +44,10 @@ struct Counts {
 
 impl Counts {
     fn replies(&self) -> Replies {
-        Replies { stamped: self.stamped.load(Ordering::SeqCst), plain: self.plain.load(Ordering::SeqCst) }
+        Replies {
+            stamped: self.stamped.load(Ordering::SeqCst),
+            plain: self.plain.load(Ordering::SeqCst),
+        }
     }
 }
 
@@ -78,14 +81,22 @@ impl Traffic {
         let (counts, stop) = (Arc::new(Counts::default()), Stop::default());
         let server = SocketAddrV4::new(vm.link().guest_ip, RPC_PORT);
         let limit = vm.limit(CONVERSATION_LIMIT);
-        let config = ClientConfig { server, requests: u32::MAX, seed: 1, think_us: THINK_US, limit };
+        let config =
+            ClientConfig { server, requests: u32::MAX, seed: 1, think_us: THINK_US, limit };
         let (counting, stopping) = (Arc::clone(&counts), Arc::clone(&stop.0));
         let each = move |exchange: Exchange| {
-            let counter = if exchange.arrived.is_some() { &counting.stamped } else { &counting.plain };
+            let counter =
+                if exchange.arrived.is_some() { &counting.stamped } else { &counting.plain };
             counter.fetch_add(1, Ordering::SeqCst);
-            if stopping.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if stopping.load(Ordering::SeqCst) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
-        let rpcs = std::thread::Builder::new().name("rpcs".into()).spawn(move || converse(&config, each))?;
+        let rpcs = std::thread::Builder::new()
+            .name("rpcs".into())
+            .spawn(move || converse(&config, each))?;
         Ok(Self { counts, rpcs, stop, flood: None })
     }
 
@@ -99,7 +110,8 @@ impl Traffic {
         self.rpcs.is_finished()
     }
 
-    /// Ends it; every reply was in order and the connection lived to the end. Datagrams sent, and replies.
+    /// Ends it; every reply was in order and the connection lived to the end. Datagrams sent, and
+    /// replies.
     pub fn end(self) -> Result<(u64, Replies), Failure> {
         drop(self.stop);
         self.rpcs.join().map_err(|_| Failure::Unmet("The RPC thread panicked".into()))??;

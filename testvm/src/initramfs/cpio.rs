@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The archive format the kernel unpacks at boot: cpio "newc" (the kernel's `driver-api/early-userspace/buffer-format`).
+//! The archive format the kernel unpacks at boot: cpio "newc" (the kernel's
+//! `driver-api/early-userspace/buffer-format`).
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -59,19 +60,29 @@ impl<W: Write> Archive<W> {
         Ok(self.out)
     }
 
-    fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), content: &[u8]) -> io::Result<()> {
-        let size = u32::try_from(content.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    fn entry(
+        &mut self,
+        name: &str,
+        mode: u32,
+        device: (u32, u32),
+        content: &[u8],
+    ) -> io::Result<()> {
+        let size = u32::try_from(content.len())
+            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         self.inode += 1;
-        // inode, mode, owner, group, links, time, size, device of the file system, device of the node
+        // inode, mode, owner, group, links, time, size, device of the file system, device of the
+        // node
         self.header(name, [self.inode, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1])?;
         self.put(content)?;
         self.pad()
     }
 
     fn header(&mut self, name: &str, fields: [u32; 11]) -> io::Result<()> {
-        let name_size = u32::try_from(name.len() + 1).map_err(|_| io::Error::from(io::ErrorKind::InvalidFilename))?;
+        let name_size = u32::try_from(name.len() + 1)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidFilename))?;
         let mut header = String::from("070701");
-        // After the eleven fields: length of the name with its zero byte, and a checksum this variant does not use.
+        // After the eleven fields: length of the name with its zero byte, and a checksum this
+        // variant does not use.
         for field in fields.into_iter().chain([name_size, 0]) {
             let _ = write!(header, "{field:08x}");
         }
@@ -112,21 +123,30 @@ mod tests {
             assert_eq!(&archive[at..at + 6], b"070701", "magic at {at}");
             let field = |n: usize| {
                 let start = at + 6 + 8 * n;
-                u32::from_str_radix(std::str::from_utf8(&archive[start..start + 8]).expect("digits"), 16)
-                    .expect("a number")
+                u32::from_str_radix(
+                    std::str::from_utf8(&archive[start..start + 8]).expect("digits"),
+                    16,
+                )
+                .expect("a number")
             };
             let (mode, size, name_size) = (field(1), field(6) as usize, field(11) as usize);
             let device = (field(9), field(10));
             let name_at = at + 110;
             assert_eq!(archive[name_at + name_size - 1], 0);
-            let name = String::from_utf8(archive[name_at..name_at + name_size - 1].to_vec()).expect("a name");
+            let name = String::from_utf8(archive[name_at..name_at + name_size - 1].to_vec())
+                .expect("a name");
             let content_at = (name_at + name_size).next_multiple_of(4);
             at = (content_at + size).next_multiple_of(4);
             if name == TRAILER {
                 assert_eq!(at, archive.len());
                 return entries;
             }
-            entries.push(Entry { name, mode, device, content: archive[content_at..content_at + size].to_vec() });
+            entries.push(Entry {
+                name,
+                mode,
+                device,
+                content: archive[content_at..content_at + size].to_vec(),
+            });
         }
     }
 

@@ -50,9 +50,11 @@ pub enum Error {
 pub struct Initramfs {
     /// The archive, on the host.
     pub path: PathBuf,
-    /// Modules of the virtio transport, in loading order; empty when the kernel has it built in. Paths in the guest, as all below.
+    /// Modules of the virtio transport, in loading order; empty when the kernel has it built in.
+    /// Paths in the guest, as all below.
     pub transport: Vec<String>,
-    /// The kernel's own `virtio_net` with what it needs, in loading order; empty when there is none.
+    /// The kernel's own `virtio_net` with what it needs, in loading order; empty when there is
+    /// none.
     pub virtio_net: Vec<String>,
     /// The tsnic driver.
     pub driver: String,
@@ -76,11 +78,16 @@ pub fn transport(kernel: &Kernel) -> Result<Vec<Module>, Error> {
         return Ok(modules);
     }
     let config = kernel.build.join("include/config/auto.conf");
-    let settings = fs::read_to_string(&config).map_err(|source| Error::Io { path: config.clone(), source })?;
+    let settings =
+        fs::read_to_string(&config).map_err(|source| Error::Io { path: config.clone(), source })?;
     if settings.lines().any(|line| line == "CONFIG_VIRTIO_PCI=y") {
         return Ok(modules);
     }
-    Err(Error::NoTransport { release: kernel.release.clone(), config, modules: kernel.modules.clone() })
+    Err(Error::NoTransport {
+        release: kernel.release.clone(),
+        config,
+        modules: kernel.modules.clone(),
+    })
 }
 
 impl Initramfs {
@@ -88,7 +95,12 @@ impl Initramfs {
     ///
     /// # Errors
     /// A file of it cannot be read, or it cannot be written.
-    pub fn write(path: &Path, kernel: &Kernel, agent: &Path, driver: &DriverModules) -> Result<Self, Error> {
+    pub fn write(
+        path: &Path,
+        kernel: &Kernel,
+        agent: &Path,
+        driver: &DriverModules,
+    ) -> Result<Self, Error> {
         let transport = transport(kernel)?;
         let mut virtio_net = Tree::open(&kernel.modules).with_needs("virtio_net")?;
         virtio_net.retain(|module| transport.iter().all(|t| t.name != module.name));
@@ -101,8 +113,9 @@ impl Initramfs {
             archive.file(&path, 0o644, object).map_err(written)?;
             Ok::<_, Error>(format!("/{path}"))
         };
-        let mut put_all =
-            |modules: &[Module]| modules.iter().map(|m| put(&m.name, &m.object)).collect::<Result<_, _>>();
+        let mut put_all = |modules: &[Module]| {
+            modules.iter().map(|m| put(&m.name, &m.object)).collect::<Result<_, _>>()
+        };
         let (transport, virtio_net) = (put_all(&transport)?, put_all(&virtio_net)?);
         let initramfs = Self {
             path: path.to_owned(),
@@ -118,8 +131,8 @@ impl Initramfs {
     }
 }
 
-/// Puts an archive together at `path` with the agent and the `virtio_net` of the kernel whose modules are in `modules`. The archive, and
-/// the modules in it in loading order.
+/// Puts an archive together at `path` with the agent and the `virtio_net` of the kernel whose
+/// modules are in `modules`. The archive, and the modules in it in loading order.
 ///
 /// # Errors
 /// A file of it cannot be read, or it cannot be written.
@@ -161,7 +174,8 @@ mod tests {
     fn kernel(dir: &Path, setting: &str) -> Kernel {
         let config = dir.join("include/config");
         fs::create_dir_all(&config).expect("a directory");
-        fs::write(config.join("auto.conf"), format!("CONFIG_VIRTIO=y\n{setting}\n")).expect("a file");
+        fs::write(config.join("auto.conf"), format!("CONFIG_VIRTIO=y\n{setting}\n"))
+            .expect("a file");
         Kernel {
             release: "6.9.0-test".into(),
             origin: String::new(),
@@ -177,7 +191,10 @@ mod tests {
         for setting in ["CONFIG_VIRTIO_PCI=m", "# no virtio-pci"] {
             let kernel = kernel(dir.path(), setting);
             let error = transport(&kernel).expect_err("no virtio").to_string();
-            assert!(error.contains("6.9.0-test") && error.contains(&*kernel.modules.to_string_lossy()), "{error}");
+            assert!(
+                error.contains("6.9.0-test") && error.contains(&*kernel.modules.to_string_lossy()),
+                "{error}"
+            );
         }
     }
 

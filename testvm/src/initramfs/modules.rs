@@ -70,7 +70,8 @@ impl Tree {
         Self { dir: dir.to_owned(), files }
     }
 
-    /// Module `name` and everything it needs, in loading order. Empty when the kernel has it built in, or not at all.
+    /// Module `name` and everything it needs, in loading order. Empty when the kernel has it built
+    /// in, or not at all.
     ///
     /// # Errors
     /// A file cannot be read, or something needed is missing.
@@ -94,7 +95,11 @@ impl Tree {
         }
         let object = read(path)?;
         for need in needs(&object) {
-            let missing = || Error::Missing { name: need.clone(), by: name.to_owned(), dir: self.dir.clone() };
+            let missing = || Error::Missing {
+                name: need.clone(),
+                by: name.to_owned(),
+                dir: self.dir.clone(),
+            };
             self.collect(&need, &self.find(&need).ok_or_else(missing)?, seen, order)?;
         }
         order.push(Module { name: name.to_owned(), object });
@@ -102,10 +107,15 @@ impl Tree {
     }
 
     fn find(&self, name: &str) -> Option<PathBuf> {
-        let file =
-            self.files.iter().find(|f| f.file_stem().is_some_and(|s| canonical(&s.to_string_lossy()) == name))?;
+        let file = self
+            .files
+            .iter()
+            .find(|f| f.file_stem().is_some_and(|s| canonical(&s.to_string_lossy()) == name))?;
         let plain = self.dir.join(file);
-        ["ko", "ko.xz", "ko.zst", "ko.gz"].iter().map(|end| plain.with_extension(end)).find(|p| p.is_file())
+        ["ko", "ko.xz", "ko.zst", "ko.gz"]
+            .iter()
+            .map(|end| plain.with_extension(end))
+            .find(|p| p.is_file())
     }
 }
 
@@ -122,7 +132,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         _ => return fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source }),
     };
     let failed = |source| Error::Decompress { path: path.to_owned(), tool, source };
-    let output = Command::new(tool).args(["-d", "-c", "--"]).arg(path).stdin(Stdio::null()).output().map_err(failed)?;
+    let output = Command::new(tool)
+        .args(["-d", "-c", "--"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(failed)?;
     if output.status.success() {
         Ok(output.stdout)
     } else {
@@ -130,14 +145,20 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// What a module says it needs: the `depends=` entry of its `.modinfo` section, a list of zero-terminated strings.
+/// What a module says it needs: the `depends=` entry of its `.modinfo` section, a list of
+/// zero-terminated strings.
 fn needs(object: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
-    let Some(start) = object.windows(KEY.len()).position(|w| w == KEY).map(|at| at + KEY.len()) else {
+    let Some(start) = object.windows(KEY.len()).position(|w| w == KEY).map(|at| at + KEY.len())
+    else {
         return Vec::new();
     };
     let end = object[start..].iter().position(|b| *b == 0).map_or(object.len(), |n| start + n);
-    String::from_utf8_lossy(&object[start..end]).split(',').filter(|n| !n.is_empty()).map(canonical).collect()
+    String::from_utf8_lossy(&object[start..end])
+        .split(',')
+        .filter(|n| !n.is_empty())
+        .map(canonical)
+        .collect()
 }
 
 #[cfg(test)]
@@ -177,7 +198,10 @@ mod tests {
             ("kernel/virtio.ko", ""),
             ("kernel/virtio_pci_modern_dev.ko", ""),
         ]);
-        assert_eq!(names(&tree, "virtio_pci"), ["virtio_pci_modern_dev", "virtio", "virtio_ring", "virtio_pci"]);
+        assert_eq!(
+            names(&tree, "virtio_pci"),
+            ["virtio_pci_modern_dev", "virtio", "virtio_ring", "virtio_pci"]
+        );
     }
 
     #[test]

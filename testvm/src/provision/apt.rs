@@ -39,12 +39,20 @@ pub fn own_targets(tick: &mut dyn FnMut(&str)) -> Result<Vec<Stanza>, Error> {
         command
     };
     let fetched = targets(&mut command(), false, tick)?;
-    // Without lists (a container's image) there is still what is configured; only less is known of it.
+    // Without lists (a container's image) there is still what is configured; only less is known of
+    // it.
     if fetched.is_empty() { targets(&mut command(), true, tick) } else { Ok(fetched) }
 }
 
-fn targets(command: &mut Command, configured: bool, tick: &mut dyn FnMut(&str)) -> Result<Vec<Stanza>, Error> {
-    command.arg("indextargets").args(configured.then_some("--no-release-info")).arg("Identifier: Packages");
+fn targets(
+    command: &mut Command,
+    configured: bool,
+    tick: &mut dyn FnMut(&str),
+) -> Result<Vec<Stanza>, Error> {
+    command
+        .arg("indextargets")
+        .args(configured.then_some("--no-release-info"))
+        .arg("Identifier: Packages");
     process::run("apt-get indextargets", command, LOCAL_LIMIT, tick)
         .map(|text| control::parse(&text))
         .map_err(Error::Apt)
@@ -87,7 +95,8 @@ impl Apt {
         self.fetch_lists(&["-o", "APT::Update::Error-Mode=any"], tick).map(drop)
     }
 
-    /// Fetch the lists of packages of those sources that have one; of each suite in `suites` there must be one.
+    /// Fetch the lists of packages of those sources that have one; of each suite in `suites` there
+    /// must be one.
     ///
     /// # Errors
     /// No source has one of the suites with a valid signature.
@@ -121,9 +130,15 @@ impl Apt {
         command.args(["-q", "show", "--no-all-versions", "--", package]);
         match process::run("apt-cache", &mut command, LOCAL_LIMIT, tick) {
             // A warning may precede the stanza, so the one asked for is looked for.
-            Ok(text) => Ok(control::parse(&text).into_iter().find(|s| s.get("Package") == Some(package))),
+            Ok(text) => {
+                Ok(control::parse(&text).into_iter().find(|s| s.get("Package") == Some(package)))
+            }
             // Its status is 100 for every failure.
-            Err(process::Error::Failed { tail, .. }) if tail.0.iter().any(|line| line == NO_PACKAGE) => Ok(None),
+            Err(process::Error::Failed { tail, .. })
+                if tail.0.iter().any(|line| line == NO_PACKAGE) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(Error::Apt(error)),
         }
     }
@@ -139,12 +154,18 @@ impl Apt {
         tick: &mut dyn FnMut(&str),
     ) -> Result<(), Error> {
         let mut command = self.command("apt-get");
-        command.args(["-q", "download"]).args(packages.map(|p| format!("{}={}", p.name, p.version))).current_dir(dir);
-        process::run("apt-get download", &mut command, NETWORK_LIMIT, tick).map(drop).map_err(Error::Apt)
+        command
+            .args(["-q", "download"])
+            .args(packages.map(|p| format!("{}={}", p.name, p.version)))
+            .current_dir(dir);
+        process::run("apt-get download", &mut command, NETWORK_LIMIT, tick)
+            .map(drop)
+            .map_err(Error::Apt)
     }
 }
 
-/// apt reads a file given by `-c` after the machine's own, so proxies and certificates that are configured there stay in force.
+/// apt reads a file given by `-c` after the machine's own, so proxies and certificates that are
+/// configured there stay in force.
 fn configuration(dir: &Path, root: bool) -> String {
     let dir = dir.display();
     let mut text = format!(
@@ -189,22 +210,25 @@ mod tests {
         match apt.show("no-such-package", &mut |_| ()) {
             Ok(found) => assert_eq!(found, None),
             Err(Error::Apt(process::Error::Spawn { .. })) => {
-                let _ = writeln!(std::io::stderr(), "SKIPPED: packages in apt's lists: no apt-cache");
+                let _ =
+                    writeln!(std::io::stderr(), "SKIPPED: packages in apt's lists: no apt-cache");
                 return;
             }
             Err(error) => panic!("{error:?}"),
         }
-        fs::write(dir.path().join("sources.d/debian.sources"), "Types: nonsense\n").expect("a file");
-        let failed = apt.show("no-such-package", &mut |_| ()).expect_err("apt cannot read its sources");
+        fs::write(dir.path().join("sources.d/debian.sources"), "Types: nonsense\n")
+            .expect("a file");
+        let failed =
+            apt.show("no-such-package", &mut |_| ()).expect_err("apt cannot read its sources");
         assert!(matches!(&failed, Error::Apt(process::Error::Failed { .. })), "{failed:?}");
     }
 
     #[test]
     fn nothing_of_the_machine_s_state_is_written() {
         let text = configuration(Path::new("/cache/apt"), false);
-        for line in
-            text.lines().filter(|l| l.starts_with("Dir::") && !l.contains("/dev/null") && !l.contains("::status"))
-        {
+        for line in text.lines().filter(|l| {
+            l.starts_with("Dir::") && !l.contains("/dev/null") && !l.contains("::status")
+        }) {
             assert!(line.contains("\"/cache/apt/"), "{line}");
         }
         assert!(!text.contains("Sandbox"));

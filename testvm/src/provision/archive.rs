@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Debian's archive, at the mirror this machine uses. apt is asked which that is; its configuration is not read.
+//! Debian's archive, at the mirror this machine uses. apt is asked which that is; its configuration
+//! is not read.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,14 +15,17 @@ pub struct Source {
     pub uri: String,
     /// Suite, for example `bookworm-updates`.
     pub suite: String,
-    /// Whether the lists say that the origin is Debian. Unknown on a machine whose lists were never fetched.
+    /// Whether the lists say that the origin is Debian. Unknown on a machine whose lists were never
+    /// fetched.
     pub is_debian: bool,
 }
 
-/// The sources of the release `codename` (its updates and security suites included) among apt's index targets.
+/// The sources of the release `codename` (its updates and security suites included) among apt's
+/// index targets.
 ///
-/// The origin of a source is in its signed Release file. Where no list says `Debian`, every source of that suite and of the component
-/// `main` is taken: those of others fail the check of Debian's signature.
+/// The origin of a source is in its signed Release file. Where no list says `Debian`, every source
+/// of that suite and of the component `main` is taken: those of others fail the check of Debian's
+/// signature.
 #[must_use]
 pub fn sources(targets: &[Stanza], codename: &str) -> Vec<Source> {
     let suites = ["", "-updates", "-security"].map(|end| format!("{codename}{end}"));
@@ -52,8 +56,8 @@ pub fn suite(sources: &[Source], codename: &str, suite: &str) -> Vec<Source> {
     mirrors.flat_map(|mirror| BTreeSet::from([at(mirror, release), at(mirror, suite)])).collect()
 }
 
-/// `sources` in apt's deb822 format, for a private configuration; only the lists of packages, signed by a key of `keyring` if there is
-/// one, otherwise by any that the machine trusts.
+/// `sources` in apt's deb822 format, for a private configuration; only the lists of packages,
+/// signed by a key of `keyring` if there is one, otherwise by any that the machine trusts.
 #[must_use]
 pub fn render(sources: &[Source], keyring: Option<&Path>) -> String {
     let mut text = String::new();
@@ -75,8 +79,14 @@ mod tests {
     use super::super::control;
     use super::*;
 
-    fn target(uri: &str, release: &str, component: &str, origin_and_codename: Option<(&str, &str)>) -> String {
-        let known = origin_and_codename.map_or_else(String::new, |(o, c)| format!("Origin: {o}\nCodename: {c}\n"));
+    fn target(
+        uri: &str,
+        release: &str,
+        component: &str,
+        origin_and_codename: Option<(&str, &str)>,
+    ) -> String {
+        let known = origin_and_codename
+            .map_or_else(String::new, |(o, c)| format!("Origin: {o}\nCodename: {c}\n"));
         format!("Component: {component}\nRelease: {release}\nRepo-URI: {uri}\n{known}\n")
     }
 
@@ -88,11 +98,31 @@ mod tests {
     #[test]
     fn a_third_party_with_debian_in_its_address_is_not_debian_s_archive() {
         let targets = [
-            target("https://apt.example/debian/", "bookworm", "main", Some(("Example", "bookworm"))),
+            target(
+                "https://apt.example/debian/",
+                "bookworm",
+                "main",
+                Some(("Example", "bookworm")),
+            ),
             target("http://mirror.example/pub/", "bookworm", "main", Some(("Debian", "bookworm"))),
-            target("http://mirror.example/pub/", "bookworm", "contrib", Some(("Debian", "bookworm"))),
-            target("http://mirror.example/pub/", "bookworm-updates", "main", Some(("Debian", "bookworm-updates"))),
-            target("http://mirror.example/pub/", "bookworm-backports", "main", Some(("Debian Backports", "x"))),
+            target(
+                "http://mirror.example/pub/",
+                "bookworm",
+                "contrib",
+                Some(("Debian", "bookworm")),
+            ),
+            target(
+                "http://mirror.example/pub/",
+                "bookworm-updates",
+                "main",
+                Some(("Debian", "bookworm-updates")),
+            ),
+            target(
+                "http://mirror.example/pub/",
+                "bookworm-backports",
+                "main",
+                Some(("Debian Backports", "x")),
+            ),
         ];
         let mirror = |suite: &str| ("http://mirror.example/pub/".to_owned(), suite.to_owned());
         assert_eq!(found(&targets, "bookworm"), [mirror("bookworm"), mirror("bookworm-updates")]);
@@ -101,8 +131,12 @@ mod tests {
 
     #[test]
     fn a_machine_that_follows_stable_gets_its_code_name() {
-        let targets = [target("http://mirror.example/", "stable", "main", Some(("Debian", "trixie")))];
-        assert_eq!(found(&targets, "trixie"), [("http://mirror.example/".to_owned(), "trixie".to_owned())]);
+        let targets =
+            [target("http://mirror.example/", "stable", "main", Some(("Debian", "trixie")))];
+        assert_eq!(
+            found(&targets, "trixie"),
+            [("http://mirror.example/".to_owned(), "trixie".to_owned())]
+        );
     }
 
     #[test]
@@ -119,16 +153,22 @@ mod tests {
 
     #[test]
     fn another_suite_comes_from_the_same_mirror_with_its_release() {
-        let mirror = |suite: &str| Source { uri: "http://m/".into(), suite: suite.into(), is_debian: true };
-        let own = [mirror("bookworm"), Source { uri: "http://s/".into(), ..mirror("bookworm-security") }];
-        assert_eq!(suite(&own, "bookworm", "trixie-backports"), [mirror("trixie"), mirror("trixie-backports")]);
+        let mirror =
+            |suite: &str| Source { uri: "http://m/".into(), suite: suite.into(), is_debian: true };
+        let own =
+            [mirror("bookworm"), Source { uri: "http://s/".into(), ..mirror("bookworm-security") }];
+        assert_eq!(
+            suite(&own, "bookworm", "trixie-backports"),
+            [mirror("trixie"), mirror("trixie-backports")]
+        );
         assert_eq!(suite(&own, "bookworm", "trixie"), [mirror("trixie")]);
     }
 
     #[test]
     fn what_is_rendered_names_the_keyring() {
         let source = Source { uri: "http://m/".into(), suite: "s".into(), is_debian: true };
-        let stanza = |keyring| control::parse(&render(std::slice::from_ref(&source), keyring)).remove(0);
+        let stanza =
+            |keyring| control::parse(&render(std::slice::from_ref(&source), keyring)).remove(0);
         assert_eq!(stanza(Some(Path::new("/k.gpg"))).get("Signed-By"), Some("/k.gpg"));
         assert_eq!((stanza(None).get("Signed-By"), stanza(None).get("Suites")), (None, Some("s")));
     }

@@ -8,26 +8,35 @@ pub struct Stanza {
 }
 
 impl Stanza {
-    /// A field's value. Continuation lines are part of it, each with its line break and first blank.
+    /// A field's value. Continuation lines are part of it, each with its line break and first
+    /// blank.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The packages in a field of relations: first alternative of each, then the others.
     #[must_use]
     pub fn relations(&self, field: &str) -> Vec<Vec<&str>> {
-        let name = |relation: &'_ str| relation.trim().find([' ', '(', '[', ':']).unwrap_or(relation.trim().len());
+        let name = |relation: &'_ str| {
+            relation.trim().find([' ', '(', '[', ':']).unwrap_or(relation.trim().len())
+        };
         self.get(field)
             .unwrap_or_default()
             .split(',')
-            .map(|all| all.split('|').map(|r| &r.trim()[..name(r)]).filter(|n| !n.is_empty()).collect())
+            .map(|all| {
+                all.split('|').map(|r| &r.trim()[..name(r)]).filter(|n| !n.is_empty()).collect()
+            })
             .filter(|alternatives: &Vec<_>| !alternatives.is_empty())
             .collect()
     }
 }
 
-/// The stanzas of `text`. Comment lines and lines that are none of the format are passed over, as apt does.
+/// The stanzas of `text`. Comment lines and lines that are none of the format are passed over, as
+/// apt does.
 #[must_use]
 pub fn parse(text: &str) -> Vec<Stanza> {
     let mut stanzas = Vec::new();
@@ -55,7 +64,8 @@ mod tests {
 
     #[test]
     fn stanzas_are_separated_by_blank_lines() {
-        let stanzas = parse("\nPackage: a\nVersion: 1\n\n\n# note\nPackage: b\nDescription: x\n more\n .\n");
+        let stanzas =
+            parse("\nPackage: a\nVersion: 1\n\n\n# note\nPackage: b\nDescription: x\n more\n .\n");
         assert_eq!(stanzas.len(), 2);
         assert_eq!(stanzas[0].get("version"), Some("1"));
         assert_eq!(stanzas[1].get("Description"), Some("x\n more\n ."));
@@ -64,7 +74,9 @@ mod tests {
 
     #[test]
     fn relations_lose_versions_and_keep_alternatives() {
-        let stanza = &parse("Depends: linux-base (>= 4.12~), a:amd64, image (= 1) | image-unsigned (= 1), gcc-12\n")[0];
+        let stanza = &parse(
+            "Depends: linux-base (>= 4.12~), a:amd64, image (= 1) | image-unsigned (= 1), gcc-12\n",
+        )[0];
         assert_eq!(
             stanza.relations("Depends"),
             [vec!["linux-base"], vec!["a"], vec!["image", "image-unsigned"], vec!["gcc-12"]]

@@ -33,7 +33,9 @@ impl Release {
         };
         match (value("ID").as_deref(), value("VERSION_CODENAME")) {
             (Some("debian"), Some(codename)) => Ok(Self { codename }),
-            _ => Err(Error::NotDebian { name: value("PRETTY_NAME").unwrap_or_else(|| "an unknown system".to_owned()) }),
+            _ => Err(Error::NotDebian {
+                name: value("PRETTY_NAME").unwrap_or_else(|| "an unknown system".to_owned()),
+            }),
         }
     }
 }
@@ -45,7 +47,8 @@ pub struct Debian {
     os_release: PathBuf,
 }
 
-/// What the cache knows of a series: the kernel that was newest when it was fetched. Paths are relative to the cache.
+/// What the cache knows of a series: the kernel that was newest when it was fetched. Paths are
+/// relative to the cache.
 #[derive(Debug, Serialize, Deserialize)]
 struct Fetched {
     release: String,
@@ -71,13 +74,19 @@ impl Debian {
         Self { cache: cache.to_owned(), os_release: "/etc/os-release".into() }
     }
 
-    /// The kernel of `series`: from the cache when it is there, unless `refresh` asks for the newest. The second value tells
-    /// whether it came from the cache.
+    /// The kernel of `series`: from the cache when it is there, unless `refresh` asks for the
+    /// newest. The second value tells whether it came from the cache.
     ///
     /// # Errors
     /// It cannot be found, fetched or unpacked. The cache is as before then.
-    pub fn kernel(&self, series: &Series, refresh: bool, tick: &mut dyn FnMut(&str)) -> Result<(Kernel, bool), Error> {
-        let os_release = fs::read_to_string(&self.os_release).map_err(io_error(&self.os_release))?;
+    pub fn kernel(
+        &self,
+        series: &Series,
+        refresh: bool,
+        tick: &mut dyn FnMut(&str),
+    ) -> Result<(Kernel, bool), Error> {
+        let os_release =
+            fs::read_to_string(&self.os_release).map_err(io_error(&self.os_release))?;
         let release = Release::parse(&os_release)?;
         let name = match series {
             Series::Stable => release.codename.clone(),
@@ -101,7 +110,8 @@ impl Debian {
         }
         let keyring = Some(Path::new(KEYRING)).filter(|path| path.is_file());
         let apt_dir = self.cache.join("apt").join(&name);
-        let apt = Apt::new(&apt_dir, &archive::render(&sources, keyring), (!own).then(|| name.clone()))?;
+        let apt =
+            Apt::new(&apt_dir, &archive::render(&sources, keyring), (!own).then(|| name.clone()))?;
         if sources.iter().all(|source| source.is_debian) {
             apt.update(tick)?;
         } else {
@@ -116,7 +126,8 @@ impl Debian {
             self.fetch(&apt, &packages, &self.cache.join(&root), tick)?;
         }
         let origin = format!("{} {version} ({name})", packages.image[0].name);
-        let fetched = Fetched { release: packages.release, origin, root, compiler: packages.compiler };
+        let fetched =
+            Fetched { release: packages.release, origin, root, compiler: packages.compiler };
         let text = serde_json::to_vec_pretty(&fetched).map_err(|e| io_error(&note)(e.into()))?;
         replace(&note, &text)?;
         // The lists are some 60 MB, and of no use until the next refresh, which gets new ones.
@@ -140,17 +151,25 @@ impl Debian {
         let build = root.join(format!("usr/src/linux-headers-{release}"));
         headers::relocate(&build, &root)?;
         // Newer packages have their modules below /usr, and the newest have the image among them.
-        let [modules, newer] = ["lib/modules", "usr/lib/modules"].map(|dir| root.join(dir).join(release));
+        let [modules, newer] =
+            ["lib/modules", "usr/lib/modules"].map(|dir| root.join(dir).join(release));
         let modules = if newer.is_dir() { newer } else { modules };
         let images = [root.join(format!("boot/vmlinuz-{release}")), modules.join("vmlinuz")];
         let Some(image) = images.iter().find(|path| path.is_file()).cloned() else {
             let [path, _] = images;
             return Err(Error::NoImage { path });
         };
-        Ok(Kernel { release: release.clone(), origin: fetched.origin.clone(), image, build, modules })
+        Ok(Kernel {
+            release: release.clone(),
+            origin: fetched.origin.clone(),
+            image,
+            build,
+            modules,
+        })
     }
 
-    /// Download and unpack next to `root`, then put it there in one step: whatever ends this early leaves no half of a kernel.
+    /// Download and unpack next to `root`, then put it there in one step: whatever ends this early
+    /// leaves no half of a kernel.
     fn fetch(
         &self,
         apt: &Apt,
@@ -189,7 +208,8 @@ fn check_compiler(release: &str, compiler: Option<&str>) -> Result<(), Error> {
     }
 }
 
-/// Remove what killed runs have left in `kernels`, as far as possible: it does no harm but to the free space.
+/// Remove what killed runs have left in `kernels`, as far as possible: it does no harm but to the
+/// free space.
 fn remove_remains(kernels: &Path) {
     for entry in fs::read_dir(kernels).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
@@ -211,9 +231,11 @@ mod tests {
 
     #[test]
     fn the_release_is_read_from_os_release() {
-        let text = "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_CODENAME=trixie\nID=debian\n";
+        let text =
+            "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_CODENAME=trixie\nID=debian\n";
         assert_eq!(Release::parse(text).expect("Debian").codename, "trixie");
-        let ubuntu = Release::parse("PRETTY_NAME=\"Ubuntu 24.04\"\nID=ubuntu\nVERSION_CODENAME=noble\n");
+        let ubuntu =
+            Release::parse("PRETTY_NAME=\"Ubuntu 24.04\"\nID=ubuntu\nVERSION_CODENAME=noble\n");
         assert!(ubuntu.expect_err("not Debian").to_string().contains("Ubuntu 24.04"));
     }
 
@@ -222,7 +244,10 @@ mod tests {
         let release = "6.1.0-56-cloud-amd64";
         let root = dir.join("kernels/k");
         for (path, text) in [
-            (root.join(format!("usr/src/linux-headers-{release}/Makefile")), "include /usr/src/common/Makefile\n"),
+            (
+                root.join(format!("usr/src/linux-headers-{release}/Makefile")),
+                "include /usr/src/common/Makefile\n",
+            ),
             (root.join(format!("boot/vmlinuz-{release}")), ""),
             (root.join(format!("lib/modules/{release}/modules.order")), ""),
             (dir.join("os-release"), "ID=debian\nVERSION_CODENAME=bookworm\n"),
@@ -230,21 +255,30 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
             fs::write(path, text).expect("a file");
         }
-        let fetched =
-            Fetched { release: release.into(), origin: "test".into(), root: "kernels/k".into(), compiler: None };
-        fs::write(dir.join("kernels/bookworm.json"), serde_json::to_vec(&fetched).expect("text")).expect("a file");
+        let fetched = Fetched {
+            release: release.into(),
+            origin: "test".into(),
+            root: "kernels/k".into(),
+            compiler: None,
+        };
+        fs::write(dir.join("kernels/bookworm.json"), serde_json::to_vec(&fetched).expect("text"))
+            .expect("a file");
         Debian { cache: dir.to_owned(), os_release: dir.join("os-release") }
     }
 
     #[test]
     fn a_warm_cache_needs_neither_apt_nor_a_network() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (kernel, cached) = offline(dir.path()).kernel(&Series::Stable, false, &mut |_| ()).expect("a kernel");
+        let (kernel, cached) =
+            offline(dir.path()).kernel(&Series::Stable, false, &mut |_| ()).expect("a kernel");
         assert!(cached);
         assert_eq!(kernel.release, "6.1.0-56-cloud-amd64");
         assert!(kernel.modules.join("modules.order").is_file());
         let makefile = fs::read_to_string(kernel.build.join("Makefile")).expect("a Makefile");
-        assert_eq!(makefile, format!("include {}/kernels/k/usr/src/common/Makefile\n", dir.path().display()));
+        assert_eq!(
+            makefile,
+            format!("include {}/kernels/k/usr/src/common/Makefile\n", dir.path().display())
+        );
     }
 
     #[test]
@@ -254,14 +288,16 @@ mod tests {
         let root = dir.path().join("kernels/k");
         let modules = root.join("usr/lib/modules/6.1.0-56-cloud-amd64");
         fs::create_dir_all(&modules).expect("a directory");
-        fs::rename(root.join("boot/vmlinuz-6.1.0-56-cloud-amd64"), modules.join("vmlinuz")).expect("moved");
+        fs::rename(root.join("boot/vmlinuz-6.1.0-56-cloud-amd64"), modules.join("vmlinuz"))
+            .expect("moved");
         let (kernel, _) = machine.kernel(&Series::Stable, false, &mut |_| ()).expect("a kernel");
         assert_eq!((kernel.image, kernel.modules), (modules.join("vmlinuz"), modules));
     }
 
     #[test]
     fn a_compiler_that_is_missing_is_named_with_its_package() {
-        let text = check_compiler("7.3.4", Some("gcc-0")).expect_err("no such compiler").to_string();
+        let text =
+            check_compiler("7.3.4", Some("gcc-0")).expect_err("no such compiler").to_string();
         assert!(text.contains("7.3.4") && text.contains("apt install gcc-0"), "{text}");
         check_compiler("7.3.4", Some("sh")).expect("a program on the PATH");
     }

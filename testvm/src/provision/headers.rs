@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Makes unpacked headers work where they are: their Makefile includes another one by its absolute path under /usr/src.
+//! Makes unpacked headers work where they are: their Makefile includes another one by its absolute
+//! path under /usr/src.
 
 use std::fs;
 use std::path::Path;
 
 use super::{Error, io_error};
 
-/// Point the Makefile of the headers in `build` to the common headers that lie in `root/usr/src`. Does nothing when it already does.
+/// Point the Makefile of the headers in `build` to the common headers that lie in `root/usr/src`.
+/// Does nothing when it already does.
 pub fn relocate(build: &Path, root: &Path) -> Result<(), Error> {
     let makefile = build.join("Makefile");
     let text = fs::read_to_string(&makefile).map_err(io_error(&makefile))?;
@@ -56,10 +58,8 @@ mod tests {
 
     #[test]
     fn the_output_directory_is_moved_too() {
-        let original =
-            "KBUILD_OUTPUT=/usr/src/linux-headers-7.3.4\ninclude /usr/src/linux-headers-7.3.4-common/Makefile\n";
-        let moved =
-            "KBUILD_OUTPUT=/a/usr/src/linux-headers-7.3.4\ninclude /a/usr/src/linux-headers-7.3.4-common/Makefile\n";
+        let original = "KBUILD_OUTPUT=/usr/src/linux-headers-7.3.4\ninclude /usr/src/linux-headers-7.3.4-common/Makefile\n";
+        let moved = "KBUILD_OUTPUT=/a/usr/src/linux-headers-7.3.4\ninclude /a/usr/src/linux-headers-7.3.4-common/Makefile\n";
         assert_eq!(rewrite(original, Path::new("/a")).as_deref(), Some(moved));
     }
 

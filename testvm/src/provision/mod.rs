@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The guest's kernel: Debian's newest cloud kernel, fetched without root into a cache, or the user's own.
+//! The guest's kernel: Debian's newest cloud kernel, fetched without root into a cache, or the
+//! user's own.
 
 mod apt;
 mod archive;
@@ -127,7 +128,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// Whether the driver can be built for the kernel `release`. A newer kernel than any tried so far may be: its compiler will say.
+/// Whether the driver can be built for the kernel `release`. A newer kernel than any tried so far
+/// may be: its compiler will say.
 fn check_version(release: &str) -> Result<(), Error> {
     match Version::of(release) {
         Some(version) if version < OLDEST => Err(Error::TooOld { release: release.to_owned() }),
@@ -161,14 +163,20 @@ impl Kernel {
         }
         let not_built = |why: &str| Error::NoBuildDir {
             path: build.to_owned(),
-            what: format!("{RELEASE_HEADER}: {why}; build the kernel, or at least `make modules_prepare`"),
+            what: format!(
+                "{RELEASE_HEADER}: {why}; build the kernel, or at least `make modules_prepare`"
+            ),
         };
-        let header = fs::read_to_string(build.join(RELEASE_HEADER)).map_err(|error| not_built(&error.to_string()))?;
-        let release = release_of(&header).ok_or_else(|| not_built("no UTS_RELEASE in it"))?.to_owned();
+        let header = fs::read_to_string(build.join(RELEASE_HEADER))
+            .map_err(|error| not_built(&error.to_string()))?;
+        let release =
+            release_of(&header).ok_or_else(|| not_built("no UTS_RELEASE in it"))?.to_owned();
         check_version(&release)?;
-        // A built tree has its modules in itself; a kernel that is installed has them in the usual place.
+        // A built tree has its modules in itself; a kernel that is installed has them in the usual
+        // place.
         let in_itself = build.join("modules.order").is_file();
-        let modules = if in_itself { build.to_owned() } else { Path::new("/lib/modules").join(&release) };
+        let modules =
+            if in_itself { build.to_owned() } else { Path::new("/lib/modules").join(&release) };
         Ok(Self {
             origin: image.display().to_string(),
             release,
@@ -179,8 +187,8 @@ impl Kernel {
     }
 }
 
-/// What the kernel was compiled with. (`include/config/kernel.release` may be another one: Debian 12's headers have the version of the
-/// sources there.)
+/// What the kernel was compiled with. (`include/config/kernel.release` may be another one: Debian
+/// 12's headers have the version of the sources there.)
 const RELEASE_HEADER: &str = "include/generated/utsrelease.h";
 
 fn release_of(header: &str) -> Option<&str> {
@@ -193,9 +201,13 @@ mod tests {
 
     #[test]
     fn a_kernel_older_than_the_driver_s_interfaces_is_refused() {
-        for release in
-            ["6.1.0-56-cloud-amd64", "6.12.95+deb12-cloud-amd64", "7.3.4+deb13-cloud-amd64", "10.0-rc1", "odd"]
-        {
+        for release in [
+            "6.1.0-56-cloud-amd64",
+            "6.12.95+deb12-cloud-amd64",
+            "7.3.4+deb13-cloud-amd64",
+            "10.0-rc1",
+            "odd",
+        ] {
             check_version(release).expect(release);
         }
         for release in ["4.10.0", "5.19.17", "6.0.0-6-amd64"] {

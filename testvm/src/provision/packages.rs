@@ -46,7 +46,8 @@ pub struct Package {
 pub struct KernelPackages {
     /// `uname -r` of the kernel.
     pub release: String,
-    /// The image and, where Debian has split it (7.x), the packages it depends on: binary, modules, base. Signed where there is one.
+    /// The image and, where Debian has split it (7.x), the packages it depends on: binary, modules,
+    /// base. Signed where there is one.
     pub image: Vec<Package>,
     /// Its headers and what they are built on: common headers, then kbuild.
     pub headers: [Package; 3],
@@ -57,15 +58,19 @@ pub struct KernelPackages {
 /// The metapackage that always names the newest headers of the cloud kernel.
 pub const HEADERS_META: &str = "linux-headers-cloud-amd64";
 
-/// Resolve the newest cloud kernel. `show` gives a package's stanza, in the version that apt would install.
+/// Resolve the newest cloud kernel. `show` gives a package's stanza, in the version that apt would
+/// install.
 ///
-/// The headers lead: with a matching image a kernel can be used, without headers it cannot. The signed image comes days after the
-/// unsigned one of the same build, which then serves as well.
+/// The headers lead: with a matching image a kernel can be used, without headers it cannot. The
+/// signed image comes days after the unsigned one of the same build, which then serves as well.
 ///
 /// # Errors
 /// A package is missing, or `show` fails.
-pub fn resolve<E: From<Error>>(mut show: impl FnMut(&str) -> Result<Option<Stanza>, E>) -> Result<KernelPackages, E> {
-    let meta = show(HEADERS_META)?.ok_or_else(|| missing(HEADERS_META, "a Debian release has it"))?;
+pub fn resolve<E: From<Error>>(
+    mut show: impl FnMut(&str) -> Result<Option<Stanza>, E>,
+) -> Result<KernelPackages, E> {
+    let meta =
+        show(HEADERS_META)?.ok_or_else(|| missing(HEADERS_META, "a Debian release has it"))?;
     let headers_name = dependency(HEADERS_META, &meta, "linux-headers-", "-cloud-amd64")?;
     let release = headers_name.trim_start_matches("linux-headers-").to_owned();
     let headers = show(&headers_name)?.ok_or_else(|| missing(&headers_name, HEADERS_META))?;
@@ -77,12 +82,18 @@ pub fn resolve<E: From<Error>>(mut show: impl FnMut(&str) -> Result<Option<Stanz
         let stanza = show(&name)?.ok_or_else(|| missing(&name, &headers_name))?;
         packages.push(Package { name, version: self::version(&stanza) });
     }
-    let [common, kbuild] = <[Package; 2]>::try_from(packages).unwrap_or_else(|_| unreachable!("two were asked for"));
+    let [common, kbuild] =
+        <[Package; 2]>::try_from(packages).unwrap_or_else(|_| unreachable!("two were asked for"));
 
     let image = image(&release, &version, &headers_name, &mut show)?;
 
     let compiler = headers.relations("Depends").into_iter().flatten().find_map(compiler_of);
-    Ok(KernelPackages { release, image, headers: [Package { name: headers_name, version }, common, kbuild], compiler })
+    Ok(KernelPackages {
+        release,
+        image,
+        headers: [Package { name: headers_name, version }, common, kbuild],
+        compiler,
+    })
 }
 
 /// The image of `release` and the packages of that same release it depends on, all of `version`.
@@ -106,15 +117,21 @@ fn image<E: From<Error>>(
                 break;
             }
         }
-        let (name, stanza) = stanza.ok_or_else(|| missing(&signed, &format!("{by} {version}, signed or unsigned")))?;
-        let parts = stanza.relations("Depends").into_iter().flatten().filter(|p| p.ends_with(&format!("-{release}")));
+        let (name, stanza) = stanza
+            .ok_or_else(|| missing(&signed, &format!("{by} {version}, signed or unsigned")))?;
+        let parts = stanza
+            .relations("Depends")
+            .into_iter()
+            .flatten()
+            .filter(|p| p.ends_with(&format!("-{release}")));
         wanted.extend(parts.map(|part| (part.to_owned(), name.clone())));
         found.push(Package { name, version: version.to_owned() });
     }
     Ok(found)
 }
 
-/// The name of the unsigned variant: linux-image-RELEASE-unsigned, or linux-binary-unsigned-RELEASE where the image is split.
+/// The name of the unsigned variant: linux-image-RELEASE-unsigned, or linux-binary-unsigned-RELEASE
+/// where the image is split.
 fn unsigned(signed: &str) -> String {
     match signed.strip_prefix("linux-binary-") {
         Some(release) => format!("linux-binary-unsigned-{release}"),
@@ -232,12 +249,17 @@ Version: 7.3.4-1~bpo13+1
         found.sort_unstable();
         assert_eq!(
             found,
-            ["base", "binary-unsigned", "image", "modules"].map(|part| format!("linux-{part}-7.3.4+deb13-cloud-amd64"))
+            ["base", "binary-unsigned", "image", "modules"]
+                .map(|part| format!("linux-{part}-7.3.4+deb13-cloud-amd64"))
         );
         assert_eq!(kernel.compiler.as_deref(), Some("gcc-14"));
         let without = SPLIT.replace("Package: linux-modules-7.3.4", "Package: other-7.3.4");
         let error = resolve_in(&without).expect_err("no modules").to_string();
-        assert!(error.contains("linux-modules-7.3.4+deb13-cloud-amd64") && error.contains("linux-image-"), "{error}");
+        assert!(
+            error.contains("linux-modules-7.3.4+deb13-cloud-amd64")
+                && error.contains("linux-image-"),
+            "{error}"
+        );
     }
 
     fn resolve_in(list: &str) -> Result<KernelPackages, Error> {
@@ -252,7 +274,11 @@ Version: 7.3.4-1~bpo13+1
         assert_eq!(names(&kernel.image), ["linux-image-6.1.0-56-cloud-amd64"]);
         assert_eq!(
             names(&kernel.headers),
-            ["linux-headers-6.1.0-56-cloud-amd64", "linux-headers-6.1.0-56-common", "linux-kbuild-6.1"]
+            [
+                "linux-headers-6.1.0-56-cloud-amd64",
+                "linux-headers-6.1.0-56-common",
+                "linux-kbuild-6.1"
+            ]
         );
         assert_eq!(kernel.compiler.as_deref(), Some("gcc-12"));
     }
@@ -266,13 +292,17 @@ Version: 7.3.4-1~bpo13+1
 
     #[test]
     fn a_signed_image_of_another_build_does_not_serve() {
-        let list = format!("{BACKPORTS}\nPackage: linux-image-6.12.95+deb12-cloud-amd64\nVersion: 6.12.95-2~bpo12+1\n");
+        let list = format!(
+            "{BACKPORTS}\nPackage: linux-image-6.12.95+deb12-cloud-amd64\nVersion: 6.12.95-2~bpo12+1\n"
+        );
         assert!(resolve_in(&list).expect("a kernel").image[0].name.ends_with("-unsigned"));
     }
 
     #[test]
     fn a_signed_image_is_preferred() {
-        let list = format!("{BACKPORTS}\nPackage: linux-image-6.12.95+deb12-cloud-amd64\nVersion: 6.12.95-1~bpo12+1\n");
+        let list = format!(
+            "{BACKPORTS}\nPackage: linux-image-6.12.95+deb12-cloud-amd64\nVersion: 6.12.95-1~bpo12+1\n"
+        );
         assert!(resolve_in(&list).expect("a kernel").image[0].name.ends_with("-cloud-amd64"));
     }
 
@@ -280,7 +310,11 @@ Version: 7.3.4-1~bpo13+1
     fn what_is_missing_is_named() {
         let without = BOOKWORM.replace("Package: linux-kbuild-6.1\n", "Package: other\n");
         let error = resolve_in(&without).expect_err("no kbuild").to_string();
-        assert!(error.contains("linux-kbuild-6.1") && error.contains("linux-headers-6.1.0-56-cloud-amd64"), "{error}");
+        assert!(
+            error.contains("linux-kbuild-6.1")
+                && error.contains("linux-headers-6.1.0-56-cloud-amd64"),
+            "{error}"
+        );
         assert!(resolve_in("").expect_err("nothing").to_string().contains(HEADERS_META));
     }
 

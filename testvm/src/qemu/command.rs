@@ -39,16 +39,19 @@ pub struct MachineSpec<'a> {
     pub interrupts: Interrupts,
 }
 
-/// Two queues, the configuration interrupt, and one to spare, as QEMU itself counts them for a single queue pair.
+/// Two queues, the configuration interrupt, and one to spare, as QEMU itself counts them for a
+/// single queue pair.
 const MSIX_VECTORS: u32 = 4;
 
 const RECONNECT_MS_SINCE: Version = Version { major: 9, minor: 2, patch: 0 };
 
 /// Kernel parameters of every guest.
 /// - `panic=-1` with QEMU's `-no-reboot`: a guest that panics ends QEMU at once.
-/// - `noirqdebug`: an interrupt that finds nothing to do is what this project is about, not a reason to shut the line down.
-/// - the rest shortens the boot: no probing for what the machine does not have, no calibration that other clocks do better, and above
-///   all no self-tests of ciphers, which take a translated CPU half a second.
+/// - `noirqdebug`: an interrupt that finds nothing to do is what this project is about, not a
+///   reason to shut the line down.
+/// - the rest shortens the boot: no probing for what the machine does not have, no calibration that
+///   other clocks do better, and above all no self-tests of ciphers, which take a translated CPU
+///   half a second.
 const KERNEL_ARGS: &str = "console=ttyS0 quiet loglevel=4 panic=-1 noirqdebug cryptomgr.notests i8042.noaux i8042.nokbd \
      i8042.nopnp no_timer_check tsc=reliable random.trust_cpu=on";
 
@@ -73,10 +76,20 @@ impl MachineSpec<'_> {
         let mut args: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        add(&["-machine", "q35,memory-backend=mem,usb=off", "-accel", accel, "-cpu", cpu, "-smp", &vcpus.to_string()]);
+        add(&[
+            "-machine",
+            "q35,memory-backend=mem,usb=off",
+            "-accel",
+            accel,
+            "-cpu",
+            cpu,
+            "-smp",
+            &vcpus.to_string(),
+        ]);
         add(&["-object", &format!("memory-backend-memfd,id=mem,size={memory_mib}M,share=on")]);
         // The older option is gone from 11.0, the newer one came with 9.2.
-        let reconnect = if self.version >= RECONNECT_MS_SINCE { "reconnect-ms=200" } else { "reconnect=1" };
+        let reconnect =
+            if self.version >= RECONNECT_MS_SINCE { "reconnect-ms=200" } else { "reconnect=1" };
         add(&["-chardev", &format!("socket,id=nic,path={device_socket},{reconnect}")]);
         add(&["-netdev", "vhost-user,id=net,chardev=nic"]);
         add(&[
@@ -169,20 +182,28 @@ mod tests {
 
     #[test]
     fn an_old_qemu_gets_the_old_reconnect_option() {
-        let old = arguments_for(Version { major: 7, minor: 2, patch: 17 }, Accel::Tcg, Interrupts::Intx);
+        let old =
+            arguments_for(Version { major: 7, minor: 2, patch: 17 }, Accel::Tcg, Interrupts::Intx);
         assert!(value(&old, "-chardev").ends_with(",reconnect=1"));
-        assert!(value(&arguments(Accel::Tcg, Interrupts::Msix), "-chardev").ends_with(",reconnect-ms=200"));
+        assert!(
+            value(&arguments(Accel::Tcg, Interrupts::Msix), "-chardev")
+                .ends_with(",reconnect-ms=200")
+        );
     }
 
     #[test]
     fn a_comma_in_a_path_is_doubled() {
-        assert!(arguments(Accel::Tcg, Interrupts::Msix).contains(&"file,id=console,path=/logs/a,,b".to_owned()));
+        assert!(
+            arguments(Accel::Tcg, Interrupts::Msix)
+                .contains(&"file,id=console,path=/logs/a,,b".to_owned())
+        );
     }
 
     #[test]
     fn the_console_is_the_first_serial_port_and_the_agent_the_second() {
         let args = arguments(Accel::Tcg, Interrupts::Msix);
-        let ports: Vec<_> = args.windows(2).filter(|w| w[0] == "-serial").map(|w| w[1].as_str()).collect();
+        let ports: Vec<_> =
+            args.windows(2).filter(|w| w[0] == "-serial").map(|w| w[1].as_str()).collect();
         assert_eq!(ports, ["chardev:console", "chardev:agent"]);
     }
 

@@ -22,7 +22,9 @@ use crate::process;
 #[derive(Debug, Error)]
 pub enum Error {
     /// There is no QEMU.
-    #[error("{program} is not on the PATH; install qemu-system-x86 (scripts/setup does), or name yours with --qemu")]
+    #[error(
+        "{program} is not on the PATH; install qemu-system-x86 (scripts/setup does), or name yours with --qemu"
+    )]
     Missing {
         /// What was looked for.
         program: PathBuf,
@@ -107,7 +109,8 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// Find QEMU and decide between KVM and TCG; probe results are kept in `cache` until the next reboot.
+    /// Find QEMU and decide between KVM and TCG; probe results are kept in `cache` until the next
+    /// reboot.
     ///
     /// # Errors
     /// There is no QEMU, it is too old for `interrupts`, or KVM is wanted and does not work.
@@ -119,7 +122,12 @@ impl Qemu {
         tick: &mut dyn FnMut(&str),
     ) -> Result<Self, Error> {
         let path = locate(own)?;
-        let said = process::run("QEMU", Command::new(&path).arg("--version"), Duration::from_secs(10), tick)?;
+        let said = process::run(
+            "QEMU",
+            Command::new(&path).arg("--version"),
+            Duration::from_secs(10),
+            tick,
+        )?;
         let version = Version::parse(&said).ok_or_else(|| Error::NoVersion {
             path: path.clone(),
             said: said.lines().next().unwrap_or_default().to_owned(),
@@ -129,9 +137,12 @@ impl Qemu {
         }
         let (accel, accel_reason) = match choice {
             AccelChoice::Tcg => (Accel::Tcg, "asked for".to_owned()),
-            AccelChoice::Kvm | AccelChoice::Auto => match (probe::kvm(&path, cache, tick)?, choice) {
+            AccelChoice::Kvm | AccelChoice::Auto => match (probe::kvm(&path, cache, tick)?, choice)
+            {
                 (probe::Outcome::Works, _) => (Accel::Kvm, "KVM passed the boot probe".to_owned()),
-                (probe::Outcome::Broken(reason), AccelChoice::Kvm) => return Err(Error::NoKvm { reason }),
+                (probe::Outcome::Broken(reason), AccelChoice::Kvm) => {
+                    return Err(Error::NoKvm { reason });
+                }
                 (probe::Outcome::Broken(reason), _) => (Accel::Tcg, format!("no KVM: {reason}")),
             },
         };

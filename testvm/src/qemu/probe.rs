@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether KVM really runs a guest.
 //!
-//! `/dev/kvm` may open, create a virtual CPU and still hang every guest, on nested hosts for instance. So a guest of nine bytes
-//! is run: it starts at the reset vector, writes to QEMU's debug-exit port, and that is all.
+//! `/dev/kvm` may open, create a virtual CPU and still hang every guest, on nested hosts for
+//! instance. So a guest of nine bytes is run: it starts at the reset vector, writes to QEMU's
+//! debug-exit port, and that is all.
 
 use std::fs;
 use std::path::Path;
@@ -72,7 +73,8 @@ pub fn kvm(qemu: &Path, cache: &Path, tick: &mut dyn FnMut(&str)) -> Result<Outc
         qemu: qemu.to_owned(),
         modified: fs::metadata(qemu).and_then(|m| m.modified()).ok(),
     };
-    if let Some(kept) = fs::read(&kept_in).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok())
+    if let Some(kept) =
+        fs::read(&kept_in).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok())
         && kept.key == key
     {
         return Ok(kept.outcome);
@@ -86,7 +88,12 @@ pub fn kvm(qemu: &Path, cache: &Path, tick: &mut dyn FnMut(&str)) -> Result<Outc
     Ok(kept.outcome)
 }
 
-fn run(qemu: &Path, scratch: &Path, limit: Duration, tick: &mut dyn FnMut(&str)) -> Result<Outcome, Error> {
+fn run(
+    qemu: &Path,
+    scratch: &Path,
+    limit: Duration,
+    tick: &mut dyn FnMut(&str),
+) -> Result<Outcome, Error> {
     let image = scratch.join("kvm-probe.bin");
     let io = |source| Error::Io { path: image.clone(), source };
     fs::create_dir_all(scratch).map_err(io)?;
@@ -94,15 +101,28 @@ fn run(qemu: &Path, scratch: &Path, limit: Duration, tick: &mut dyn FnMut(&str))
     let device = format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1");
     let mut command = Command::new(qemu);
     command
-        .args(["-accel", "kvm", "-machine", "pc", "-cpu", "host", "-m", "16", "-nodefaults", "-no-user-config"])
+        .args([
+            "-accel",
+            "kvm",
+            "-machine",
+            "pc",
+            "-cpu",
+            "host",
+            "-m",
+            "16",
+            "-nodefaults",
+            "-no-user-config",
+        ])
         .args(["-display", "none", "-no-reboot", "-device", &device, "-bios"])
         .arg(&image);
     match process::run("the KVM probe", &mut command, limit, tick) {
         Ok(_) => Ok(Outcome::Broken("the probe guest ended without a result".to_owned())),
-        Err(process::Error::Failed { status, .. }) if status.code() == Some(EXIT_STATUS) => Ok(Outcome::Works),
-        Err(process::Error::TimedOut { limit, .. }) => {
-            Ok(Outcome::Broken(format!("/dev/kvm is there, but a guest of nine bytes hangs ({limit:?})")))
+        Err(process::Error::Failed { status, .. }) if status.code() == Some(EXIT_STATUS) => {
+            Ok(Outcome::Works)
         }
+        Err(process::Error::TimedOut { limit, .. }) => Ok(Outcome::Broken(format!(
+            "/dev/kvm is there, but a guest of nine bytes hangs ({limit:?})"
+        ))),
         Err(process::Error::Failed { status, tail: Tail(lines), .. }) => {
             let said = lines.last().map_or_else(|| status.to_string(), Clone::clone);
             Ok(Outcome::Broken(said))
@@ -140,7 +160,9 @@ mod tests {
     #[test]
     fn a_guest_that_hangs_is_broken_within_the_limit() {
         let started = std::time::Instant::now();
-        let Outcome::Broken(reason) = probe("sleep 60", Duration::from_millis(200)) else { panic!("works?") };
+        let Outcome::Broken(reason) = probe("sleep 60", Duration::from_millis(200)) else {
+            panic!("works?")
+        };
         assert!(reason.contains("hangs"), "{reason}");
         assert!(started.elapsed() < Duration::from_secs(10));
     }
@@ -148,7 +170,10 @@ mod tests {
     #[test]
     fn what_qemu_says_is_the_reason() {
         let reason = "Could not access KVM kernel module: Permission denied";
-        assert_eq!(probe(&format!("echo '{reason}' >&2; exit 1"), LIMIT), Outcome::Broken(reason.to_owned()));
+        assert_eq!(
+            probe(&format!("echo '{reason}' >&2; exit 1"), LIMIT),
+            Outcome::Broken(reason.to_owned())
+        );
     }
 
     #[test]
@@ -163,7 +188,10 @@ mod tests {
     fn the_probe_guest_runs_under_a_real_qemu() {
         let Ok(qemu) = super::super::locate(None) else {
             // Past the test harness, which keeps what a passing test prints to itself.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: the probe guest under a real QEMU: none on the PATH");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: the probe guest under a real QEMU: none on the PATH"
+            );
             return;
         };
         let dir = tempfile::tempdir().expect("a directory");
@@ -173,7 +201,8 @@ mod tests {
             qemu.display()
         );
         let outcome =
-            run(&fake(dir.path(), &script), dir.path(), Duration::from_secs(20), &mut |_| ()).expect("an outcome");
+            run(&fake(dir.path(), &script), dir.path(), Duration::from_secs(20), &mut |_| ())
+                .expect("an outcome");
         assert_eq!(outcome, Outcome::Works);
     }
 }

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-/// The first version whose virtio-net-pci survives vhost-user with MSI-X under TCG; 7.2 ends with a segmentation fault at
-/// `DRIVER_OK`. 8.0 is where the fix was released.
+/// The first version whose virtio-net-pci survives vhost-user with MSI-X under TCG; 7.2 ends with a
+/// segmentation fault at `DRIVER_OK`. 8.0 is where the fix was released.
 pub const MSIX_SINCE: Version = Version { major: 8, minor: 0, patch: 0 };
 
 /// A version of QEMU.
@@ -53,7 +53,10 @@ mod tests {
         let backports = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\n";
         assert_eq!(Version::parse(backports), Some(version(10, 0, 2)));
         assert_eq!(Version::parse("QEMU emulator version 9.1\n"), Some(version(9, 1, 0)));
-        assert_eq!(Version::parse("QEMU emulator version 11.1.93 (v11.2.0-rc3)"), Some(version(11, 1, 93)));
+        assert_eq!(
+            Version::parse("QEMU emulator version 11.1.93 (v11.2.0-rc3)"),
+            Some(version(11, 1, 93))
+        );
     }
 
     #[test]

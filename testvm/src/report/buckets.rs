@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Log-scale buckets of request latency.
 
-/// Lower ends of all buckets but the first, microseconds: three a decade, and none of them at 200 ms, where the second mode
-/// is expected. The first bucket begins at 0, the last has no end.
-pub(super) const EDGES_US: [u64; 15] =
-    [30, 70, 150, 300, 700, 1_500, 3_000, 7_000, 15_000, 30_000, 70_000, 150_000, 300_000, 700_000, 1_500_000];
+/// Lower ends of all buckets but the first, microseconds: three a decade, and none of them at 200
+/// ms, where the second mode is expected. The first bucket begins at 0, the last has no end.
+pub(super) const EDGES_US: [u64; 15] = [
+    30, 70, 150, 300, 700, 1_500, 3_000, 7_000, 15_000, 30_000, 70_000, 150_000, 300_000, 700_000,
+    1_500_000,
+];
 
 /// The bucket of the retransmission time-out's 200 ms.
 pub(super) const MODE_US: u64 = 200_000;

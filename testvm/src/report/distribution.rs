@@ -59,7 +59,10 @@ impl Sorted {
 }
 
 /// Nanoseconds in a larger unit, with three decimals at most.
-#[expect(clippy::cast_precision_loss, reason = "below 2^53 ns, which are 104 days, nothing is lost")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "below 2^53 ns, which are 104 days, nothing is lost"
+)]
 fn scale(ns: u64, unit: f64) -> f64 {
     (ns as f64 / unit * 1e3).round() / 1e3
 }
@@ -76,8 +79,14 @@ mod tests {
 
     #[test]
     fn one_time_is_all_its_quantiles() {
-        assert_eq!(Quantiles::in_us([62_300]), Quantiles { p50: Some(62.3), p99: Some(62.3), max: Some(62.3) });
-        assert_eq!(MedianMax::in_ms([203_456_789]), MedianMax { p50: Some(203.457), max: Some(203.457) });
+        assert_eq!(
+            Quantiles::in_us([62_300]),
+            Quantiles { p50: Some(62.3), p99: Some(62.3), max: Some(62.3) }
+        );
+        assert_eq!(
+            MedianMax::in_ms([203_456_789]),
+            MedianMax { p50: Some(203.457), max: Some(203.457) }
+        );
     }
 
     #[test]

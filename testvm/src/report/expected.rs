@@ -40,14 +40,19 @@ impl Expected {
             let vcpus = boot.vcpus;
             for plan in &boot.modes {
                 let mode = plan.mode;
-                expected.cells.extend(plan.owners.iter().map(|&owner| CellKey { owner, vcpus, mode }));
+                expected.cells.extend(plan.owners.iter().map(|&owner| CellKey {
+                    owner,
+                    vcpus,
+                    mode,
+                }));
                 if plan.unassisted > 0 {
                     expected.unassisted.push((mode, vcpus, plan.unassisted));
                 }
                 expected.rpc.extend(plan.rpc.iter().map(|&rpc| (mode, vcpus, rpc)));
             }
         }
-        // Boot by boot is how it is run; owner by owner is how it is read. The sort is stable: modes stay in their order.
+        // Boot by boot is how it is run; owner by owner is how it is read. The sort is stable:
+        // modes stay in their order.
         expected.cells.sort_by_key(|key| (key.owner as u8, key.vcpus));
         expected
     }

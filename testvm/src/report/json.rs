@@ -100,12 +100,16 @@ impl<'a> Document<'a> {
             unassisted: expected
                 .unassisted
                 .iter()
-                .map(|&(mode, vcpus, _)| UnassistedView::of(mode, vcpus, find_unassisted(results, mode, vcpus)))
+                .map(|&(mode, vcpus, _)| {
+                    UnassistedView::of(mode, vcpus, find_unassisted(results, mode, vcpus))
+                })
                 .collect(),
             rpc: expected
                 .rpc
                 .iter()
-                .map(|&(mode, vcpus, plan)| RpcView::of(mode, vcpus, plan, find_rpc(results, mode, vcpus, plan)))
+                .map(|&(mode, vcpus, plan)| {
+                    RpcView::of(mode, vcpus, plan, find_rpc(results, mode, vcpus, plan))
+                })
                 .collect(),
             provenance,
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The verdict. It rests on what the device knows of its own state (docs/interface.md, rule 5), never on a time.
+//! The verdict. It rests on what the device knows of its own state (docs/interface.md, rule 5),
+//! never on a time.
 //!
 //! - *fail*: something expected was measured and is not so. It stands, whatever else is missing.
 //! - *undecided*: something is missing, or too little of it was conclusive. Neither pass nor fail.
@@ -43,8 +44,10 @@ pub fn judge(expected: &Expected, results: &Results) -> Judgement {
         judge.gap("The plan", "asks for nothing");
     }
     // Causes before their consequences.
-    let not_run = (!judge.not_run.is_empty()).then(|| format!("not run: {}", judge.not_run.join("; ")));
-    let gaps: Vec<String> = results.problems.iter().cloned().chain(not_run).chain(judge.gaps).collect();
+    let not_run =
+        (!judge.not_run.is_empty()).then(|| format!("not run: {}", judge.not_run.join("; ")));
+    let gaps: Vec<String> =
+        results.problems.iter().cloned().chain(not_run).chain(judge.gaps).collect();
     let verdict = match (judge.failures.is_empty(), gaps.is_empty()) {
         (false, _) => Verdict::Fail,
         (true, false) => Verdict::Undecided,
@@ -61,7 +64,12 @@ pub(super) fn find_unassisted(results: &Results, mode: Mode, vcpus: usize) -> Op
     results.unassisted.iter().find(|run| (run.mode, run.vcpus) == (mode, vcpus))
 }
 
-pub(super) fn find_rpc(results: &Results, mode: Mode, vcpus: usize, plan: RpcPlan) -> Option<&RpcRun> {
+pub(super) fn find_rpc(
+    results: &Results,
+    mode: Mode,
+    vcpus: usize,
+    plan: RpcPlan,
+) -> Option<&RpcRun> {
     let key = (mode, vcpus, plan.inject_per_mille);
     results.rpc.iter().find(|run| (run.mode, run.vcpus, run.inject_per_mille) == key)
 }
@@ -88,17 +96,26 @@ impl Judge {
         if cell.rounds != rounds {
             self.gap(&what, format!("{} rounds of {rounds} were run", cell.rounds));
         }
-        // What must not be is judged on what there is, however little. What must be needs enough of it.
+        // What must not be is judged on what there is, however little. What must be needs enough of
+        // it.
         if !mode.loses() {
             self.none_lost(&what, cell.conclusive(), "packets", cell.lost, cell.rescued);
         }
-        // With the fix there is nothing that a packet could still wait for once the guest has been let go.
+        // With the fix there is nothing that a packet could still wait for once the guest has been
+        // let go.
         let unexplained = !mode.loses() && cell.inconclusive_injected > 0;
         if unexplained || percent_above(cell.inconclusive, cell.rounds, INCONCLUSIVE_PERCENT_MAX) {
-            let reasons: Vec<_> =
-                cell.inconclusive_reasons.iter().map(|(reason, times)| format!("{times} x {reason}")).collect();
-            let text =
-                format!("{} of {} rounds were inconclusive ({})", cell.inconclusive, cell.rounds, reasons.join("; "));
+            let reasons: Vec<_> = cell
+                .inconclusive_reasons
+                .iter()
+                .map(|(reason, times)| format!("{times} x {reason}"))
+                .collect();
+            let text = format!(
+                "{} of {} rounds were inconclusive ({})",
+                cell.inconclusive,
+                cell.rounds,
+                reasons.join("; ")
+            );
             self.gap(&what, text);
         } else if mode.loses() {
             self.enough_lost(&what, cell.lost, cell.conclusive(), "rounds");
@@ -112,11 +129,20 @@ impl Judge {
             self.gap(&what, format!("{} packets of {packets} were sent", run.packets));
         }
         if !mode.loses() {
-            self.none_lost(&what, run.packets - run.inconclusive.min(run.packets), "packets", run.lost, run.rescued);
+            self.none_lost(
+                &what,
+                run.packets - run.inconclusive.min(run.packets),
+                "packets",
+                run.lost,
+                run.rescued,
+            );
         }
         let unexplained = !mode.loses() && run.inconclusive > 0;
         if unexplained || percent_above(run.inconclusive, run.packets, INCONCLUSIVE_PERCENT_MAX) {
-            self.gap(&what, format!("the end of {} of {} packets was not seen", run.inconclusive, run.packets));
+            self.gap(
+                &what,
+                format!("the end of {} of {} packets was not seen", run.inconclusive, run.packets),
+            );
         }
     }
 
@@ -127,12 +153,21 @@ impl Judge {
         };
         let Some(run) = run else { return self.not_run.push(what) };
         if run.requests != plan.requests {
-            self.gap(&what, format!("{} requests of {} were answered", run.requests, plan.requests));
+            self.gap(
+                &what,
+                format!("{} requests of {} were answered", run.requests, plan.requests),
+            );
         }
         if !mode.loses() {
             self.none_lost(&what, run.requests, "requests", run.lost, run.rescued);
             if run.injected.inconclusive > 0 {
-                self.gap(&what, format!("the end of {} injected requests was not seen", run.injected.inconclusive));
+                self.gap(
+                    &what,
+                    format!(
+                        "the end of {} injected requests was not seen",
+                        run.injected.inconclusive
+                    ),
+                );
             }
         }
         if plan.inject_per_mille == 0 {
@@ -143,7 +178,10 @@ impl Judge {
         let chosen = injected.total + run.not_met;
         let aimed_at = u64::from(plan.requests) * u64::from(plan.inject_per_mille) / 1000;
         // Chance decides how many are chosen, but most of those have to be injected in fact.
-        if conclusive == 0 || conclusive < chosen.div_ceil(2) || u64::from(conclusive) < aimed_at / 4 {
+        if conclusive == 0
+            || conclusive < chosen.div_ceil(2)
+            || u64::from(conclusive) < aimed_at / 4
+        {
             let text = format!(
                 "only {conclusive} of {chosen} chosen requests were injected with a result, {aimed_at} were aimed at"
             );
@@ -172,7 +210,10 @@ impl Judge {
         if of == 0 {
             self.gap(what, format!("no conclusive {unit}"));
         } else if u64::from(lost) * 100 < u64::from(of) * u64::from(LOST_PERCENT_MIN) {
-            self.fail(what, format!("{lost} of {of} {unit} lost their packet, {LOST_PERCENT_MIN} % should"));
+            self.fail(
+                what,
+                format!("{lost} of {of} {unit} lost their packet, {LOST_PERCENT_MIN} % should"),
+            );
         }
     }
 }

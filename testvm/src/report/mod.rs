@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run found: measured results, the verdict on them, and both as text and as JSON.
 //!
-//! Nothing here is measured or decided twice: results are counted once in [`results`], judged once in [`judge`], and the
-//! two renderings show both. What was planned and did not come about has no number in either, never 0.
+//! Nothing here is measured or decided twice: results are counted once in [`results`], judged once
+//! in [`judge`], and the two renderings show both. What was planned and did not come about has no
+//! number in either, never 0.
 
 mod buckets;
 mod distribution;
@@ -59,7 +60,8 @@ impl Report {
     }
 }
 
-/// The report for people: tables, histogram, provenance, and the verdict in the last line. At most 100 columns, plain text.
+/// The report for people: tables, histogram, provenance, and the verdict in the last line. At most
+/// 100 columns, plain text.
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         text::write(f, self)

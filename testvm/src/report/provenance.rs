@@ -6,7 +6,8 @@ use std::process::Command;
 
 use serde::Serialize;
 
-/// Everything one would ask before believing a result. What could not be found out is `None`, never made up.
+/// Everything one would ask before believing a result. What could not be found out is `None`, never
+/// made up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Provenance {
     /// Of this project, `-dirty` with uncommitted changes.
@@ -53,7 +54,9 @@ impl Host {
             commit: commit(source),
             cpu: cpu_model(&cpuinfo),
             cpus: std::thread::available_parallelism().ok().map(std::num::NonZero::get),
-            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
+            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
+                .ok()
+                .map(|text| text.trim().to_owned()),
         }
     }
 }
@@ -61,7 +64,13 @@ impl Host {
 /// What the host knows; the rest is left open.
 impl From<Host> for Provenance {
     fn from(host: Host) -> Self {
-        Self { commit: host.commit, cpu: host.cpu, host_cpus: host.cpus, host_kernel: host.kernel, ..Self::default() }
+        Self {
+            commit: host.commit,
+            cpu: host.cpu,
+            host_cpus: host.cpus,
+            host_kernel: host.kernel,
+            ..Self::default()
+        }
     }
 }
 
@@ -74,7 +83,13 @@ fn commit(source: &Path) -> Option<String> {
 
 /// What git prints; `None` without git or a repository.
 fn git(source: &Path, args: &[&str]) -> Option<String> {
-    let output = Command::new("git").arg("-C").arg(source).args(args).output().ok().filter(|o| o.status.success())?;
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(source)
+        .args(args)
+        .output()
+        .ok()
+        .filter(|o| o.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
@@ -104,7 +119,8 @@ mod tests {
         assert_eq!(commit(at), None, "no repository");
         let run = |args: &[&str]| git(at, args).ok_or_else(|| format!("git {args:?}"));
         run(&["init", "-q"])?;
-        let identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"];
+        let identity =
+            ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"];
         run(&[&identity[..], &["commit", "-q", "--allow-empty", "-m", "first"]].concat())?;
         let clean = commit(at).ok_or("no commit")?;
         assert_eq!(clean.len(), 12);

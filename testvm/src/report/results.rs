@@ -24,8 +24,8 @@ pub struct Results {
     pub unassisted: Vec<Unassisted>,
     /// RPC runs.
     pub rpc: Vec<RpcRun>,
-    /// What went wrong on the way, one sentence each: a guest that hung, a module that did not load. Each one makes the run
-    /// at best undecided.
+    /// What went wrong on the way, one sentence each: a guest that hung, a module that did not
+    /// load. Each one makes the run at best undecided.
     pub problems: Vec<String>,
 }
 
@@ -50,10 +50,11 @@ pub struct Cell {
     pub inconclusive_injected: u32,
     /// Why, and how often.
     pub inconclusive_reasons: BTreeMap<String, u32>,
-    /// Stimuli sent, repeats included: how often the guest had to be asked to come to the rendezvous.
+    /// Stimuli sent, repeats included: how often the guest had to be asked to come to the
+    /// rendezvous.
     pub stimuli: u32,
-    /// From the packet's timestamp to the arm that covers it, the rendezvous included, of the packets that were never lost,
-    /// microseconds.
+    /// From the packet's timestamp to the arm that covers it, the rendezvous included, of the
+    /// packets that were never lost, microseconds.
     pub delivered_us: Quantiles,
     /// How long the lost ones stayed stuck until the next packet, milliseconds.
     pub stuck_ms: MedianMax,
@@ -79,10 +80,14 @@ impl Cell {
             lost: count(Outcome::Lost),
             rescued: count(Outcome::Rescued),
             inconclusive: count(Outcome::Inconclusive),
-            inconclusive_injected: self::count(of(Outcome::Inconclusive).filter(|round| round.took_effect)),
+            inconclusive_injected: self::count(
+                of(Outcome::Inconclusive).filter(|round| round.took_effect),
+            ),
             inconclusive_reasons,
             stimuli: report.stimuli,
-            delivered_us: Quantiles::in_us(of(Outcome::Delivered).filter_map(|round| round.delivered_ns)),
+            delivered_us: Quantiles::in_us(
+                of(Outcome::Delivered).filter_map(|round| round.delivered_ns),
+            ),
             stuck_ms: MedianMax::in_ms(of(Outcome::Lost).filter_map(|round| round.stuck_ns)),
         }
     }
@@ -113,7 +118,8 @@ pub struct Unassisted {
     pub rescued: u32,
     /// Packets whose end was not seen.
     pub inconclusive: u32,
-    /// From the packet's timestamp to the arm that covers it, of the packets that were never lost, microseconds.
+    /// From the packet's timestamp to the arm that covers it, of the packets that were never lost,
+    /// microseconds.
     pub delivered_us: Quantiles,
     /// How long the lost ones stayed stuck, milliseconds.
     pub stuck_ms: MedianMax,
@@ -159,7 +165,8 @@ pub struct RpcRun {
     pub over_100ms: u32,
     /// From the device to the application, of all requests, microseconds.
     pub latency_us: Quantiles,
-    /// Half-width of what is known of the guest's clock at each request, microseconds: latencies are true within this.
+    /// Half-width of what is known of the guest's clock at each request, microseconds: latencies
+    /// are true within this.
     pub uncertainty_us: Quantiles,
     pub(super) buckets: Buckets,
 }
@@ -175,28 +182,41 @@ pub struct Injected {
     pub rescued: u32,
     /// By the device: no result.
     pub inconclusive: u32,
-    /// Found among the requests by their hardware timestamp. A injected retransmission is not: TCP throws it away.
+    /// Found among the requests by their hardware timestamp. A injected retransmission is not: TCP
+    /// throws it away.
     pub matched: u32,
     /// Of the matched: latency of more than 100 ms.
     pub over_100ms: u32,
     /// Of these: the peer's TCP sent them again before they were answered.
     pub retransmitted: u32,
-    /// Of these: not so, but the guest's TCP sent the reply before again, which the peer's acknowledged; that came as the next packet.
+    /// Of these: not so, but the guest's TCP sent the reply before again, which the peer's
+    /// acknowledged; that came as the next packet.
     pub reply_repeated: u32,
     /// Latency of the matched, microseconds.
     pub latency_us: Quantiles,
 }
 
 impl RpcRun {
-    /// Brings together what the client and what the device saw: the same frame has the same timestamp in both.
+    /// Brings together what the client and what the device saw: the same frame has the same
+    /// timestamp in both.
     #[must_use]
-    pub fn new(mode: Mode, vcpus: usize, plan: RpcPlan, latencies: &[Latency], watch: &MonitorReport) -> Self {
+    pub fn new(
+        mode: Mode,
+        vcpus: usize,
+        plan: RpcPlan,
+        latencies: &[Latency],
+        watch: &MonitorReport,
+    ) -> Self {
         let by_stamp: HashMap<u64, &Latency> = latencies.iter().map(|l| (l.arrived.0, l)).collect();
-        let injected: Vec<&Latency> =
-            watch.injected.iter().filter_map(|injected| by_stamp.get(&injected.timestamp_ns).copied()).collect();
+        let injected: Vec<&Latency> = watch
+            .injected
+            .iter()
+            .filter_map(|injected| by_stamp.get(&injected.timestamp_ns).copied())
+            .collect();
         let late_ones = || injected.iter().filter(|latency| latency.latency_ns > LATE_NS);
         let matched: Vec<u64> = injected.iter().map(|latency| latency.latency_ns).collect();
-        let outcome = |outcome| count(watch.injected.iter().filter(|injected| injected.outcome == outcome));
+        let outcome =
+            |outcome| count(watch.injected.iter().filter(|injected| injected.outcome == outcome));
         let late = |times: &[u64]| count(times.iter().filter(|&&ns| ns > LATE_NS));
         let all: Vec<u64> = latencies.iter().map(|latency| latency.latency_ns).collect();
         Self {
@@ -220,7 +240,9 @@ impl RpcRun {
             rescued: watch.rescued,
             over_100ms: late(&all),
             latency_us: Quantiles::in_us(all.iter().copied()),
-            uncertainty_us: Quantiles::in_us(latencies.iter().map(|latency| latency.uncertainty_ns)),
+            uncertainty_us: Quantiles::in_us(
+                latencies.iter().map(|latency| latency.uncertainty_ns),
+            ),
             buckets: Buckets::of(all),
         }
     }

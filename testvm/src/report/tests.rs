@@ -48,14 +48,18 @@ fn text_is_plain_and_at_most_100_columns_wide() {
     for fixture in [fixture::pass(), fixture::fail(), fixture::ended_early()] {
         for line in report(fixture).to_string().lines() {
             assert!(line.len() <= 100, "{} columns: {line}", line.len());
-            assert!(line.is_ascii() && !line.contains('\x1b') && line.trim_end() == line, "{line:?}");
+            assert!(
+                line.is_ascii() && !line.contains('\x1b') && line.trim_end() == line,
+                "{line:?}"
+            );
         }
     }
 }
 
 #[test]
 fn the_verdict_is_the_last_line() {
-    let last = |fixture| report(fixture).to_string().lines().last().map(str::to_owned).unwrap_or_default();
+    let last =
+        |fixture| report(fixture).to_string().lines().last().map(str::to_owned).unwrap_or_default();
     assert!(last(fixture::pass()).starts_with("PASS: "));
     assert!(last(fixture::fail()).starts_with("FAIL: "));
     assert!(last(fixture::ended_early()).starts_with("NO VERDICT: "));
@@ -63,14 +67,18 @@ fn the_verdict_is_the_last_line() {
 
 #[test]
 fn json_has_the_promised_fields() {
-    let value: serde_json::Value = serde_json::from_str(&report(fixture::pass()).to_json()).expect("JSON");
+    let value: serde_json::Value =
+        serde_json::from_str(&report(fixture::pass()).to_json()).expect("JSON");
     assert_eq!(value["verdict"], "pass");
     let has = |value: &serde_json::Value, keys: &[&str]| {
         for key in keys {
             assert!(value.get(key).is_some(), "{key} is missing in {value}");
         }
     };
-    has(&value["cells"][0], &["owner", "vcpus", "mode", "rounds", "lost", "rescued", "inconclusive"]);
+    has(
+        &value["cells"][0],
+        &["owner", "vcpus", "mode", "rounds", "lost", "rescued", "inconclusive"],
+    );
     has(&value["cells"][0]["delivered_us"], &["p50", "p99", "max"]);
     has(&value["cells"][0]["stuck_ms"], &["p50", "max"]);
     has(&value["unassisted"][0], &["mode", "packets", "lost"]);
@@ -81,7 +89,8 @@ fn json_has_the_promised_fields() {
 
 #[test]
 fn what_was_not_measured_is_null_not_zero() {
-    let value: serde_json::Value = serde_json::from_str(&report(fixture::ended_early()).to_json()).expect("JSON");
+    let value: serde_json::Value =
+        serde_json::from_str(&report(fixture::ended_early()).to_json()).expect("JSON");
     let missing = value["cells"].as_array().and_then(|cells| cells.last()).expect("a planned cell");
     for key in ["rounds", "lost", "rescued", "inconclusive"] {
         assert!(missing[key].is_null(), "{missing}");

@@ -30,12 +30,30 @@ fn matrix(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     if expected.cells.is_empty() {
         return Ok(());
     }
-    writeln!(f, "Experiment 1: one packet a round, its interrupt fired at the entry of napi_complete_done(). A round")?;
-    writeln!(f, "waits until the guest comes there armed and with an empty ring. With 2 vCPUs the interrupt goes to")?;
-    writeln!(f, "one and the poll runs on the other (driver, watchdog: threaded NAPI bound to it).")?;
-    writeln!(f, "lost: armed again with the packet signaled but not consumed, so no interrupt will come for it;")?;
-    writeln!(f, "resc.: lost, then found by another poll; inc.: inconclusive; delivered: packet to covering arm,")?;
-    writeln!(f, "rendezvous included; stuck: lost packets to covering arm (the next packet is sent 5-15 ms later)\n")?;
+    writeln!(
+        f,
+        "Experiment 1: one packet a round, its interrupt fired at the entry of napi_complete_done(). A round"
+    )?;
+    writeln!(
+        f,
+        "waits until the guest comes there armed and with an empty ring. With 2 vCPUs the interrupt goes to"
+    )?;
+    writeln!(
+        f,
+        "one and the poll runs on the other (driver, watchdog: threaded NAPI bound to it)."
+    )?;
+    writeln!(
+        f,
+        "lost: armed again with the packet signaled but not consumed, so no interrupt will come for it;"
+    )?;
+    writeln!(
+        f,
+        "resc.: lost, then found by another poll; inc.: inconclusive; delivered: packet to covering arm,"
+    )?;
+    writeln!(
+        f,
+        "rendezvous included; stuck: lost packets to covering arm (the next packet is sent 5-15 ms later)\n"
+    )?;
     heading(f, "owner", "rounds")?;
     let mut owner = None;
     for key in &expected.cells {
@@ -63,7 +81,8 @@ fn unassisted(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     writeln!(f, "Unassisted: packets at random gaps to a busy-polling receiver, no rendezvous\n")?;
     heading(f, "owner", "packets")?;
     for &(mode, vcpus, _) in &expected.unassisted {
-        let row = find_unassisted(results, mode, vcpus).map_or_else(Row::default, Row::of_unassisted);
+        let row =
+            find_unassisted(results, mode, vcpus).map_or_else(Row::default, Row::of_unassisted);
         row.write(f, "busy-poll", vcpus, mode)?;
     }
     writeln!(f)
@@ -142,7 +161,11 @@ fn rpc(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     )?;
     for &(mode, vcpus, plan) in &expected.rpc {
         let run = find_rpc(results, mode, vcpus, plan);
-        let name = if plan.inject_per_mille == 0 { format!("{mode}, unassisted") } else { mode.to_string() };
+        let name = if plan.inject_per_mille == 0 {
+            format!("{mode}, unassisted")
+        } else {
+            mode.to_string()
+        };
         let [requests, injected, not_met, lost, late] = [
             run.map(|r| r.requests),
             run.map(|r| r.injected.total),
@@ -152,7 +175,8 @@ fn rpc(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         ]
         .map(count);
         let Quantiles { p50, p99, max } = run.map(|r| r.latency_us).unwrap_or_default();
-        let [p50, p99, max, uncertainty] = [p50, p99, max, run.and_then(|r| r.uncertainty_us.p50)].map(duration);
+        let [p50, p99, max, uncertainty] =
+            [p50, p99, max, run.and_then(|r| r.uncertainty_us.p50)].map(duration);
         writeln!(
             f,
             "{name:<18} {requests:>8} {injected:>8} {not_met:>7} {lost:>5} {late:>7}   \
@@ -184,7 +208,9 @@ fn second_mode(run: &RpcRun) -> String {
     let longest = duration(injected.latency_us.max);
     let text = match (matched, late) {
         (0, _) => "no injected request was found among the requests.".to_owned(),
-        (_, 0) => format!("none of {matched} injected requests took more than 100 ms; the slowest took {longest}."),
+        (_, 0) => format!(
+            "none of {matched} injected requests took more than 100 ms; the slowest took {longest}."
+        ),
         _ => {
             let median = duration(injected.latency_us.p50);
             let ends = [
@@ -203,7 +229,9 @@ fn second_mode(run: &RpcRun) -> String {
     // A retransmission looks like a request to the device; TCP in the guest throws it away.
     let unseen = match injected.total - matched {
         0 => String::new(),
-        n => format!(" Also injected: {} that the application never saw (retransmitted).", frames(n)),
+        n => {
+            format!(" Also injected: {} that the application never saw (retransmitted).", frames(n))
+        }
     };
     let by_itself = match run.lost.saturating_sub(injected.lost) {
         0 => String::new(),
@@ -223,8 +251,19 @@ fn provenance(f: &mut Formatter<'_>, from: &Provenance) -> fmt::Result {
     let or_dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let cpus = from.host_cpus.map_or_else(|| "-".to_owned(), |n| n.to_string());
     writeln!(f, "commit  {}   seed {}", or_dash(&from.commit), from.seed)?;
-    writeln!(f, "guest   Linux {}, clock source {}", or_dash(&from.kernel), or_dash(&from.clocksource))?;
-    writeln!(f, "VM      QEMU {}, {}, {}", or_dash(&from.qemu), or_dash(&from.accelerator), or_dash(&from.interrupts))?;
+    writeln!(
+        f,
+        "guest   Linux {}, clock source {}",
+        or_dash(&from.kernel),
+        or_dash(&from.clocksource)
+    )?;
+    writeln!(
+        f,
+        "VM      QEMU {}, {}, {}",
+        or_dash(&from.qemu),
+        or_dash(&from.accelerator),
+        or_dash(&from.interrupts)
+    )?;
     writeln!(f, "host    Linux {}, {cpus} x {}", or_dash(&from.host_kernel), or_dash(&from.cpu))?;
     writeln!(f)
 }
@@ -243,10 +282,18 @@ fn verdict(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     match verdict {
         Verdict::Pass => writeln!(f, "PASS: {}", evidence(report)),
         Verdict::Fail => {
-            writeln!(f, "FAIL: {}", plural(failures.len(), "expectation was not met", "expectations were not met"))
+            writeln!(
+                f,
+                "FAIL: {}",
+                plural(failures.len(), "expectation was not met", "expectations were not met")
+            )
         }
         Verdict::Undecided => {
-            writeln!(f, "NO VERDICT: {}", plural(gaps.len(), "thing could not be told", "things could not be told"))
+            writeln!(
+                f,
+                "NO VERDICT: {}",
+                plural(gaps.len(), "thing could not be told", "things could not be told")
+            )
         }
     }
 }
@@ -274,8 +321,11 @@ fn evidence(report: &Report) -> String {
         .flat_map(|mode| results.unassisted.iter().filter(move |run| run.mode == mode))
         .map(|run| run.lost.to_string())
         .collect();
-    let unassisted =
-        if unassisted.is_empty() { String::new() } else { format!("; unassisted {}", unassisted.join(", ")) };
+    let unassisted = if unassisted.is_empty() {
+        String::new()
+    } else {
+        format!("; unassisted {}", unassisted.join(", "))
+    };
     format!("lost: injected {}{unassisted}", parts.join(", "))
 }
 
@@ -352,7 +402,10 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_columns() {
-        assert_eq!([0.04, 99.94, 99.96, 12_345.6].map(|v| number(Some(v))), ["0.0", "99.9", "100", "12346"]);
+        assert_eq!(
+            [0.04, 99.94, 99.96, 12_345.6].map(|v| number(Some(v))),
+            ["0.0", "99.9", "100", "12346"]
+        );
         assert_eq!(number(None), "-");
     }
 }

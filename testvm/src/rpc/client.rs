@@ -16,8 +16,9 @@ use zerocopy::IntoBytes;
 
 use super::time::{Exchange, GuestNs, HostNs};
 
-/// As much of `struct tcp_info` as Linux has had since 4.6 (`include/uapi/linux/tcp.h`). libc's is that of the newest kernel, and nix
-/// wants all of a structure filled, which an older kernel does not do; a newer one leaves out what there is no room for.
+/// As much of `struct tcp_info` as Linux has had since 4.6 (`include/uapi/linux/tcp.h`). libc's is
+/// that of the newest kernel, and nix wants all of a structure filled, which an older kernel does
+/// not do; a newer one leaves out what there is no room for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct TcpInfo {
@@ -106,11 +107,15 @@ pub enum ClientError {
     },
 }
 
-/// Sends all requests, each after the reply to the one before; tells `progress` how many replies have come.
+/// Sends all requests, each after the reply to the one before; tells `progress` how many replies
+/// have come.
 ///
 /// # Errors
 /// The first request that got no proper reply. Nothing is tried again: TCP has done that already.
-pub fn run(config: &ClientConfig, mut progress: impl FnMut(u32)) -> Result<Vec<Exchange>, ClientError> {
+pub fn run(
+    config: &ClientConfig,
+    mut progress: impl FnMut(u32),
+) -> Result<Vec<Exchange>, ClientError> {
     let mut exchanges = Vec::new();
     converse(config, |exchange| {
         exchanges.push(exchange);
@@ -124,8 +129,12 @@ pub fn run(config: &ClientConfig, mut progress: impl FnMut(u32)) -> Result<Vec<E
 ///
 /// # Errors
 /// As [`run`].
-pub fn converse(config: &ClientConfig, mut each: impl FnMut(Exchange) -> ControlFlow<()>) -> Result<(), ClientError> {
-    let ClientConfig { server, requests: total, think_us: (think_min, think_max), limit, .. } = *config;
+pub fn converse(
+    config: &ClientConfig,
+    mut each: impl FnMut(Exchange) -> ControlFlow<()>,
+) -> Result<(), ClientError> {
+    let ClientConfig { server, requests: total, think_us: (think_min, think_max), limit, .. } =
+        *config;
     let deadline = Instant::now() + limit;
     let connect = |source| ClientError::Connect { server, source };
     let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(server), limit).map_err(connect)?;
@@ -136,13 +145,18 @@ pub fn converse(config: &ClientConfig, mut each: impl FnMut(Exchange) -> Control
         let think = random.random_range(think_min..=think_max.max(think_min));
         std::thread::sleep(Duration::from_micros(u64::from(think)));
         let late = || ClientError::TimeLimit { seq, total, limit };
-        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(late)?;
-        let (sent, reply, returned) = ask(&mut stream, seq, left).map_err(|source| match source.kind() {
-            // What Linux calls a receive time limit that has passed.
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
-            _ => ClientError::Broken { seq, total, source },
-        })?;
-        let reply = ReplyFrame::parse(reply).map_err(|source| ClientError::Frame { seq, source })?;
+        let left = deadline
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+            .ok_or_else(late)?;
+        let (sent, reply, returned) =
+            ask(&mut stream, seq, left).map_err(|source| match source.kind() {
+                // What Linux calls a receive time limit that has passed.
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
+                _ => ClientError::Broken { seq, total, source },
+            })?;
+        let reply =
+            ReplyFrame::parse(reply).map_err(|source| ClientError::Frame { seq, source })?;
         if reply.seq() != seq {
             return Err(ClientError::WrongReply { seq, got: reply.seq() });
         }
@@ -171,7 +185,11 @@ pub fn converse(config: &ClientConfig, mut each: impl FnMut(Exchange) -> Control
 }
 
 /// One request and its reply, with the times just before the one and just after the other.
-fn ask(stream: &mut TcpStream, seq: u32, left: Duration) -> io::Result<(HostNs, [u8; REPLY_LEN], HostNs)> {
+fn ask(
+    stream: &mut TcpStream,
+    seq: u32,
+    left: Duration,
+) -> io::Result<(HostNs, [u8; REPLY_LEN], HostNs)> {
     stream.set_read_timeout(Some(left))?;
     let mut reply = [0; REPLY_LEN];
     let sent = HostNs(monotonic_ns());
@@ -189,8 +207,11 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers request number n with what `answer` makes of n, and stops answering at `None`.
-    fn server(answer: impl Fn(u32) -> Option<ReplyFrame> + Send + 'static) -> io::Result<SocketAddrV4> {
+    /// A server that answers request number n with what `answer` makes of n, and stops answering at
+    /// `None`.
+    fn server(
+        answer: impl Fn(u32) -> Option<ReplyFrame> + Send + 'static,
+    ) -> io::Result<SocketAddrV4> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         thread::spawn(move || -> io::Result<()> {
@@ -208,18 +229,28 @@ mod tests {
     }
 
     fn config(server: SocketAddrV4, requests: u32) -> ClientConfig {
-        ClientConfig { server, requests, seed: 1, think_us: (0, 50), limit: Duration::from_secs(20) }
+        ClientConfig {
+            server,
+            requests,
+            seed: 1,
+            think_us: (0, 50),
+            limit: Duration::from_secs(20),
+        }
     }
 
     #[test]
     fn each_request_has_its_times() -> Result<(), Box<dyn std::error::Error>> {
-        let server = server(|seq| Some(ReplyFrame::new(seq, monotonic_ns(), 100 + u64::from(seq), 200)))?;
+        let server =
+            server(|seq| Some(ReplyFrame::new(seq, monotonic_ns(), 100 + u64::from(seq), 200)))?;
         let mut seen = 0;
         let exchanges = run(&config(server, 25), |done| seen = done)?;
         assert_eq!((exchanges.len(), seen), (25, 25));
         for (seq, exchange) in (0..).zip(&exchanges) {
             assert_eq!((exchange.seq, exchange.received), (seq, GuestNs(100 + u64::from(seq))));
-            assert!(!exchange.retransmitted && !exchange.reply_repeated, "loopback loses nothing: {exchange:?}");
+            assert!(
+                !exchange.retransmitted && !exchange.reply_repeated,
+                "loopback loses nothing: {exchange:?}"
+            );
             let arrived = exchange.arrived.ok_or("no timestamp")?;
             assert!(exchange.sent <= arrived && arrived <= exchange.returned, "{exchange:?}");
         }
@@ -251,7 +282,10 @@ mod tests {
         let begin = Instant::now();
         let limit = Duration::from_millis(300);
         let result = run(&ClientConfig { limit, ..config(server, 10) }, |_| {});
-        assert!(matches!(result, Err(ClientError::TimeLimit { seq: 3, total: 10, .. })), "{result:?}");
+        assert!(
+            matches!(result, Err(ClientError::TimeLimit { seq: 3, total: 10, .. })),
+            "{result:?}"
+        );
         assert!(begin.elapsed() < Duration::from_secs(10));
         Ok(())
     }
@@ -262,7 +296,10 @@ mod tests {
             thread::sleep(Duration::from_millis(100));
             Some(ReplyFrame::new(seq, 1, 1, 1))
         })?;
-        let result = run(&ClientConfig { limit: Duration::from_millis(450), ..config(server, 1000) }, |_| {});
+        let result = run(
+            &ClientConfig { limit: Duration::from_millis(450), ..config(server, 1000) },
+            |_| {},
+        );
         assert!(matches!(result, Err(ClientError::TimeLimit { seq: 1..=4, .. })), "{result:?}");
         Ok(())
     }
@@ -286,7 +323,9 @@ mod tests {
     fn the_client_understands_the_real_server() -> Result<(), Box<dyn std::error::Error>> {
         // Which CPU does not matter, but it must be one this process may run on.
         let here = (Ipv4Addr::LOCALHOST, 0);
-        let server = (0..1024).find_map(|cpu| guest_agent::rpc::RpcServer::start(here, 0, cpu).ok()).ok_or("no CPU")?;
+        let server = (0..1024)
+            .find_map(|cpu| guest_agent::rpc::RpcServer::start(here, 0, cpu).ok())
+            .ok_or("no CPU")?;
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.port()?);
         let exchanges = run(&config(address, 50), |_| {})?;
         assert_eq!(server.stop()?, 50);

@@ -11,13 +11,15 @@ pub struct Latency {
     pub seq: u32,
     /// The host's TCP sent the request again before the reply came.
     pub retransmitted: bool,
-    /// The guest's TCP sent the reply before again meanwhile: its acknowledgement lay in the ring with the request.
+    /// The guest's TCP sent the reply before again meanwhile: its acknowledgement lay in the ring
+    /// with the request.
     pub reply_repeated: bool,
     /// When the device took its frame from the wire; the device reports injected frames by this.
     pub arrived: HostNs,
     /// From then until the application in the guest had it, ns.
     pub latency_ns: u64,
-    /// The true latency is within this of `latency_ns`, because the guest's clock is only known so well, ns.
+    /// The true latency is within this of `latency_ns`, because the guest's clock is only known so
+    /// well, ns.
     pub uncertainty_ns: u64,
 }
 
@@ -48,8 +50,11 @@ pub enum LatencyError {
         /// When its reply came.
         returned: HostNs,
     },
-    /// By the guest's clock the request spent longer in the guest than by the host's clock between host and host.
-    #[error("Request {seq}: the guest's clock does not fit: more time passed in the guest than outside")]
+    /// By the guest's clock the request spent longer in the guest than by the host's clock between
+    /// host and host.
+    #[error(
+        "Request {seq}: the guest's clock does not fit: more time passed in the guest than outside"
+    )]
     ClockContradiction {
         /// The request.
         seq: u32,
@@ -65,7 +70,11 @@ pub fn latencies(exchanges: &[Exchange]) -> Result<Vec<Latency>, LatencyError> {
     for exchange in exchanges {
         let Some(arrived) = exchange.arrived else {
             let missing = exchanges.iter().filter(|e| e.arrived.is_none()).count();
-            return Err(LatencyError::NoTimestamp { seq: exchange.seq, missing, total: exchanges.len() });
+            return Err(LatencyError::NoTimestamp {
+                seq: exchange.seq,
+                missing,
+                total: exchanges.len(),
+            });
         };
         let Exchange { seq, sent, returned, .. } = *exchange;
         if !(sent..=returned).contains(&arrived) {
@@ -82,8 +91,8 @@ pub fn latencies(exchanges: &[Exchange]) -> Result<Vec<Latency>, LatencyError> {
             returned: exchange.returned.0,
         })
         .collect();
-    let bounds =
-        bounds(&observations).map_err(|index| LatencyError::ClockContradiction { seq: stamped[index].0.seq })?;
+    let bounds = bounds(&observations)
+        .map_err(|index| LatencyError::ClockContradiction { seq: stamped[index].0.seq })?;
     Ok(stamped
         .iter()
         .zip(bounds)
@@ -102,13 +111,16 @@ pub fn latencies(exchanges: &[Exchange]) -> Result<Vec<Latency>, LatencyError> {
 }
 
 /// `guest - host`, ns.
-#[expect(clippy::cast_precision_loss, reason = "exact below 2^53 ns: 104 days between the boots of host and guest")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact below 2^53 ns: 104 days between the boots of host and guest"
+)]
 fn signed(guest: u64, host: u64) -> f64 {
     guest.wrapping_sub(host).cast_signed() as f64
 }
 
-/// Nearest whole nanosecond. The offset's upper bound is at most this request's own, so nothing negative is cut off but
-/// rounding.
+/// Nearest whole nanosecond. The offset's upper bound is at most this request's own, so nothing
+/// negative is cut off but rounding.
 #[expect(clippy::cast_sign_loss, reason = "not negative; a cast saturates anyway")]
 fn whole(ns: f64) -> u64 {
     ns.round() as u64

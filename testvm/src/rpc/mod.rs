@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The RPC experiment's host side: real requests over the host's own TCP, and what the times of each say.
+//! The RPC experiment's host side: real requests over the host's own TCP, and what the times of
+//! each say.
 
 pub mod client;
 pub mod latency;

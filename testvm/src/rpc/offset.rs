@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How far the guest's clock is ahead of the host's, bounded from both sides.
 //!
-//! Nothing that is received was received before it was sent. So a request bounds the offset from above (`received -
-//! arrived >= offset`), and its reply from below (`replied - returned <= offset`). A request that is stuck for 200 ms
-//! bounds poorly, but its neighbours bound well, and all that is needed to use them is how fast the clocks drift apart.
-//! That is bounded by the same inequalities: a straight line has to pass between all the bounds of the run.
+//! Nothing that is received was received before it was sent. So a request bounds the offset from
+//! above (`received - arrived >= offset`), and its reply from below (`replied - returned <=
+//! offset`). A request that is stuck for 200 ms bounds poorly, but its neighbours bound well, and
+//! all that is needed to use them is how fast the clocks drift apart. That is bounded by the same
+//! inequalities: a straight line has to pass between all the bounds of the run.
 
 /// Neighbours to each side that take part in bounding the offset at a request.
 const WINDOW: usize = 64;
-/// No two clocks drift apart faster than this, even when Linux calibrated its TSC against an emulated timer.
+/// No two clocks drift apart faster than this, even when Linux calibrated its TSC against an
+/// emulated timer.
 const DRIFT_MAX: f64 = 0.01;
 
 /// Bounds of the offset at one exchange: how far the guest's clock is ahead of the host's, ns.
@@ -63,7 +65,8 @@ pub(super) fn bounds(observations: &[Observation]) -> Result<Vec<Bounds>, usize>
                     let shift = to_f64(reference);
                     return Ok(Bounds { lower: found.lower + shift, upper: found.upper + shift });
                 }
-                // A clock that was stepped or slewed in between: believe only the nearer neighbours.
+                // A clock that was stepped or slewed in between: believe only the nearer
+                // neighbours.
                 if reach == 0 {
                     return Err(index);
                 }
@@ -73,7 +76,8 @@ pub(super) fn bounds(observations: &[Observation]) -> Result<Vec<Bounds>, usize>
         .collect()
 }
 
-/// The tightest bounds at host time `at`. A bound seen at another time may have drifted at any rate of the range.
+/// The tightest bounds at host time `at`. A bound seen at another time may have drifted at any rate
+/// of the range.
 fn bounds_at(at: f64, lower: &[Bound], upper: &[Bound], drift: (f64, f64)) -> Bounds {
     let drifted = |bound: &Bound| {
         let (a, b) = (drift.0 * (at - bound.at), drift.1 * (at - bound.at));
@@ -85,11 +89,12 @@ fn bounds_at(at: f64, lower: &[Bound], upper: &[Bound], drift: (f64, f64)) -> Bo
     }
 }
 
-/// The rates, guest nanoseconds per host nanosecond more than 1, at which a straight line passes between all bounds. When
-/// none does (the drift was not constant), any rate a clock can have.
+/// The rates, guest nanoseconds per host nanosecond more than 1, at which a straight line passes
+/// between all bounds. When none does (the drift was not constant), any rate a clock can have.
 fn drift_range(lower: &[Bound], upper: &[Bound]) -> (f64, f64) {
-    // How much the lower bounds exceed the upper ones when both are brought to time 0 at rate `drift`. A maximum of linear
-    // functions less a minimum of such, so it is convex: ternary search finds its minimum, bisection its two zeros.
+    // How much the lower bounds exceed the upper ones when both are brought to time 0 at rate
+    // `drift`. A maximum of linear functions less a minimum of such, so it is convex: ternary
+    // search finds its minimum, bisection its two zeros.
     let excess = |drift: f64| {
         let at_zero = |bound: &Bound| bound.offset - drift * bound.at;
         lower.iter().map(at_zero).fold(f64::NEG_INFINITY, f64::max)

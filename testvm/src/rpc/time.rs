@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The two clocks of the experiment. An instant of one is not an instant of the other; only `super::offset` goes between
-//! them.
+//! The two clocks of the experiment. An instant of one is not an instant of the other; only
+//! `super::offset` goes between them.
 
 use std::fmt;
 
@@ -23,13 +23,16 @@ impl fmt::Display for HostNs {
 pub struct Exchange {
     /// Number of the request, from 0.
     pub seq: u32,
-    /// The host's TCP sent something again before the reply came: the request itself, for nothing else is under way.
+    /// The host's TCP sent something again before the reply came: the request itself, for nothing
+    /// else is under way.
     pub retransmitted: bool,
-    /// More than the reply came meanwhile: the guest's TCP sent the last one again, whose acknowledgement it had not seen.
+    /// More than the reply came meanwhile: the guest's TCP sent the last one again, whose
+    /// acknowledgement it had not seen.
     pub reply_repeated: bool,
     /// Just before the request was given to the host's TCP.
     pub sent: HostNs,
-    /// When the device took the frame from its wire, as the application in the guest was told; `None`: it was not told.
+    /// When the device took the frame from its wire, as the application in the guest was told;
+    /// `None`: it was not told.
     pub arrived: Option<HostNs>,
     /// When the application in the guest had the request.
     pub received: GuestNs,

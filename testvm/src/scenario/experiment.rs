@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The two experiments in a booted guest. What is measured goes into the results as it comes, so that a guest that dies
-//! takes nothing with it.
+//! The two experiments in a booted guest. What is measured goes into the results as it comes, so
+//! that a guest that dies takes nothing with it.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use tsnic_protocol::{InjectionSpec, MonitorReport, MonitorSpec, RandomSpec, Reply, Request, Stimulus};
+use tsnic_protocol::{
+    InjectionSpec, MonitorReport, MonitorSpec, RandomSpec, Reply, Request, Stimulus,
+};
 
 use super::error::Error;
 use super::guest::{Guest, RPC_PORT};
@@ -15,15 +17,18 @@ use crate::report::{Cell, Results, RpcRun, Unassisted};
 use crate::rpc::{ClientConfig, latencies, run as run_client};
 use crate::vm::Vm;
 
-/// A lost packet is left alone this long, microseconds: many times what a poll takes, and never the same twice.
+/// A lost packet is left alone this long, microseconds: many times what a poll takes, and never the
+/// same twice.
 const STUCK_US: (u32, u32) = (5_000, 15_000);
-/// Gaps of the unassisted runs, microseconds: they cross the end of the receiver's busy polling (200), where the window is.
+/// Gaps of the unassisted runs, microseconds: they cross the end of the receiver's busy polling
+/// (200), where the window is.
 const GAP_US: (u32, u32) = (50, 450);
 /// Time between a reply and the next request, microseconds.
 const THINK_US: (u32, u32) = (0, 400);
 /// The device reports progress many times a second; this long without a word is a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Time for one RPC on average: with every thirtieth injected and 200 ms late, still ten times what is needed.
+/// Time for one RPC on average: with every thirtieth injected and 200 ms late, still ten times what
+/// is needed.
 const RPC_LIMIT: Duration = Duration::from_millis(100);
 /// Never less than this for an RPC run.
 const RPC_RUN_LIMIT_MIN: Duration = Duration::from_secs(30);
@@ -73,7 +78,10 @@ impl Experiment<'_, '_> {
             stuck_us: STUCK_US,
         });
         let before = self.guest.owner_cpu_irqs()?;
-        let report = match self.guest.run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))? {
+        let report = match self
+            .guest
+            .run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))?
+        {
             Reply::Injection(report) => report,
             other => return Err(reply("injection", &other)),
         };
@@ -97,7 +105,10 @@ impl Experiment<'_, '_> {
         self.guest.start_owner(Owner::BusyPoll)?;
         let run = RandomSpec { seed: self.seed, packets, gap_us: GAP_US, flow: self.guest.flow() };
         let request = Request::Random(run);
-        let report = match self.guest.run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))? {
+        let report = match self
+            .guest
+            .run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))?
+        {
             Reply::Random(report) => report,
             other => return Err(reply("random", &other)),
         };
@@ -111,7 +122,11 @@ impl Experiment<'_, '_> {
         let injected = if plan.inject_per_mille == 0 { "unassisted " } else { "" };
         let mut stage = self.progress.stage(Stage::Run(format!("{mode}, {injected}RPC")));
         self.guest.start_server()?;
-        let monitor = MonitorSpec { seed: self.seed, port: RPC_PORT, inject_per_mille: plan.inject_per_mille };
+        let monitor = MonitorSpec {
+            seed: self.seed,
+            port: RPC_PORT,
+            inject_per_mille: plan.inject_per_mille,
+        };
         match self.guest.vm().device(&Request::MonitorStart(monitor))? {
             Reply::MonitorStarted => {}
             other => return Err(reply("monitor", &other)),

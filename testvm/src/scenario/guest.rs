@@ -19,13 +19,16 @@ pub(crate) const NIC: &str = "eth0";
 const UDP_PORT: u16 = 7000;
 /// The guest's TCP port for RPCs.
 pub const RPC_PORT: u16 = 7001;
-/// `SO_BUSY_POLL` of every busy poller. Long enough that the stimulus's own poll is over when it ends.
+/// `SO_BUSY_POLL` of every busy poller. Long enough that the stimulus's own poll is over when it
+/// ends.
 const BUSY_POLL_US: u32 = 200;
-/// `gro_flush_timeout` of the watchdog cells. Long enough for the device to see the arm before the watchdog's poll.
+/// `gro_flush_timeout` of the watchdog cells. Long enough for the device to see the arm before the
+/// watchdog's poll.
 const GRO_FLUSH_TIMEOUT_NS: u32 = 2_000_000;
 /// With two vCPUs the owner of `SCHED` runs on this one.
 const OWNER_CPU: usize = 0;
-/// How long the driver may take to hand its page over and the kernel to finish a livepatch transition.
+/// How long the driver may take to hand its page over and the kernel to finish a livepatch
+/// transition.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A booted guest with the driver loaded.
@@ -49,7 +52,14 @@ impl<'a> Guest<'a> {
         for module in [&files.driver, &files.rendezvous] {
             vm.command(&insert(module))?;
         }
-        Ok(Self { vm, vcpus, livepatch: files.livepatch.clone(), livepatched: false, mode: None, up: false })
+        Ok(Self {
+            vm,
+            vcpus,
+            livepatch: files.livepatch.clone(),
+            livepatched: false,
+            mode: None,
+            up: false,
+        })
     }
 
     /// Has the device do a run; see [`Vm::device_run`].
@@ -71,8 +81,8 @@ impl<'a> Guest<'a> {
         self.vm
     }
 
-    /// Switches to `mode`, if it is another one: link down, mode, link up, and wait until the device has the driver's page and is
-    /// armed.
+    /// Switches to `mode`, if it is another one: link down, mode, link up, and wait until the
+    /// device has the driver's page and is armed.
     ///
     /// # Errors
     /// The guest refuses, or the driver does not hand over its page.
@@ -128,10 +138,11 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Sets the guest up so that `owner` takes `SCHED` after each stimulus, and starts the receiver.
+    /// Sets the guest up so that `owner` takes `SCHED` after each stimulus, and starts the
+    /// receiver.
     ///
-    /// With two vCPUs the poll has to run on the CPU that the interrupt is *not* bound to. A busy poller polls where it
-    /// runs; the other two go through a NAPI thread that is bound there.
+    /// With two vCPUs the poll has to run on the CPU that the interrupt is *not* bound to. A busy
+    /// poller polls where it runs; the other two go through a NAPI thread that is bound there.
     ///
     /// # Errors
     /// The guest refuses.
@@ -143,7 +154,10 @@ impl<'a> Guest<'a> {
         }
         if owner != Owner::BusyPoll && self.vcpus > 1 {
             self.write(THREADED, "1")?;
-            self.vm.command(&Request::PinThread { comm_prefix: format!("napi/{NIC}-"), cpu: OWNER_CPU })?;
+            self.vm.command(&Request::PinThread {
+                comm_prefix: format!("napi/{NIC}-"),
+                cpu: OWNER_CPU,
+            })?;
         }
         self.start_receiver(if owner == Owner::BusyPoll { BUSY_POLL_US } else { 0 })
     }
@@ -185,7 +199,11 @@ impl<'a> Guest<'a> {
     /// The guest refuses.
     pub fn start_server(&mut self) -> Result<(), Error> {
         let local = (self.vm.link().guest_ip, RPC_PORT);
-        Ok(self.vm.command(&Request::RpcStart { local, busy_poll_us: BUSY_POLL_US, cpu: OWNER_CPU })?)
+        Ok(self.vm.command(&Request::RpcStart {
+            local,
+            busy_poll_us: BUSY_POLL_US,
+            cpu: OWNER_CPU,
+        })?)
     }
 
     /// Stops the RPC server; the requests it served.
@@ -251,8 +269,8 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// Gives the kernel the `napi_schedule_prep()` of Linux 4.10, by the module in file `path`. The transition is over when every
-/// task has left the old code.
+/// Gives the kernel the `napi_schedule_prep()` of Linux 4.10, by the module in file `path`. The
+/// transition is over when every task has left the old code.
 pub(crate) fn load_livepatch(vm: &mut Vm, path: &str) -> Result<(), Error> {
     vm.command(&insert(path))?;
     let deadline = Instant::now() + vm.limit(SETTLE_LIMIT);
@@ -266,7 +284,9 @@ pub(crate) fn load_livepatch(vm: &mut Vm, path: &str) -> Result<(), Error> {
 }
 
 fn livepatch_file(vm: &mut Vm, file: &str) -> Result<String, Error> {
-    Ok(vm.text(&Request::ReadFile { path: format!("/sys/kernel/livepatch/tsnic_livepatch/{file}") })?)
+    Ok(vm.text(&Request::ReadFile {
+        path: format!("/sys/kernel/livepatch/tsnic_livepatch/{file}"),
+    })?)
 }
 
 const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x77];
@@ -303,7 +323,8 @@ const FAIL_REFILL: &str = "/sys/module/tsnic/parameters/fail_refill";
 const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
 const THREADED: &str = "/sys/class/net/eth0/threaded";
 
-/// How often `irq` has come to `cpu`, from /proc/interrupts: the number, a column for each CPU, the chip, and last the name.
+/// How often `irq` has come to `cpu`, from /proc/interrupts: the number, a column for each CPU, the
+/// chip, and last the name.
 fn interrupts_of(text: &str, irq: &str, cpu: usize) -> Option<u64> {
     let line = text.lines().find(|line| line.split_whitespace().last() == Some(irq))?;
     line.split_whitespace().nth(1 + cpu)?.parse().ok()
@@ -316,8 +337,9 @@ pub(crate) fn insert(path: &str) -> Request {
 
 /// What an error message says of a state that is not armed.
 pub(crate) fn state(status: &Status) -> String {
-    let page =
-        status.page.map_or("no shared queue page".into(), |generation| format!("shared queue page {generation}"));
+    let page = status.page.map_or("no shared queue page".into(), |generation| {
+        format!("shared queue page {generation}")
+    });
     format!(
         "{page}, produced {}, signaled {}, consumed {}, {}armed",
         status.produced,

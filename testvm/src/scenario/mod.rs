@@ -39,9 +39,15 @@ pub fn repro(config: &Config) -> anyhow::Result<Verdict> {
     let mut results = Results::default();
     let mut ready = None;
     for boot in &boots {
-        if let Err(error) =
-            experiment(&mut lab, boot, size.rounds, config.seed, &mut progress, &mut results, &mut ready)
-        {
+        if let Err(error) = experiment(
+            &mut lab,
+            boot,
+            size.rounds,
+            config.seed,
+            &mut progress,
+            &mut results,
+            &mut ready,
+        ) {
             interrupt::check()?;
             results.problems.push(format!("{error:#}"));
         }

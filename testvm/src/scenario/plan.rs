@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub enum Mode {
     /// The driver's handler uses the expression of Linux 4.10.
     V4_10,
-    /// The driver calls the kernel's `napi_schedule_prep`, which a livepatch has turned into that of Linux 4.10.
+    /// The driver calls the kernel's `napi_schedule_prep`, which a livepatch has turned into that
+    /// of Linux 4.10.
     Livepatch,
     /// The driver calls the kernel's own `napi_schedule_prep`.
     V4_11,
@@ -109,8 +110,9 @@ impl ModePlan {
 }
 
 impl Boot {
-    /// All measurements in the order in which they are run. The modes of one measurement follow each other, in an order that
-    /// the seed decides: what changes in the guest or on the host in the course of a run is not taken for a difference of modes.
+    /// All measurements in the order in which they are run. The modes of one measurement follow
+    /// each other, in an order that the seed decides: what changes in the guest or on the host in
+    /// the course of a run is not taken for a difference of modes.
     #[must_use]
     pub fn steps(&self, seed: u64) -> Vec<(Mode, Measurement)> {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
@@ -170,7 +172,12 @@ pub fn plan(size: Size) -> Vec<Boot> {
     if size.single_cpu {
         let modes = two
             .iter()
-            .map(|(mode, ..)| ModePlan { mode: *mode, owners: owners.clone(), unassisted: 0, rpc: vec![] })
+            .map(|(mode, ..)| ModePlan {
+                mode: *mode,
+                owners: owners.clone(),
+                unassisted: 0,
+                rpc: vec![],
+            })
             .collect();
         boots.push(Boot { vcpus: 1, modes });
     }
@@ -191,13 +198,20 @@ mod tests {
         let boots = plan(Size::FULL);
         let mut cells: Vec<_> = boots
             .iter()
-            .flat_map(|b| b.modes.iter().flat_map(|m| m.owners.iter().map(|o| (b.vcpus, m.mode, *o))))
+            .flat_map(|b| {
+                b.modes.iter().flat_map(|m| m.owners.iter().map(|o| (b.vcpus, m.mode, *o)))
+            })
             .collect();
         assert_eq!(cells.len(), 18);
         cells.sort_by_key(|c| format!("{c:?}"));
         cells.dedup();
         assert_eq!(cells.len(), 18, "a cell is run twice");
-        assert!(boots.iter().flat_map(|b| &b.modes).any(|m| m.mode == Mode::V4_11 && m.unassisted == 20_000));
+        assert!(
+            boots
+                .iter()
+                .flat_map(|b| &b.modes)
+                .any(|m| m.mode == Mode::V4_11 && m.unassisted == 20_000)
+        );
     }
 
     #[test]
@@ -205,10 +219,14 @@ mod tests {
         for size in [Size::FULL, Size::QUICK] {
             let boots = plan(size);
             for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {
-                let plans = || boots.iter().flat_map(|boot| &boot.modes).filter(|plan| plan.mode == mode);
+                let plans =
+                    || boots.iter().flat_map(|boot| &boot.modes).filter(|plan| plan.mode == mode);
                 assert!(plans().any(|plan| !plan.owners.is_empty()), "{mode}");
                 assert!(plans().any(|plan| plan.unassisted > 0), "{mode}");
-                assert!(plans().any(|plan| plan.rpc.iter().any(|rpc| rpc.inject_per_mille > 0)), "{mode}");
+                assert!(
+                    plans().any(|plan| plan.rpc.iter().any(|rpc| rpc.inject_per_mille > 0)),
+                    "{mode}"
+                );
             }
         }
     }
@@ -221,11 +239,18 @@ mod tests {
         assert_eq!(steps.len(), planned);
         for plan in &boot.modes {
             for measurement in plan.measurements() {
-                assert_eq!(steps.iter().filter(|step| **step == (plan.mode, measurement)).count(), 1);
+                assert_eq!(
+                    steps.iter().filter(|step| **step == (plan.mode, measurement)).count(),
+                    1
+                );
             }
         }
         let groups: Vec<_> = steps.chunk_by(|(_, one), (_, other)| one == other).collect();
-        assert_eq!(groups.len(), 6, "three owners, the unassisted run, the RPCs and the unassisted RPCs");
+        assert_eq!(
+            groups.len(),
+            6,
+            "three owners, the unassisted run, the RPCs and the unassisted RPCs"
+        );
         assert_eq!(steps, boot.steps(1), "the same seed is the same order");
         for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {
             assert!((0..32).any(|seed| boot.steps(seed)[0].0 == mode), "{mode} never comes first");

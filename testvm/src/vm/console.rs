@@ -69,8 +69,9 @@ mod tests {
 
     #[test]
     fn a_panic_is_recognised() {
-        let (_dir, console) =
-            console("[    1.2] Kernel panic - not syncing: Attempted to kill init!\r\n[ 1.2] CPU: 0\r\n");
+        let (_dir, console) = console(
+            "[    1.2] Kernel panic - not syncing: Attempted to kill init!\r\n[ 1.2] CPU: 0\r\n",
+        );
         assert!(console.panicked());
     }
 

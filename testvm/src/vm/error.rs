@@ -52,7 +52,9 @@ pub enum Error {
         console: Tail,
     },
     /// No answer in time.
-    #[error("{who} did not answer within {limit:?} while {doing}; the guest's console ends with{console}")]
+    #[error(
+        "{who} did not answer within {limit:?} while {doing}; the guest's console ends with{console}"
+    )]
     Silent {
         /// Who should have answered.
         who: &'static str,

@@ -47,7 +47,8 @@ const DEATH_NOTICE: Duration = Duration::from_secs(1);
 impl Family {
     /// An error when one of them has died or the user wants to stop.
     pub fn check(&mut self, doing: &str) -> Result<(), Error> {
-        interrupt::check().map_err(|source| Error::Interrupted { doing: doing.to_owned(), source })?;
+        interrupt::check()
+            .map_err(|source| Error::Interrupted { doing: doing.to_owned(), source })?;
         if let Some(status) = self.qemu.ended()? {
             return Err(self.qemu_ended(doing, status));
         }
@@ -93,7 +94,9 @@ impl Family {
         }
         let doing = doing.to_owned();
         match source {
-            LineError::Silent(limit) => Error::Silent { who, doing, limit, console: self.console.tail(TAIL) },
+            LineError::Silent(limit) => {
+                Error::Silent { who, doing, limit, console: self.console.tail(TAIL) }
+            }
             source => Error::Connection { who, doing, source },
         }
     }

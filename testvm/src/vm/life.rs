@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a guest and its device may have to live through: a device that dies or hangs, a machine that is stopped or reset.
+//! What a guest and its device may have to live through: a device that dies or hangs, a machine
+//! that is stopped or reset.
 
 use guest_protocol as agent;
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +12,8 @@ use super::family::Waiting;
 use super::lines::JsonLines;
 use super::qmp::Qmp;
 use super::{
-    AGENT, ANSWER_LIMIT, DEVICE, QMP_SOCKET, START_LIMIT, Vm, connect_control, describe, start_device, unexpected,
+    AGENT, ANSWER_LIMIT, DEVICE, QMP_SOCKET, START_LIMIT, Vm, connect_control, describe,
+    start_device, unexpected,
 };
 
 impl Vm {
@@ -25,8 +27,8 @@ impl Vm {
         Ok(self.family.backend.kill()?)
     }
 
-    /// Starts the device again after [`Self::kill_device`], and waits for its control socket. Call it on a thread that outlives the
-    /// guest.
+    /// Starts the device again after [`Self::kill_device`], and waits for its control socket. Call
+    /// it on a thread that outlives the guest.
     ///
     /// # Errors
     /// It does not start.
@@ -35,7 +37,13 @@ impl Vm {
         family.backend = start_device(device, link, sockets, &family.logs)?;
         family.device_off = false;
         let limit = family.scale.limit(START_LIMIT);
-        self.control = JsonLines::new(connect_control(sockets, &mut family.backend, &family.logs, limit, &mut || ())?);
+        self.control = JsonLines::new(connect_control(
+            sockets,
+            &mut family.backend,
+            &family.logs,
+            limit,
+            &mut || (),
+        )?);
         Ok(())
     }
 
@@ -66,10 +74,12 @@ impl Vm {
         if self.family.device_off {
             return Err(Error::DeviceOff { doing: doing() });
         }
-        kill(Pid::from_raw(self.device_pid().cast_signed()), signal).map_err(|errno| Error::Connection {
-            who: DEVICE,
-            doing: doing(),
-            source: std::io::Error::from(errno).into(),
+        kill(Pid::from_raw(self.device_pid().cast_signed()), signal).map_err(|errno| {
+            Error::Connection {
+                who: DEVICE,
+                doing: doing(),
+                source: std::io::Error::from(errno).into(),
+            }
         })
     }
 
@@ -86,12 +96,14 @@ impl Vm {
         qmp.execute(command, arguments, family)
     }
 
-    /// Suspends the guest to memory (S3), wakes it if it does not wake by itself, and waits until its agent is back.
+    /// Suspends the guest to memory (S3), wakes it if it does not wake by itself, and waits until
+    /// its agent is back.
     ///
     /// # Errors
     /// The guest refuses to sleep, or its agent is not back within 20 s.
     pub fn sleep_and_wake(&mut self) -> Result<(), Error> {
-        let request = agent::Request::WriteFile { path: "/sys/power/state".into(), value: "mem".into() };
+        let request =
+            agent::Request::WriteFile { path: "/sys/power/state".into(), value: "mem".into() };
         let doing = describe(&request);
         // Connects, the first time.
         self.qmp("query-status", &json!({}))?;
@@ -100,7 +112,9 @@ impl Vm {
         let received = agent.receive(family.scale.limit(ANSWER_LIMIT), &mut || {
             family.check(&doing).map_err(Waiting::Died)?;
             let Some(qmp) = qmp else { return Ok(()) };
-            if qmp.execute("query-status", &json!({}), family).map_err(Waiting::Died)?["status"] == "suspended" {
+            if qmp.execute("query-status", &json!({}), family).map_err(Waiting::Died)?["status"]
+                == "suspended"
+            {
                 qmp.execute("system_wakeup", &json!({}), family).map_err(Waiting::Died)?;
             }
             Ok(())
@@ -112,8 +126,8 @@ impl Vm {
         }
     }
 
-    /// Restarts the guest's machine, as a reset button would, and waits for its agent. Everything in the guest is gone: modules,
-    /// servers, addresses.
+    /// Restarts the guest's machine, as a reset button would, and waits for its agent. Everything
+    /// in the guest is gone: modules, servers, addresses.
     ///
     /// # Errors
     /// The guest does not come back.
@@ -121,7 +135,9 @@ impl Vm {
         // Otherwise a reset ends QEMU, which is how a panic shows.
         self.qmp("set-action", &json!({"reboot": "reset"}))?;
         let request = agent::Request::Reboot;
-        self.agent.send(&request).map_err(|source| self.family.diagnose(AGENT, &describe(&request), source))?;
+        self.agent
+            .send(&request)
+            .map_err(|source| self.family.diagnose(AGENT, &describe(&request), source))?;
         self.hear_ready("the guest restarts", &mut || ())?;
         self.qmp("set-action", &json!({"reboot": "shutdown"}))?;
         self.load_transport()

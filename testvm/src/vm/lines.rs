@@ -65,7 +65,8 @@ impl JsonLines {
         self.stream.write_all(&line).map_err(LineError::Io)
     }
 
-    /// Receive one message within `limit`. While waiting, `look` is called every [`TICK`]; its error ends the wait.
+    /// Receive one message within `limit`. While waiting, `look` is called every [`TICK`]; its
+    /// error ends the wait.
     ///
     /// # Errors
     /// What `look` says, or a [`LineError`].
@@ -80,8 +81,9 @@ impl JsonLines {
                 let line = String::from_utf8_lossy(&line);
                 let line = line.trim();
                 if !line.is_empty() {
-                    return serde_json::from_str(line)
-                        .map_err(|source| LineError::Nonsense { line: line.to_owned(), source }.into());
+                    return serde_json::from_str(line).map_err(|source| {
+                        LineError::Nonsense { line: line.to_owned(), source }.into()
+                    });
                 }
             }
             let now = Instant::now();
@@ -97,7 +99,9 @@ impl JsonLines {
                 Ok(0) => return Err(LineError::Closed.into()),
                 Ok(n) => self.take(&chunk[..n])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(LineError::Closed.into()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(LineError::Closed.into());
+                }
                 Err(error) => return Err(LineError::Io(error).into()),
             }
         }
@@ -127,9 +131,16 @@ mod tests {
     fn messages_that_come_in_pieces_and_together_are_told_apart() {
         let (near, mut far) = UnixStream::pair().expect("a pair");
         let mut lines = JsonLines::new(near);
-        far.write_all(b"\r\n{\"reply\":\"count\",\"count\":7}\r\n{\"reply\":\"do").expect("writing");
-        assert_eq!(receive(&mut lines, Duration::from_secs(1)).expect("a message"), Reply::Count { count: 7 });
-        assert!(matches!(receive(&mut lines, Duration::from_millis(20)), Err(LineError::Silent(_))));
+        far.write_all(b"\r\n{\"reply\":\"count\",\"count\":7}\r\n{\"reply\":\"do")
+            .expect("writing");
+        assert_eq!(
+            receive(&mut lines, Duration::from_secs(1)).expect("a message"),
+            Reply::Count { count: 7 }
+        );
+        assert!(matches!(
+            receive(&mut lines, Duration::from_millis(20)),
+            Err(LineError::Silent(_))
+        ));
         far.write_all(b"ne\"}\n").expect("writing");
         assert_eq!(receive(&mut lines, Duration::from_secs(1)).expect("a message"), Reply::Done);
     }

@@ -67,7 +67,8 @@ pub struct Parts<'a> {
     pub device: &'a Path,
     /// The guest's initial root file system.
     pub initrd: &'a Path,
-    /// Modules of the virtio transport in it, in loading order; none when the kernel has it built in.
+    /// Modules of the virtio transport in it, in loading order; none when the kernel has it built
+    /// in.
     pub transport: &'a [String],
     /// The run directory.
     pub run: &'a RunDir,
@@ -170,28 +171,36 @@ const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
 const TAIL: usize = 25;
 
 impl Vm {
-    /// Start the device and QEMU, wait for the agent, and load the kernel's own virtio modules where they are modules. Call it on a
-    /// thread that outlives the guest (see [`Child::spawn`]). `tick` is called while waiting.
+    /// Start the device and QEMU, wait for the agent, and load the kernel's own virtio modules
+    /// where they are modules. Call it on a thread that outlives the guest (see [`Child::spawn`]).
+    /// `tick` is called while waiting.
     ///
     /// # Errors
-    /// Anything that keeps the agent from answering; the last lines of the guest's console are in the message.
-    pub fn boot(parts: &Parts<'_>, config: &VmConfig, tick: &mut dyn FnMut()) -> Result<Self, Error> {
+    /// Anything that keeps the agent from answering; the last lines of the guest's console are in
+    /// the message.
+    pub fn boot(
+        parts: &Parts<'_>,
+        config: &VmConfig,
+        tick: &mut dyn FnMut(),
+    ) -> Result<Self, Error> {
         let started = Instant::now();
         let link = Link::nth(parts.index);
         link.create(parts.run)?;
         let sockets = parts.run.subdirectory(&format!("vm{}", parts.index))?;
         let logs = Logs { dir: parts.logs.to_owned(), index: parts.index };
 
-        let device = DeviceProgram { path: parts.device.to_owned(), args: config.device_args.clone() };
+        let device =
+            DeviceProgram { path: parts.device.to_owned(), args: config.device_args.clone() };
         let mut backend = start_device(&device, &link, &sockets, &logs)?;
-        let control = connect_control(&sockets, &mut backend, &logs, config.scale.limit(START_LIMIT), tick)?;
+        let control =
+            connect_control(&sockets, &mut backend, &logs, config.scale.limit(START_LIMIT), tick)?;
         let console = Console::new(logs.path("console"));
         // Kept until the guest has been started, which has the other end.
         let (own_end, guest_end) =
             UnixStream::pair().map_err(|source| Error::Io { path: AGENT_SOCKET.into(), source })?;
         let agent_socket = sockets.socket(AGENT_SOCKET);
-        let listener =
-            UnixListener::bind(&agent_socket).map_err(|source| Error::Io { path: agent_socket.clone(), source })?;
+        let listener = UnixListener::bind(&agent_socket)
+            .map_err(|source| Error::Io { path: agent_socket.clone(), source })?;
         let mut command = match parts.hypervisor {
             Hypervisor::Qemu { qemu, kernel, interrupts } => {
                 let spec = MachineSpec {
@@ -223,7 +232,10 @@ impl Vm {
                     kernel_args: &config.kernel_args,
                     agent: &guest_end,
                 };
-                let io = |source: nix::Error| Error::Io { path: AGENT_SOCKET.into(), source: source.into() };
+                let io = |source: nix::Error| Error::Io {
+                    path: AGENT_SOCKET.into(),
+                    source: source.into(),
+                };
                 let mut command = spec.command().map_err(io)?;
                 logs.redirect(&mut command, "console")?;
                 command
@@ -231,7 +243,14 @@ impl Vm {
         };
         let machine = Child::spawn(parts.hypervisor.name(), command.current_dir(sockets.path()))?;
         drop(guest_end);
-        let mut family = Family { qemu: machine, backend, device_off: false, console, logs, scale: config.scale };
+        let mut family = Family {
+            qemu: machine,
+            backend,
+            device_off: false,
+            console,
+            logs,
+            scale: config.scale,
+        };
         let agent = match parts.hypervisor {
             Hypervisor::Qemu { .. } => accept(&listener, &agent_socket, &mut family, tick)?,
             Hypervisor::Uml { .. } => own_end,
@@ -258,7 +277,9 @@ impl Vm {
     /// The agent's first word after a boot.
     fn hear_ready(&mut self, doing: &str, tick: &mut dyn FnMut()) -> Result<(), Error> {
         self.ready = match self.hear_agent(doing, BOOT_LIMIT, tick)? {
-            agent::Reply::Ready { kernel, cpus, clocksource } => Ready { kernel, cpus, clocksource },
+            agent::Reply::Ready { kernel, cpus, clocksource } => {
+                Ready { kernel, cpus, clocksource }
+            }
             other => return Err(unexpected(AGENT, doing, &other)),
         };
         Ok(())
@@ -295,7 +316,8 @@ impl Vm {
         self.rx_irq
     }
 
-    /// The limit of this guest for what usually has `usual`: more with `--slow`. For all that waits for something of the guest.
+    /// The limit of this guest for what usually has `usual`: more with `--slow`. For all that waits
+    /// for something of the guest.
     #[must_use]
     pub fn limit(&self, usual: Duration) -> Duration {
         self.family.scale.limit(usual)
@@ -313,7 +335,11 @@ impl Vm {
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub fn ask_within(&mut self, request: &agent::Request, limit: Duration) -> Result<agent::Reply, Error> {
+    pub fn ask_within(
+        &mut self,
+        request: &agent::Request,
+        limit: Duration,
+    ) -> Result<agent::Reply, Error> {
         let doing = describe(request);
         self.agent.send(request).map_err(|source| self.family.diagnose(AGENT, &doing, source))?;
         match self.hear_agent(&doing, limit, &mut || ())? {
@@ -363,8 +389,8 @@ impl Vm {
         self.device_run(request, ANSWER_LIMIT, &mut |_, _| ())
     }
 
-    /// Ask the device for a run: `progress(done, total)` is called as it goes on, and no two lines may be further apart than
-    /// `patience`. [`device::Reply::Error`] becomes [`Error::Refused`].
+    /// Ask the device for a run: `progress(done, total)` is called as it goes on, and no two lines
+    /// may be further apart than `patience`. [`device::Reply::Error`] becomes [`Error::Refused`].
     ///
     /// # Errors
     /// It refuses, is silent for too long, or something has died.
@@ -379,13 +405,16 @@ impl Vm {
         loop {
             match self.hear_device(&doing, patience)? {
                 device::Reply::Progress { done, total } => progress(done, total),
-                device::Reply::Error { message } => return Err(Error::Refused { who: DEVICE, doing, message }),
+                device::Reply::Error { message } => {
+                    return Err(Error::Refused { who: DEVICE, doing, message });
+                }
                 reply => return Ok(reply),
             }
         }
     }
 
-    /// Asks the device for a run and does not wait for anything: for runs that are not to come to their end.
+    /// Asks the device for a run and does not wait for anything: for runs that are not to come to
+    /// their end.
     ///
     /// # Errors
     /// The device is off, or has died.
@@ -408,14 +437,17 @@ impl Vm {
         }
     }
 
-    /// Memory the device keeps for itself, KiB: its resident anonymous pages, which guest memory (shared) is not part of.
+    /// Memory the device keeps for itself, KiB: its resident anonymous pages, which guest memory
+    /// (shared) is not part of.
     ///
     /// # Errors
     /// The device has died.
     pub fn device_memory_kib(&self) -> Result<u64, Error> {
         let path = PathBuf::from(format!("/proc/{}/status", self.family.backend.pid()));
-        let text = fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        private_kib(&text).ok_or_else(|| Error::Io { path, source: std::io::ErrorKind::InvalidData.into() })
+        let text =
+            fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        private_kib(&text)
+            .ok_or_else(|| Error::Io { path, source: std::io::ErrorKind::InvalidData.into() })
     }
 
     /// Process id of the device.
@@ -436,7 +468,8 @@ impl Vm {
         self.family.console.tail(TAIL)
     }
 
-    /// An error when the guest or the device has died, or the user wants to stop: for loops that wait on something else.
+    /// An error when the guest or the device has died, or the user wants to stop: for loops that
+    /// wait on something else.
     ///
     /// # Errors
     /// See above; `doing` goes into the message.
@@ -450,7 +483,9 @@ impl Vm {
     /// The guest does not power off; everything is dead nevertheless.
     pub fn power_off(mut self) -> Result<(), Error> {
         let doing = "power off";
-        self.agent.send(&agent::Request::PowerOff).map_err(|source| self.family.diagnose(AGENT, doing, source))?;
+        self.agent
+            .send(&agent::Request::PowerOff)
+            .map_err(|source| self.family.diagnose(AGENT, doing, source))?;
         let limit = self.limit(POWER_OFF_LIMIT);
         let ended = self.family.qemu.wait(limit)?;
         self.family.qemu.kill()?;
@@ -465,7 +500,12 @@ impl Vm {
         }
     }
 
-    fn hear_agent(&mut self, doing: &str, limit: Duration, tick: &mut dyn FnMut()) -> Result<agent::Reply, Error> {
+    fn hear_agent(
+        &mut self,
+        doing: &str,
+        limit: Duration,
+        tick: &mut dyn FnMut(),
+    ) -> Result<agent::Reply, Error> {
         let received = self.agent.receive(self.family.scale.limit(limit), &mut || {
             tick();
             self.family.check(doing).map_err(Waiting::Died)
@@ -475,15 +515,28 @@ impl Vm {
 
     fn hear_device(&mut self, doing: &str, limit: Duration) -> Result<device::Reply, Error> {
         let limit = self.family.scale.limit(limit);
-        let received = self.control.receive(limit, &mut || self.family.check(doing).map_err(Waiting::Died));
+        let received =
+            self.control.receive(limit, &mut || self.family.check(doing).map_err(Waiting::Died));
         received.map_err(|waiting| self.family.explain(DEVICE, doing, waiting))
     }
 }
 
-fn start_device(program: &DeviceProgram, link: &Link, sockets: &SocketDir, logs: &Logs) -> Result<Child, Error> {
+fn start_device(
+    program: &DeviceProgram,
+    link: &Link,
+    sockets: &SocketDir,
+    logs: &Logs,
+) -> Result<Child, Error> {
     let mut command = Command::new(&program.path);
     command
-        .args(["--socket", NIC_SOCKET, "--control", CONTROL_SOCKET, "--port", &format!("tap:{}", link.tap)])
+        .args([
+            "--socket",
+            NIC_SOCKET,
+            "--control",
+            CONTROL_SOCKET,
+            "--port",
+            &format!("tap:{}", link.tap),
+        ])
         .args(&program.args)
         .current_dir(sockets.path());
     logs.redirect(&mut command, "device")?;
@@ -507,7 +560,12 @@ fn connect_control(
             Err(error) => error,
         };
         if let Some(status) = backend.ended()? {
-            return Err(Error::Ended { who: DEVICE, doing: doing(), status, tail: logs.tail("device") });
+            return Err(Error::Ended {
+                who: DEVICE,
+                doing: doing(),
+                status,
+                tail: logs.tail("device"),
+            });
         }
         interrupt::check().map_err(|source| Error::Interrupted { doing: doing(), source })?;
         if Instant::now() >= deadline {
@@ -562,8 +620,7 @@ mod tests {
 
     #[test]
     fn private_memory_is_the_anonymous_part() {
-        let status =
-            "Name:\ttsnic\nVmRSS:\t  270000 kB\nRssAnon:\t    3120 kB\nRssFile:\t    4000 kB\nRssShmem:\t  262880 kB\n";
+        let status = "Name:\ttsnic\nVmRSS:\t  270000 kB\nRssAnon:\t    3120 kB\nRssFile:\t    4000 kB\nRssShmem:\t  262880 kB\n";
         assert_eq!(private_kib(status), Some(3120));
         assert_eq!(private_kib("Name: x\n"), None);
     }

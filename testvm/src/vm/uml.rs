@@ -23,7 +23,8 @@ pub struct UmlSpec<'a> {
     pub memory_mib: u32,
     /// More kernel parameters.
     pub kernel_args: &'a [String],
-    /// The guest's end of the agent's serial line. It must stay open until the command has been started.
+    /// The guest's end of the agent's serial line. It must stay open until the command has been
+    /// started.
     pub agent: &'a UnixStream,
 }
 

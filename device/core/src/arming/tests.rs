@@ -114,7 +114,10 @@ fn rule_4_a_ci_ahead_of_produced_is_counted_and_taken_as_produced() {
         let mut irq = armed(at);
         irq.publish(1);
         assert!(irq.arm(Counter(2), Counter(at).plus(2)));
-        assert_eq!((irq.ci(), irq.signaled(), irq.ci_errors()), (irq.produced(), irq.produced(), 1));
+        assert_eq!(
+            (irq.ci(), irq.signaled(), irq.ci_errors()),
+            (irq.produced(), irq.produced(), 1)
+        );
         assert!(!irq.requested());
     }
 }
@@ -129,7 +132,11 @@ fn rule_4_a_ci_behind_an_earlier_one_is_counted_and_taken_as_the_earlier_one() {
         assert!(irq.arm(Counter(3), Counter(at).plus(2)));
         assert_eq!((irq.ci(), irq.ci_errors()), (Counter(at).plus(3), 1));
         assert!(irq.arm(Counter(4), Counter(at).plus(4 + (1 << 31))));
-        assert_eq!((irq.ci(), irq.ci_errors()), (Counter(at).plus(3), 2), "neither ahead nor behind");
+        assert_eq!(
+            (irq.ci(), irq.ci_errors()),
+            (Counter(at).plus(3), 2),
+            "neither ahead nor behind"
+        );
     }
 }
 
@@ -143,7 +150,10 @@ fn rule_5_lost_exactly_when_armed_signaled_to_the_end_and_not_consumed() {
         irq.publish(1);
         assert!(!irq.loss_candidate(), "an interrupt is requested");
         assert!(irq.fire().is_some());
-        assert!(!irq.loss_candidate(), "fired, not armed again: the interrupt or its poll is under way");
+        assert!(
+            !irq.loss_candidate(),
+            "fired, not armed again: the interrupt or its poll is under way"
+        );
         assert!(irq.arm(Counter(2), Counter(at)));
         assert!(irq.loss_candidate());
         irq.publish(1);
@@ -160,7 +170,10 @@ fn registration_produced_is_ci_widened_by_the_used_index_signaled_is_ci_not_arme
     // header is the baseline"
     let irq = Interrupts::at_registration(Counter(0x1_fffe), 0x0003, Counter(9), Counter(77));
     assert_eq!(irq.produced(), Counter(0x2_0003));
-    assert_eq!((irq.signaled(), irq.ci(), irq.armed()), (Counter(0x1_fffe), Counter(0x1_fffe), false));
+    assert_eq!(
+        (irq.signaled(), irq.ci(), irq.armed()),
+        (Counter(0x1_fffe), Counter(0x1_fffe), false)
+    );
     let mut irq = irq;
     assert!(!irq.arm(Counter(9), Counter(0x2_0003)), "the baseline is no arm");
     assert!(irq.arm(Counter(10), Counter(0x1_fffe)));
@@ -178,7 +191,12 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![(1u32..6).prop_map(Op::Publish), (0u64..6).prop_map(Op::Arm), Just(Op::SameArm), Just(Op::Fire),]
+    prop_oneof![
+        (1u32..6).prop_map(Op::Publish),
+        (0u64..6).prop_map(Op::Arm),
+        Just(Op::SameArm),
+        Just(Op::Fire),
+    ]
 }
 
 /// The rules on counters that never wrap.

@@ -17,7 +17,13 @@ use crate::spec::{InjectionSpec, Outcome, Stimulus};
 use crate::time::Instant;
 
 fn request(rounds: u32) -> InjectionSpec {
-    InjectionSpec { seed: 7, rounds, flow: FLOW, stimulus: Stimulus::Udp, stuck_us: (1_000, 30_000) }
+    InjectionSpec {
+        seed: 7,
+        rounds,
+        flow: FLOW,
+        stimulus: Stimulus::Udp,
+        stuck_us: (1_000, 30_000),
+    }
 }
 
 #[test]
@@ -38,7 +44,9 @@ fn the_plan_must_make_sense() {
         (request(100_001), "rounds"),
         (InjectionSpec { stuck_us: (2, 1), ..request(1) }, "stuck_us"),
     ] {
-        let Err(StartError::Field { field: named, .. }) = InjectionRun::new(bad, Instant::default(), 1) else {
+        let Err(StartError::Field { field: named, .. }) =
+            InjectionRun::new(bad, Instant::default(), 1)
+        else {
             panic!()
         };
         assert_eq!(named, field);
@@ -48,14 +56,20 @@ fn the_plan_must_make_sense() {
 #[test]
 fn the_detector_has_the_last_word_when_the_next_packet_is_published() {
     let at = Instant::from_ns(1_000_000);
-    let progress = |phase| Progress { irq_seen: Counter(1), irq_owned: Counter(1), phase, ..Progress::default() };
+    let progress = |phase| Progress {
+        irq_seen: Counter(1),
+        irq_owned: Counter(1),
+        phase,
+        ..Progress::default()
+    };
     let idle = progress(phase::IDLE);
     for (covered, seen, outcome) in [
         (false, idle, Outcome::Lost),
         (true, idle, Outcome::Rescued),
         (false, progress(phase::POLL), Outcome::Inconclusive),
     ] {
-        let mut irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+        let mut irq =
+            RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
         irq.doorbell(bell(1, 0), &Progress::default(), at);
         irq.published(1, at);
         assert_eq!(irq.poll(at), Request::Raise(Counter(1)));
@@ -63,14 +77,18 @@ fn the_detector_has_the_last_word_when_the_next_packet_is_published() {
         assert_eq!(irq.loss_state(&idle), LossState::Lost);
         let mut injection = InjectionRun::new(request(1), at, 1).expect("in range");
         let packet = Published { end: Counter(1), at, timestamp: stamp(at) };
-        injection.state =
-            State::Free { packet, before: irq.detector().tally(), deadline: at.plus(Duration::from_secs(1)) };
+        injection.state = State::Free {
+            packet,
+            before: irq.detector().tally(),
+            deadline: at.plus(Duration::from_secs(1)),
+        };
         // Between the step that asked for the next packet and its publication.
         irq.doorbell(bell(if covered { 3 } else { 2 }, 1), &seen, at);
         irq.due(&seen);
         irq.published(1, at);
         irq.doorbell(bell(4, 2), &idle, at);
-        let page = PageView { generation: 1, irq: &irq, progress: idle, arrival: Arrival::default() };
+        let page =
+            PageView { generation: 1, irq: &irq, progress: idle, arrival: Arrival::default() };
         let seen = Observation { page: Some(page), held: HeldFrames::default() };
         let actions = injection.step(at, &seen, None);
         let Some(Finished::Injection(report)) = actions.finished.map(|finished| *finished) else {

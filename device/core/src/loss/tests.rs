@@ -51,9 +51,17 @@ fn the_loss_state_is_that_of_the_truth_table_of_the_interface() {
         let (irq, mut detector) = candidate(&cells);
         detector.candidate.as_mut().expect("rule 5 holds").arm_irq_seen = Counter(arm_seen);
         assert_eq!(irq.fired(), Counter(1));
-        assert_eq!(detector.loss_state(&irq, &cells), expected, "{cells}, arm's irq_seen {arm_seen}");
+        assert_eq!(
+            detector.loss_state(&irq, &cells),
+            expected,
+            "{cells}, arm's irq_seen {arm_seen}"
+        );
         let verdict = if expected == LossState::Lost { Verdict::Lost } else { Verdict::NotLost };
-        assert_eq!(detector.judge(&irq, &cells), Some(verdict), "{cells}, arm's irq_seen {arm_seen}");
+        assert_eq!(
+            detector.judge(&irq, &cells),
+            Some(verdict),
+            "{cells}, arm's irq_seen {arm_seen}"
+        );
     }
 }
 
@@ -63,7 +71,11 @@ fn in_flight_while_irq_seen_is_not_fired() {
     let before = progress(0, 0, phase::IDLE);
     let (irq, mut detector) = candidate(&before);
     assert_eq!(detector.loss_state(&irq, &before), LossState::InFlight);
-    assert_eq!(detector.judge(&irq, &before), Some(Verdict::NotLost), "no verdict of loss is taken from it");
+    assert_eq!(
+        detector.judge(&irq, &before),
+        Some(Verdict::NotLost),
+        "no verdict of loss is taken from it"
+    );
     assert_eq!(detector.lost(), 0);
 }
 
@@ -114,10 +126,15 @@ fn rescued_when_an_arm_covers_it_before_the_next_packet() {
 
 #[test]
 fn not_rescued_when_it_was_never_lost() {
-    for late in [progress(0, 0, phase::IDLE), progress(1, 0, phase::IDLE), progress(1, 1, phase::POLL)] {
+    for late in
+        [progress(0, 0, phase::IDLE), progress(1, 0, phase::IDLE), progress(1, 1, phase::POLL)]
+    {
         let (mut irq, mut detector) = candidate(&late);
         assert!(irq.arm(Counter(3), Counter(0)));
-        assert_eq!(detector.armed(&irq, &progress(1, 1, phase::IDLE), Counter(1)), Some(Verdict::NotLost));
+        assert_eq!(
+            detector.armed(&irq, &progress(1, 1, phase::IDLE), Counter(1)),
+            Some(Verdict::NotLost)
+        );
         assert_eq!((detector.lost(), detector.rescued()), (0, 0));
     }
 }
@@ -127,7 +144,11 @@ fn a_later_owner_whose_poll_has_not_begun_is_not_called_lost() {
     let owned = progress(1, 1, phase::IDLE);
     let (mut irq, mut detector) = candidate(&progress(0, 0, phase::IDLE));
     assert_eq!(detector.look(&irq, &owned), LossState::Scheduled);
-    assert_eq!(detector.clone().judge(&irq, &owned), Some(Verdict::NotLost), "the next packet is due before that poll");
+    assert_eq!(
+        detector.clone().judge(&irq, &owned),
+        Some(Verdict::NotLost),
+        "the next packet is due before that poll"
+    );
     assert_eq!(detector.look(&irq, &progress(1, 1, phase::POLL)), LossState::Scheduled);
     assert!(irq.arm(Counter(3), Counter(0)));
     assert_eq!(detector.armed(&irq, &owned, SEEN), Some(Verdict::NotLost));

@@ -94,7 +94,11 @@ fn a_driver_that_never_arms_takes_no_more_memory_than_its_ring_can_hold() {
         frames.published(Counter(number), at(number.into()));
     }
     assert_eq!(frames.packets.len(), 512);
-    assert_eq!(frames.moment(at(10_000)), Moment::Now, "no more packets than these can be unsignaled");
+    assert_eq!(
+        frames.moment(at(10_000)),
+        Moment::Now,
+        "no more packets than these can be unsignaled"
+    );
     frames.signaled(Counter(9_990));
     assert_eq!(frames.moment(at(10_000)), Moment::At(at(1_009_991)), "the latest are remembered");
 }

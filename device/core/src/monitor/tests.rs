@@ -44,7 +44,9 @@ fn the_same_seed_chooses_the_same_requests() {
 
 #[test]
 fn the_plan_must_make_sense() {
-    for (bad, field) in [(MonitorSpec { port: 0, ..request(1) }, "port"), (request(1001), "inject_per_mille")] {
+    for (bad, field) in
+        [(MonitorSpec { port: 0, ..request(1) }, "port"), (request(1001), "inject_per_mille")]
+    {
         let Err(StartError::Field { field: named, .. }) = monitor(bad) else { panic!() };
         assert_eq!(named, field);
     }

@@ -27,16 +27,29 @@ fn a_driver_that_gives_buffers_back_and_never_arms_ends_the_run() {
     let mut random = Random::new(request(100_000), now, 1).expect("in range");
     for _ in 0..100_000 {
         now = now.plus(Duration::from_millis(1));
-        let view = PageView { generation: 1, irq: &irq, progress: Progress::default(), arrival: Arrival::default() };
-        let actions = random.step(now, &Observation { page: Some(view), held: HeldFrames::default() });
+        let view = PageView {
+            generation: 1,
+            irq: &irq,
+            progress: Progress::default(),
+            arrival: Arrival::default(),
+        };
+        let actions =
+            random.step(now, &Observation { page: Some(view), held: HeldFrames::default() });
         if let Some(finished) = actions.finished {
             let Finished::Failed(why) = *finished else { panic!("{finished:?}") };
-            assert!(why.starts_with("The driver has not armed for 512 packets within 2s: not armed"), "{why}");
+            assert!(
+                why.starts_with("The driver has not armed for 512 packets within 2s: not armed"),
+                "{why}"
+            );
             return;
         }
         if actions.publish.is_some() {
             irq.published(1, now);
-            random.published(Published { end: irq.interrupts().produced(), at: now, timestamp: stamp(now) });
+            random.published(Published {
+                end: irq.interrupts().produced(),
+                at: now,
+                timestamp: stamp(now),
+            });
             let _ = irq.poll(now);
         }
         assert!(random.open.len() <= 512);
@@ -51,7 +64,10 @@ fn the_plan_must_make_sense() {
         (request(1_000_001), "packets"),
         (RandomSpec { gap_us: (2, 1), ..request(1) }, "gap_us"),
     ] {
-        let Err(StartError::Field { field: named, .. }) = Random::new(bad, Instant::default(), 1) else { panic!() };
+        let Err(StartError::Field { field: named, .. }) = Random::new(bad, Instant::default(), 1)
+        else {
+            panic!()
+        };
         assert_eq!(named, field);
     }
 }

@@ -24,7 +24,12 @@ fn armed(limits: Limits) -> RxIrq {
 }
 
 fn progress(seen: u32, owned: u32) -> Progress {
-    Progress { irq_seen: Counter(seen), irq_owned: Counter(owned), phase: phase::IDLE, ..Progress::default() }
+    Progress {
+        irq_seen: Counter(seen),
+        irq_owned: Counter(owned),
+        phase: phase::IDLE,
+        ..Progress::default()
+    }
 }
 
 #[test]
@@ -35,7 +40,11 @@ fn rule_2_an_interrupt_waits_until_moderation_allows() {
     irq.published(1, at(10));
     assert_eq!(irq.poll(at(10)), Request::At(at(60)));
     irq.published(4, at(20));
-    assert_eq!(irq.poll(at(59)), Request::At(at(60)), "one frame of four completions is one packet");
+    assert_eq!(
+        irq.poll(at(59)),
+        Request::At(at(60)),
+        "one frame of four completions is one packet"
+    );
     assert_eq!(irq.poll(at(60)), Request::Raise(Counter(1)));
     assert_eq!(irq.poll(at(1_000)), Request::None, "one shot");
     assert_eq!(irq.interrupts().signaled(), Counter(5));
@@ -81,7 +90,11 @@ fn a_loss_is_judged_when_the_next_packet_is_due() {
     assert!(!irq.is_idle(&progress(1, 1)));
     assert_eq!(irq.due(&progress(1, 1)), Some(Verdict::Lost));
     irq.published(1, at(200_000));
-    assert_eq!(irq.poll(at(200_000)), Request::Raise(Counter(2)), "and the next packet's interrupt ends it");
+    assert_eq!(
+        irq.poll(at(200_000)),
+        Request::Raise(Counter(2)),
+        "and the next packet's interrupt ends it"
+    );
     assert!(irq.doorbell(bell(3, 2), &progress(2, 1), at(200_100)));
     assert!(irq.is_idle(&progress(2, 1)));
     assert_eq!((irq.detector().lost(), irq.armed_at()), (1, Some(at(200_100))));

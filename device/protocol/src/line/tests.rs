@@ -14,7 +14,10 @@ fn feed(reader: &mut RequestReader, bytes: &[u8]) -> Vec<Result<Request, String>
 #[test]
 fn a_malformed_line_is_named_with_its_number_and_column_and_the_next_one_is_understood() {
     let mut reader = RequestReader::default();
-    let all = feed(&mut reader, b"{\"request\":\"status\"}\n\n{\"request\":]\n{\"request\":\"status\"}\n");
+    let all = feed(
+        &mut reader,
+        b"{\"request\":\"status\"}\n\n{\"request\":]\n{\"request\":\"status\"}\n",
+    );
     assert_eq!(all.len(), 3);
     assert_eq!(all[0], Ok(Request::Status));
     assert_eq!(all[1], Err("Line 3 is not a request: expected value, column 12".into()));
@@ -26,13 +29,19 @@ fn what_is_wrong_with_a_request_is_said() {
     for (line, expected) in [
         (&b"{\"request\":\"dance\"}\n"[..], "unknown variant `dance`"),
         (b"{\"request\":\"random\",\"seed\":1}\n", "missing field `packets`"),
-        (b"{\"request\":\"monitor-start\",\"seed\":1,\"port\":70000,\"inject_per_mille\":1}\n", "expected u16"),
+        (
+            b"{\"request\":\"monitor-start\",\"seed\":1,\"port\":70000,\"inject_per_mille\":1}\n",
+            "expected u16",
+        ),
         (b"[]\n", "missing field `request`"),
         (b"\xff\xfe\n", "expected value"),
     ] {
         let all = feed(&mut RequestReader::default(), line);
         let Err(message) = &all[0] else { panic!("{all:?}") };
-        assert!(message.starts_with("Line 1 is not a request: ") && message.contains(expected), "{message}");
+        assert!(
+            message.starts_with("Line 1 is not a request: ") && message.contains(expected),
+            "{message}"
+        );
     }
 }
 

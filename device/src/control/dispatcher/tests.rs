@@ -66,7 +66,10 @@ fn a_refused_start_is_told_and_leaves_the_dispatcher_free() {
     assert_eq!(dispatcher.answer(Answer::Refused("no".into())), Some((1, error("no".into()))));
     assert!(!dispatcher.owes(1));
     assert!(dispatcher.request(2, monitor()).is_ok());
-    assert_eq!(Dispatcher::default().request(1, Request::MonitorStop).unwrap_err(), "No traffic monitor is on");
+    assert_eq!(
+        Dispatcher::default().request(1, Request::MonitorStop).unwrap_err(),
+        "No traffic monitor is on"
+    );
 }
 
 #[test]

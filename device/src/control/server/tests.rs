@@ -64,8 +64,16 @@ impl Bench {
             }
         });
         let ended_server = Arc::new(AtomicBool::new(false));
-        let server = serve(ControlServer::listen(&path, control).expect("it starts"), &ended_server);
-        Self { server: Some(server), ended: ended_server, path, worker: Some(worker), end, _directory: directory }
+        let server =
+            serve(ControlServer::listen(&path, control).expect("it starts"), &ended_server);
+        Self {
+            server: Some(server),
+            ended: ended_server,
+            path,
+            worker: Some(worker),
+            end,
+            _directory: directory,
+        }
     }
 
     fn connect(&self) -> Connection {
@@ -102,10 +110,15 @@ fn idle() -> RxIrq {
 
 /// One round of a worker whose guest does nothing.
 fn work(end: &WorkerEnd, adversary: &mut Adversary, irq: &RxIrq) {
-    let page = PageView { generation: 1, irq, progress: Progress::default(), arrival: Arrival::default() };
+    let page =
+        PageView { generation: 1, irq, progress: Progress::default(), arrival: Arrival::default() };
     let seen = Observation { page: Some(page), held: HeldFrames::default() };
     let now = clock::monotonic();
-    let status = || PairStatus { running: true, page: Some(PageStatus::new(1, irq)), ..PairStatus::default() };
+    let status = || PairStatus {
+        running: true,
+        page: Some(PageStatus::new(1, irq)),
+        ..PairStatus::default()
+    };
     end.serve(adversary, now, &seen, status);
     let mut actions = adversary.step(now, &seen);
     if actions.publish.is_some() {
@@ -168,7 +181,10 @@ fn a_traffic_monitor_starts_and_stops() {
     let bench = Bench::new();
     let mut connection = bench.connect();
     assert_eq!(connection.ask(MONITOR), Reply::MonitorStarted);
-    assert!(matches!(connection.ask(STATUS), Reply::Status(_)), "the status is answered while a run is on");
+    assert!(
+        matches!(connection.ask(STATUS), Reply::Status(_)),
+        "the status is answered while a run is on"
+    );
     assert_eq!(connection.ask(STOP), Reply::Monitor(MonitorReport::default()));
     assert_eq!(connection.complaint(STOP), "No traffic monitor is on");
     assert_eq!(connection.ask(MONITOR), Reply::MonitorStarted);
@@ -178,7 +194,9 @@ fn a_traffic_monitor_starts_and_stops() {
 fn a_run_reports_progress_and_its_result() {
     let bench = Bench::new();
     let mut connection = bench.connect();
-    connection.send(&format!(r#"{{"request":"random","seed":1,"packets":5,"gap_us":[1,2],"flow":{FLOW}}}"#));
+    connection.send(&format!(
+        r#"{{"request":"random","seed":1,"packets":5,"gap_us":[1,2],"flow":{FLOW}}}"#
+    ));
     let mut progress = 0;
     let last = loop {
         match connection.receive() {
@@ -188,15 +206,26 @@ fn a_run_reports_progress_and_its_result() {
     };
     assert!(progress > 3, "{progress}");
     let Reply::Error { message } = last else { panic!("{last:?}") };
-    assert_eq!(message, "For 2s no packet could be published, for want of receive buffers as a rule, after 0 packets");
+    assert_eq!(
+        message,
+        "For 2s no packet could be published, for want of receive buffers as a rule, after 0 packets"
+    );
 }
 
 #[test]
 fn a_bad_line_gets_an_error_that_says_what_and_where_and_the_connection_stays_usable() {
     let bench = Bench::new();
     let mut connection = bench.connect();
-    assert!(connection.complaint("{\"request\":").starts_with("Line 1 is not a request: EOF while parsing"));
-    assert!(connection.complaint(r#"{"request":"nothing"}"#).starts_with("Line 2 is not a request: unknown variant"));
+    assert!(
+        connection
+            .complaint("{\"request\":")
+            .starts_with("Line 1 is not a request: EOF while parsing")
+    );
+    assert!(
+        connection
+            .complaint(r#"{"request":"nothing"}"#)
+            .starts_with("Line 2 is not a request: unknown variant")
+    );
     assert_eq!(connection.complaint(&"x".repeat(100_000)), "Line 3 is longer than 16384 bytes");
     let bad = r#"{"request":"monitor-start","seed":1,"port":80,"inject_per_mille":1001}"#;
     assert_eq!(connection.complaint(bad), "Field inject_per_mille is 1001, not between 0 and 1000");
@@ -208,7 +237,10 @@ fn a_second_run_is_refused_and_the_first_goes_on() {
     let bench = Bench::new();
     let (mut one, mut other) = (bench.connect(), bench.connect());
     assert_eq!(one.ask(MONITOR), Reply::MonitorStarted);
-    assert_eq!(other.complaint(MONITOR), "A traffic monitor is on, started by another connection: one run at a time");
+    assert_eq!(
+        other.complaint(MONITOR),
+        "A traffic monitor is on, started by another connection: one run at a time"
+    );
     assert_eq!(other.complaint(STOP), "The traffic monitor was started by another connection");
     assert_eq!(one.ask(STOP), Reply::Monitor(MonitorReport::default()));
 }
@@ -259,7 +291,10 @@ fn a_client_that_does_not_read_its_replies_is_not_read_from_and_hurts_nobody() {
     assert!(matches!(bench.connect().ask(STATUS), Reply::Status(_)));
     deaf.stream.set_nonblocking(false).expect("blocking");
     for _ in 0..100 {
-        assert!(matches!(deaf.receive(), Reply::Error { .. }), "what was owed to it is still there");
+        assert!(
+            matches!(deaf.receive(), Reply::Error { .. }),
+            "what was owed to it is still there"
+        );
     }
 }
 
@@ -290,9 +325,13 @@ fn a_path_in_use_and_one_that_cannot_be_are_told_apart() {
     let bench = Bench::new();
     let (control, _worker) = control_channel().expect("a channel");
     let busy = ControlServer::listen(&bench.path, control).err().expect("somebody listens there");
-    assert!(matches!(&busy, ControlError::Socket(SocketError::Busy { path }) if *path == bench.path), "{busy:?}");
+    assert!(
+        matches!(&busy, ControlError::Socket(SocketError::Busy { path }) if *path == bench.path),
+        "{busy:?}"
+    );
     let (control, _worker) = control_channel().expect("a channel");
-    let nowhere = ControlServer::listen(&bench.path.join("below"), control).err().expect("not a directory");
+    let nowhere =
+        ControlServer::listen(&bench.path.join("below"), control).err().expect("not a directory");
     assert!(matches!(nowhere, ControlError::Socket(_)), "{nowhere:?}");
 }
 
@@ -308,7 +347,10 @@ fn a_data_path_that_has_ended_is_said() {
     stream.write_all(b"{\"request\":\"status\"}\n").expect("it reads");
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).expect("a reply");
-    assert_eq!(serde_json::from_str::<Reply>(&line).expect("a reply"), error("The data path has ended".into()));
+    assert_eq!(
+        serde_json::from_str::<Reply>(&line).expect("a reply"),
+        error("The data path has ended".into())
+    );
     ended.store(true, Ordering::Relaxed);
     server.join().expect("the server has not panicked");
 }

@@ -85,8 +85,15 @@ fn a_guest_cannot_fill_the_log() {
         for _ in 0..1000 {
             pair.broken(&view, RX, &RingError::NoReceiveBuffer { head: 0 });
             pair.refused(&view, &Refusal::Platform);
-            let irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
-            pair.use_page(PageState { address: 0, generation: 1, tx_completed: Counter(0), requested: 0, irq });
+            let irq =
+                RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+            pair.use_page(PageState {
+                address: 0,
+                generation: 1,
+                tx_completed: Counter(0),
+                requested: 0,
+                irq,
+            });
             pair.forget_page(Some(&view), "a test");
         }
     });
@@ -94,7 +101,8 @@ fn a_guest_cannot_fill_the_log() {
     let lines = lines.0.load(Ordering::Relaxed);
     let burst = 4 * log_limit::BURST as usize;
     assert!((burst..=burst + 4).contains(&lines), "{lines} lines");
-    let Counters { queues_broken, registrations_refused, registrations, pages_forgotten, .. } = pair.counters;
+    let Counters { queues_broken, registrations_refused, registrations, pages_forgotten, .. } =
+        pair.counters;
     assert_eq!([queues_broken, registrations_refused, registrations, pages_forgotten], [1000; 4]);
 }
 

@@ -10,8 +10,14 @@ use crate::net::memory::GuestView;
 fn no_more_is_staged_than_the_ring_has_entries() {
     let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x1000)]).unwrap();
     let view = GuestView::new(&memory);
-    let config =
-        RingConfig { entries: 4, descriptors: 0, available: 0x100, used: 0x200, event_idx: false, indirect: false };
+    let config = RingConfig {
+        entries: 4,
+        descriptors: 0,
+        available: 0x100,
+        used: 0x200,
+        event_idx: false,
+        indirect: false,
+    };
     let mut ring = Ring::start(&view, config, Index(0)).unwrap();
     let published = || memory.read_obj::<u16>(GuestAddress(0x202)).unwrap();
     // More than the count of staged entries could hold.

@@ -49,8 +49,8 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
     }
 
     /// The next frame of the port, in the pair's scratch frame. Without a receive queue frames stay
-    /// in the port: the queue may go on where it was stopped (a VMM's stop and cont), and no frame is to
-    /// be missing then.
+    /// in the port: the queue may go on where it was stopped (a VMM's stop and cont), and no frame
+    /// is to be missing then.
     fn next_frame(&mut self) -> bool {
         let pair = &mut *self.pair;
         self.rx.is_some() && pair.port.receive(pair.clock.now().timer, &mut pair.rx_frame)
@@ -185,12 +185,19 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         };
         // The port does not bring the first kind.
         if frame.header.is_segmented()
-            || !pair.features.guest_csum() && frame.header.complete_checksum(&mut frame.bytes).is_err()
+            || !pair.features.guest_csum()
+                && frame.header.complete_checksum(&mut frame.bytes).is_err()
         {
             pair.counters.rx_malformed += 1;
             return Ok(Staged::Dropped);
         }
-        let completions = match self.receiver.deliver(ring, &self.view, pair.features, frame.header, &frame.bytes)? {
+        let completions = match self.receiver.deliver(
+            ring,
+            &self.view,
+            pair.features,
+            frame.header,
+            &frame.bytes,
+        )? {
             Delivery::Staged(completions) => completions,
             Delivery::NoBuffers => return Ok(Staged::NoBuffers),
             Delivery::Unshared(completions, error) => {

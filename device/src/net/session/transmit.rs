@@ -24,7 +24,8 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
         let mut taken = 0;
         let result = loop {
             let mut frame = std::mem::take(&mut self.pair.tx_frame);
-            let chain = tx::take(&mut ring, &self.view, &mut self.chain, self.pair.features, &mut frame);
+            let chain =
+                tx::take(&mut ring, &self.view, &mut self.chain, self.pair.features, &mut frame);
             self.pair.tx_frame = frame;
             let chain = match chain {
                 Ok(chain) => chain,
@@ -96,13 +97,18 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
 
     /// Takes a page over. Returns the length the chain is given back with.
     fn register(&mut self, ring: &Ring<'m>) -> u32 {
-        let checked = check_registration(&self.chain, self.pair.number, self.pair.features, self.rx.is_some())
-            .and_then(|(header, address)| {
-                let cells = QueuePage::open(&self.view, address)
-                    .map_err(|source| Refusal::Memory(ChainError::Memory { writable: true, source }))?;
-                let rx_used = self.rx.as_ref().ok_or(Refusal::NoReceiveQueue)?.next_used();
-                Ok((header, address, cells, rx_used))
-            });
+        let checked = check_registration(
+            &self.chain,
+            self.pair.number,
+            self.pair.features,
+            self.rx.is_some(),
+        )
+        .and_then(|(header, address)| {
+            let cells = QueuePage::open(&self.view, address)
+                .map_err(|source| Refusal::Memory(ChainError::Memory { writable: true, source }))?;
+            let rx_used = self.rx.as_ref().ok_or(Refusal::NoReceiveQueue)?.next_used();
+            Ok((header, address, cells, rx_used))
+        });
         let (header, address, cells, rx_used) = match checked {
             Ok(checked) => checked,
             Err(refusal) => {
@@ -112,7 +118,8 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
         };
         self.pair.forget_page(Some(&self.view), "the driver posted another one");
         let (ci, arm) = (Counter(header.rx_ci.get()), Counter(header.arm.get()));
-        let irq = RxIrq::at_registration(ci, rx_used.0, arm, cells.progress().irq_seen, self.pair.limits);
+        let irq =
+            RxIrq::at_registration(ci, rx_used.0, arm, cells.progress().irq_seen, self.pair.limits);
         let generation = header.generation.get();
         cells.accept(self.pair.number, generation, irq.interrupts().fired());
         let tx_completed = Counter(header.tx_ci.get()).widen(ring.next_used().0);

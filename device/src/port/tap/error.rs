@@ -43,7 +43,9 @@ pub enum OpenError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Obstacle {
     /// There is none, and this process may not make one.
-    #[error("it does not exist, and to make it takes CAP_NET_ADMIN (ip tuntap add NAME mode tap user USER)")]
+    #[error(
+        "it does not exist, and to make it takes CAP_NET_ADMIN (ip tuntap add NAME mode tap user USER)"
+    )]
     Missing,
     /// It is something else.
     #[error("it is no TAP interface but {0}")]
@@ -63,7 +65,8 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// What `error`, the answer to `TUNSETIFF`, means for the interface of that name: `None` when there is none.
+    /// What `error`, the answer to `TUNSETIFF`, means for the interface of that name: `None` when
+    /// there is none.
     pub(super) fn of(error: &io::Error, interface: Option<&Interface>) -> Self {
         match (error.raw_os_error(), interface) {
             (Some(libc::EPERM), None) => Self::Missing,
@@ -75,7 +78,9 @@ impl Obstacle {
             },
             (Some(libc::EINVAL), Some(Interface { kind, tun })) => match kind.as_deref() {
                 Some("tun") if tun.multi_queue => Self::MultiQueue,
-                Some("tun") if !tun.tap => Self::Kind("a TUN interface (IP packets, not frames)".into()),
+                Some("tun") if !tun.tap => {
+                    Self::Kind("a TUN interface (IP packets, not frames)".into())
+                }
                 Some("tun") => Self::Unknown,
                 Some(kind) => Self::Kind(format!("a {kind}")),
                 None => Self::Kind("a network interface of another kind".into()),
@@ -108,7 +113,9 @@ mod tests {
 
     #[test]
     fn each_obstacle_is_told_from_the_others() {
-        let of = |errno, interface: Option<&Interface>| Obstacle::of(&io::Error::from_raw_os_error(errno), interface);
+        let of = |errno, interface: Option<&Interface>| {
+            Obstacle::of(&io::Error::from_raw_os_error(errno), interface)
+        };
         let tap = Tun { tap: true, ..Tun::default() };
         let tun = |tun| Some(Interface { kind: Some("tun".into()), tun });
         assert_eq!(of(libc::EPERM, None), Obstacle::Missing);
@@ -121,7 +128,9 @@ mod tests {
         assert_eq!(of(libc::EINVAL, multi_queue.as_ref()), Obstacle::MultiQueue);
         let bridge = Interface { kind: Some("bridge".into()), ..Interface::default() };
         assert_eq!(of(libc::EINVAL, Some(&bridge)), Obstacle::Kind("a bridge".into()));
-        assert!(matches!(of(libc::EINVAL, tun(Tun::default()).as_ref()), Obstacle::Kind(kind) if kind.contains("TUN")));
+        assert!(
+            matches!(of(libc::EINVAL, tun(Tun::default()).as_ref()), Obstacle::Kind(kind) if kind.contains("TUN"))
+        );
         assert_eq!(of(libc::EINVAL, tun(tap).as_ref()), Obstacle::Unknown);
         assert_eq!(of(libc::ENOMEM, None), Obstacle::Unknown);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the kernel says of a network interface: its name, its kind, and the settings of a TUN/TAP interface (rtnetlink).
+//! What the kernel says of a network interface: its name, its kind, and the settings of a TUN/TAP
+//! interface (rtnetlink).
 
 use std::fmt;
 use std::io;
@@ -17,7 +18,9 @@ pub struct TapName(String);
 
 /// An impossible interface name.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no interface name: 1 to 15 characters, no white space, no slash, no colon, no percent sign")]
+#[error(
+    "{0:?} is no interface name: 1 to 15 characters, no white space, no slash, no colon, no percent sign"
+)]
 pub struct NameError(String);
 
 impl FromStr for TapName {
@@ -26,7 +29,12 @@ impl FromStr for TapName {
     fn from_str(name: &str) -> Result<Self, NameError> {
         // A percent sign would make the kernel choose a number.
         let odd = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'/' | b':' | b'%');
-        if name.is_empty() || name.len() >= libc::IFNAMSIZ || name == "." || name == ".." || name.bytes().any(odd) {
+        if name.is_empty()
+            || name.len() >= libc::IFNAMSIZ
+            || name == "."
+            || name == ".."
+            || name.bytes().any(odd)
+        {
             return Err(NameError(name.into()));
         }
         Ok(Self(name.into()))
@@ -86,8 +94,8 @@ mod attribute {
 }
 
 impl Interface {
-    /// Asks the kernel for the interface of this name; `None` when there is none. Takes no privilege and does not block
-    /// for longer than the kernel needs to answer.
+    /// Asks the kernel for the interface of this name; `None` when there is none. Takes no
+    /// privilege and does not block for longer than the kernel needs to answer.
     ///
     /// # Errors
     /// When the kernel cannot be asked or answers something else.
@@ -107,8 +115,12 @@ impl Interface {
         let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
             .map_err(|error| io::Error::other(error.to_string()))?;
         match answer.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => Ok(Some(Self::from_link(&link))),
-            NetlinkPayload::Error(error) if error.to_io().raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                Ok(Some(Self::from_link(&link)))
+            }
+            NetlinkPayload::Error(error) if error.to_io().raw_os_error() == Some(libc::ENODEV) => {
+                Ok(None)
+            }
             NetlinkPayload::Error(error) => Err(error.to_io()),
             other => Err(io::Error::other(format!("unexpected netlink answer {other:?}"))),
         }
@@ -116,10 +128,9 @@ impl Interface {
 
     fn from_link(link: &LinkMessage) -> Self {
         let mut interface = Self::default();
-        let infos = link
-            .attributes
-            .iter()
-            .filter_map(|it| if let LinkAttribute::LinkInfo(info) = it { Some(info) } else { None });
+        let infos = link.attributes.iter().filter_map(|it| {
+            if let LinkAttribute::LinkInfo(info) = it { Some(info) } else { None }
+        });
         for info in infos.flatten() {
             match info {
                 LinkInfo::Kind(kind) => interface.kind = Some(kind.to_string()),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A TAP interface of the host as the port.
 //!
-//! The interface may be deleted while the device uses it. Its name is then looked for from time to time, and the
-//! interface attached to again when it is back; what the guest sends meanwhile is lost, and counted.
+//! The interface may be deleted while the device uses it. Its name is then looked for from time to
+//! time, and the interface attached to again when it is back; what the guest sends meanwhile is
+//! lost, and counted.
 
 mod error;
 mod interface;
@@ -66,7 +67,8 @@ nix::ioctl_write_int_bad!(
 pub struct Tap {
     name: TapName,
     file: File,
-    /// Readable when the file is. The file is another after each attachment, this is what outlives it.
+    /// Readable when the file is. The file is another after each attachment, this is what outlives
+    /// it.
     event: Epoll,
     /// The interface is gone.
     detached: Option<Detached>,
@@ -86,28 +88,42 @@ struct Detached {
 }
 
 impl Tap {
-    /// Attaches to the interface, which is made when it does not exist. Setting it up is left to the caller.
+    /// Attaches to the interface, which is made when it does not exist. Setting it up is left to
+    /// the caller.
     ///
     /// # Errors
     /// When the host refuses, with advice.
     pub fn open(name: &TapName) -> Result<Self, OpenError> {
-        let event = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|error| OpenError::Watch(error.into()))?;
-        // A persistent interface remembers what the process before this one allowed, segmentation perhaps.
+        let event = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|error| OpenError::Watch(error.into()))?;
+        // A persistent interface remembers what the process before this one allowed, segmentation
+        // perhaps.
         let open_checksums = false;
         let file = attach(name, &event, open_checksums)?;
         let buffer = vec![0; MAX_FRAME_LEN].into_boxed_slice();
-        Ok(Self { name: name.clone(), file, event, detached: None, buffer, readable: true, open_checksums })
+        Ok(Self {
+            name: name.clone(),
+            file,
+            event,
+            detached: None,
+            buffer,
+            readable: true,
+            open_checksums,
+        })
     }
 
     /// The file is attached to no interface any more.
     fn detach(&mut self) {
         self.readable = false;
-        self.detached = Some(Detached { reason: deleted(&self.name), retry_at: Instant::default() });
+        self.detached =
+            Some(Detached { reason: deleted(&self.name), retry_at: Instant::default() });
     }
 
-    /// An answer of the kernel that says that the interface is gone: EBADFD, and EFAULT to a read that was under way.
+    /// An answer of the kernel that says that the interface is gone: EBADFD, and EFAULT to a read
+    /// that was under way.
     fn is_gone(&self, error: &io::Error) -> bool {
-        matches!(error.raw_os_error(), Some(libc::EBADFD | libc::EFAULT)) && !is_attached(&self.file)
+        matches!(error.raw_os_error(), Some(libc::EBADFD | libc::EFAULT))
+            && !is_attached(&self.file)
     }
 
     fn try_to_attach(&mut self, now: Instant) {
@@ -133,7 +149,8 @@ fn deleted(name: &TapName) -> String {
     format!("TAP interface {name} was deleted")
 }
 
-/// Opens a file, attaches it to the interface, and adds it to `event`, which it leaves when it is closed.
+/// Opens a file, attaches it to the interface, and adds it to `event`, which it leaves when it is
+/// closed.
 fn attach(name: &TapName, event: &Epoll, open_checksums: bool) -> Result<File, OpenError> {
     let file = OpenOptions::new()
         .read(true)
@@ -142,31 +159,40 @@ fn attach(name: &TapName, event: &Epoll, open_checksums: bool) -> Result<File, O
         .open(DEVICE)
         .map_err(OpenError::Device)?;
     let ifr_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
-    let request =
-        libc::ifreq { ifr_name: name.as_ifr_name(), ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: ifr_flags } };
+    let request = libc::ifreq {
+        ifr_name: name.as_ifr_name(),
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: ifr_flags },
+    };
     // SAFETY:
     // 1. The descriptor is that of an open TUN file.
-    // 2. TUNSETIFF reads and writes one `ifreq` there and nothing beyond it; the pointer is to one that lives until the
-    //    call returns. It is written to a copy of nobody's, for it is not used afterwards.
+    // 2. TUNSETIFF reads and writes one `ifreq` there and nothing beyond it; the pointer is to one
+    //    that lives until the call returns. It is written to a copy of nobody's, for it is not used
+    //    afterwards.
     // 3. The name in it ends in a zero, as `as_ifr_name` promises.
     unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.map_err(|error| {
         let source = io::Error::from(error);
         // What cannot be looked up stays unknown: the kernel's answer is shown in any case.
-        let obstacle =
-            Interface::look_up(name).map_or(Obstacle::Unknown, |interface| Obstacle::of(&source, interface.as_ref()));
+        let obstacle = Interface::look_up(name)
+            .map_or(Obstacle::Unknown, |interface| Obstacle::of(&source, interface.as_ref()));
         OpenError::Attach { name: name.clone(), obstacle, source }
     })?;
-    let set = |what| move |error: nix::Error| OpenError::Set { what, name: name.clone(), source: error.into() };
+    let set = |what| {
+        move |error: nix::Error| OpenError::Set { what, name: name.clone(), source: error.into() }
+    };
     // SAFETY:
     // 1. The descriptor is that of an open TUN file.
     // 2. TUNSETVNETHDRSZ reads one int from the pointer, which is to a static one.
-    unsafe { tun_set_vnet_hdr_sz(file.as_raw_fd(), &raw const HEADER_SIZE) }.map_err(set("the header length"))?;
+    unsafe { tun_set_vnet_hdr_sz(file.as_raw_fd(), &raw const HEADER_SIZE) }
+        .map_err(set("the header length"))?;
     // SAFETY:
     // 1. The descriptor is that of an open TUN file.
     // 2. TUNSETVNETLE reads one int from the pointer, which is to a static one.
-    unsafe { tun_set_vnet_le(file.as_raw_fd(), &raw const ONE) }.map_err(set("the header's byte order"))?;
+    unsafe { tun_set_vnet_le(file.as_raw_fd(), &raw const ONE) }
+        .map_err(set("the header's byte order"))?;
     set_offloads(&file, open_checksums).map_err(set("the offloads"))?;
-    event.add(&file, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(|error| OpenError::Watch(error.into()))?;
+    event
+        .add(&file, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+        .map_err(|error| OpenError::Watch(error.into()))?;
     Ok(file)
 }
 
@@ -179,11 +205,14 @@ fn set_offloads(file: &File, open_checksums: bool) -> nix::Result<()> {
 }
 
 fn is_attached(file: &File) -> bool {
-    let mut answer =
-        libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } };
+    let mut answer = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
+    };
     // SAFETY:
     // 1. The descriptor is that of an open TUN file.
-    // 2. TUNGETIFF writes one `ifreq` there; the pointer is to one, which nothing else refers to during the call.
+    // 2. TUNGETIFF writes one `ifreq` there; the pointer is to one, which nothing else refers to
+    //    during the call.
     unsafe { tun_get_iff(file.as_raw_fd(), &raw mut answer) }.is_ok()
 }
 
@@ -219,7 +248,8 @@ impl Port for Tap {
 
     fn receive(&mut self, _now: Instant, frame: &mut Frame) -> bool {
         while self.readable && self.detached.is_none() {
-            let mut parts = [IoSliceMut::new(frame.header.as_mut_bytes()), IoSliceMut::new(&mut self.buffer)];
+            let mut parts =
+                [IoSliceMut::new(frame.header.as_mut_bytes()), IoSliceMut::new(&mut self.buffer)];
             match self.file.read_vectored(&mut parts) {
                 Ok(len) => {
                     let len = len.saturating_sub(HEADER_LEN);
@@ -249,7 +279,8 @@ impl Port for Tap {
 
     fn send(&mut self, header: NetHeader, frame: &[u8]) -> io::Result<()> {
         loop {
-            match self.file.write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(frame)]) {
+            match self.file.write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(frame)])
+            {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A TAP takes a frame whole or not at all.
                 Ok(_) => return Ok(()),
@@ -268,7 +299,8 @@ impl Port for Tap {
         if self.detached.is_some() {
             return Ok(());
         }
-        set_offloads(&self.file, allow)
-            .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", self.name)))
+        set_offloads(&self.file, allow).map_err(|error| {
+            io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", self.name))
+        })
     }
 }

@@ -24,7 +24,10 @@ fn skipped(name: &str, why: &str) {
 }
 
 fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").output();
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output();
     let output = output.expect("iproute2 is there");
     assert!(output.status.success(), "ip {arguments}: {output:?}");
 }
@@ -106,7 +109,9 @@ fn a_bridge_of_that_name_is_called_a_bridge() {
             skipped("bridge", "this kernel has none");
             return;
         }
-        let Err(OpenError::Attach { obstacle, .. }) = Tap::open(&name()) else { panic!("it attached to a bridge") };
+        let Err(OpenError::Attach { obstacle, .. }) = Tap::open(&name()) else {
+            panic!("it attached to a bridge")
+        };
         assert_eq!(obstacle, Obstacle::Kind("a bridge".into()));
     });
 }

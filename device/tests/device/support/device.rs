@@ -39,7 +39,8 @@ impl Device {
 
     fn build(port: Box<dyn Port>, host: Host, limits: Limits) -> Self {
         let (control, worker) = control_channel().unwrap();
-        let backend = Arc::new(Backend::new(vec![Pair::new(0, port, HostClock, worker, limits)]).unwrap());
+        let backend =
+            Arc::new(Backend::new(vec![Pair::new(0, port, HostClock, worker, limits)]).unwrap());
         Self { backend, host, control }
     }
 

@@ -10,7 +10,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tsnic::frame::NetHeader;
 use tsnic::vhost::Connection;
 use tsnic_abi::{
-    Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, TX_RECORDS, completion_offset, offset,
+    Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, TX_RECORDS, completion_offset,
+    offset,
 };
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost::vhost_user::{Frontend, VhostUserFrontend as _};
@@ -56,7 +57,8 @@ impl Default for Options {
 impl Options {
     /// The four ways to negotiate ring features.
     pub fn ring_variants() -> [Self; 4] {
-        [0, EVENT_IDX, INDIRECT_DESC, EVENT_IDX | INDIRECT_DESC].map(|without| Self { without, ..Self::default() })
+        [0, EVENT_IDX, INDIRECT_DESC, EVENT_IDX | INDIRECT_DESC]
+            .map(|without| Self { without, ..Self::default() })
     }
 
     pub fn without_mergeable() -> Self {
@@ -123,10 +125,12 @@ impl Guest {
         let file = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC).unwrap());
         file.set_len(MEMORY_SIZE as u64).unwrap();
         let file = Arc::new(file);
-        let range = (GuestAddress(0), MEMORY_SIZE, Some(FileOffset::from_arc(Arc::clone(&file), 0)));
+        let range =
+            (GuestAddress(0), MEMORY_SIZE, Some(FileOffset::from_arc(Arc::clone(&file), 0)));
         let memory = GuestMemoryMmap::from_ranges_with_files([range]).unwrap();
         let event_idx = features & EVENT_IDX != 0;
-        let [rx, tx] = RINGS.map(|base| DriverQueue::new(&memory, base, options.size, event_idx, options.start));
+        let [rx, tx] = RINGS
+            .map(|base| DriverQueue::new(&memory, base, options.size, event_idx, options.start));
         Self {
             memory,
             frontend,
@@ -164,14 +168,20 @@ impl Guest {
         self.start_queues_and(rx_base, tx_base, || ());
     }
 
-    /// As QEMU does it with queues it has started before: they are enabled, and have a kick eventfd before a call eventfd. `between`
-    /// is called when both have the one and neither has the other.
+    /// As QEMU does it with queues it has started before: they are enabled, and have a kick eventfd
+    /// before a call eventfd. `between` is called when both have the one and neither has the other.
     pub fn start_queues_and(&mut self, rx_base: u16, tx_base: u16, between: impl FnOnce()) {
         self.start_queues_with(rx_base, tx_base, || (), between);
     }
 
     /// The same; `each` is called after every message about a ring.
-    pub fn start_queues_with(&mut self, rx_base: u16, tx_base: u16, each: impl Fn(), between: impl FnOnce()) {
+    pub fn start_queues_with(
+        &mut self,
+        rx_base: u16,
+        tx_base: u16,
+        each: impl Fn(),
+        between: impl FnOnce(),
+    ) {
         for (index, base) in [rx_base, tx_base].into_iter().enumerate() {
             let queue = if index == 0 { &self.rx } else { &self.tx };
             let config = VringConfigData {
@@ -254,7 +264,8 @@ impl Guest {
         header.as_mut_bytes()[..header_len].copy_from_slice(&bytes[..header_len]);
         let mut frame = bytes[header_len..].to_vec();
         for _ in 1..header.num_buffers.get() {
-            let (head, len) = self.rx.take().expect("all buffers of a frame are published together");
+            let (head, len) =
+                self.rx.take().expect("all buffers of a frame are published together");
             self.ci = self.ci.plus(1);
             let (address, _) = self.buffers.remove(&head).unwrap();
             frame.extend(self.read(address, len as usize));
@@ -303,7 +314,10 @@ impl Guest {
     /// Hands the page over, which must succeed.
     pub fn register(&mut self) -> Registration {
         let header = self.registration_header();
-        assert_eq!(self.post_registration(header.as_bytes(), &[(AREA, QUEUE_PAGE_SIZE)]), QUEUE_PAGE_SIZE);
+        assert_eq!(
+            self.post_registration(header.as_bytes(), &[(AREA, QUEUE_PAGE_SIZE)]),
+            QUEUE_PAGE_SIZE
+        );
         header
     }
 

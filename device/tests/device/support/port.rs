@@ -35,7 +35,10 @@ pub fn cable() -> (SocketPort, Host) {
     device.set_nonblocking(true).unwrap();
     host.set_nonblocking(true).unwrap();
     let meanwhile = Arc::default();
-    (SocketPort { socket: device, readable: true, meanwhile: Arc::clone(&meanwhile) }, Host { socket: host, meanwhile })
+    (
+        SocketPort { socket: device, readable: true, meanwhile: Arc::clone(&meanwhile) },
+        Host { socket: host, meanwhile },
+    )
 }
 
 /// An Ethernet frame of `len` bytes that can be told from others by `tag`.

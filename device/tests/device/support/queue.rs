@@ -30,7 +30,13 @@ pub struct DriverQueue {
 
 impl DriverQueue {
     /// An empty ring at `base`, which is 16 KiB aligned, that starts at index `start`.
-    pub fn new(memory: &GuestMemoryMmap, base: u64, size: u16, event_idx: bool, start: u16) -> Self {
+    pub fn new(
+        memory: &GuestMemoryMmap,
+        base: u64,
+        size: u16,
+        event_idx: bool,
+        start: u16,
+    ) -> Self {
         let queue = Self {
             memory: memory.clone(),
             size,
@@ -66,7 +72,8 @@ impl DriverQueue {
 
     /// Makes a chain available without a kick. Buffers: address, length, device-writable.
     pub fn add(&mut self, buffers: &[(u64, u32, bool)]) -> u16 {
-        let descriptors: Vec<u16> = buffers.iter().map(|_| self.free.pop().expect("the ring is full")).collect();
+        let descriptors: Vec<u16> =
+            buffers.iter().map(|_| self.free.pop().expect("the ring is full")).collect();
         for (i, &(address, len, writable)) in buffers.iter().enumerate() {
             let next = descriptors.get(i + 1).copied();
             let flags = if next.is_some() { NEXT } else { 0 } | if writable { WRITE } else { 0 };
@@ -84,7 +91,11 @@ impl DriverQueue {
         for (i, &(address, len, writable)) in buffers.iter().enumerate() {
             let last = i + 1 == buffers.len();
             let flags = if last { 0 } else { NEXT } | if writable { WRITE } else { 0 };
-            self.write_descriptor(table, i as u16, Descriptor::new(address, len, flags, i as u16 + 1));
+            self.write_descriptor(
+                table,
+                i as u16,
+                Descriptor::new(address, len, flags, i as u16 + 1),
+            );
         }
         let head = self.free.pop().expect("the ring is full");
         let descriptor = Descriptor::new(table, 16 * buffers.len() as u32, INDIRECT, 0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The fix with one clause taken away or done otherwise. Each is what it is called, and the rest is Linux 4.11.
+//! The fix with one clause taken away or done otherwise. Each is what it is called, and the rest is
+//! Linux 4.11.
 
 use napi_state::{Bits, Napi, Word, v4_10, v4_11};
 
@@ -100,8 +101,8 @@ impl Protocol for StopKeepsMissed {
     }
 }
 
-/// `napi_schedule_prep()` takes `SCHED` first, and then looks whether a disable is pending. In 4.10.0's form, whose order of the two tests
-/// the fix keeps.
+/// `napi_schedule_prep()` takes `SCHED` first, and then looks whether a disable is pending. In
+/// 4.10.0's form, whose order of the two tests the fix keeps.
 #[derive(Debug)]
 pub struct DisableTestedAfterSched;
 

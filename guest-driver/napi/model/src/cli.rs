@@ -24,7 +24,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Explore every interleaving of the protocol and of each change to it, and write the table of docs/napi-ablation.md
+    /// Explore every interleaving of the protocol and of each change to it, and write the table of
+    /// docs/napi-ablation.md
     Table {
         /// File whose generated part is replaced
         #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/napi-ablation.md"))]
@@ -63,7 +64,8 @@ struct Explore {
     /// Executions
     #[arg(long, default_value_t = 10_000)]
     iterations: u64,
-    /// Owners of each instance beside the interrupt: busy-poll (or busy-poll:TURNS), watchdog, driver, down, reopen
+    /// Owners of each instance beside the interrupt: busy-poll (or busy-poll:TURNS), watchdog,
+    /// driver, down, reopen
     #[arg(long, value_delimiter = ',', default_value = "busy-poll:3,driver,watchdog")]
     owners: Vec<Owner>,
     /// NAPI instances, each with a device
@@ -87,7 +89,8 @@ impl FromStr for Owner {
         let (name, turns) = text.split_once(':').unzip();
         match (name.unwrap_or(text), turns) {
             ("busy-poll", turns) => {
-                let turns = turns.unwrap_or("1").parse().with_context(|| format!("Turns of `{text}`"))?;
+                let turns =
+                    turns.unwrap_or("1").parse().with_context(|| format!("Turns of `{text}`"))?;
                 ensure!(turns > 0, "A busy poller has at least one turn: `{text}`");
                 Ok(Self::BusyPoll { turns })
             }
@@ -104,11 +107,16 @@ impl TryFrom<&Explore> for Scenario {
     type Error = anyhow::Error;
 
     fn try_from(args: &Explore) -> Result<Self> {
-        ensure!(matches!(args.budget, 1 | 2 | 4 | 8), "A budget is 1, 2, 4 or 8 packets, not {}", args.budget);
+        ensure!(
+            matches!(args.budget, 1 | 2 | 4 | 8),
+            "A budget is 1, 2, 4 or 8 packets, not {}",
+            args.budget
+        );
         ensure!(args.queues > 0, "There is at least one queue");
         // As long-lived as the process, which runs one exploration.
         let owners: &'static [Owner] = args.owners.clone().leak();
-        let (packets, waiting, weight) = (args.packets, args.waiting, napi_state::BUSY_POLL_BUDGET / args.budget);
+        let (packets, waiting, weight) =
+            (args.packets, args.waiting, napi_state::BUSY_POLL_BUDGET / args.budget);
         Ok(Self { owners, packets, waiting, weight, settings: Settings::GRO, ..Self::INTERRUPT })
     }
 }
@@ -139,7 +147,8 @@ impl Explore {
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Table { file } => {
-            let before = fs::read_to_string(file).with_context(|| format!("Reading {}", file.display()))?;
+            let before =
+                fs::read_to_string(file).with_context(|| format!("Reading {}", file.display()))?;
             let after = table::replace(&before, &table::markdown(&table::parts()))
                 .with_context(|| format!("Replacing the generated part of {}", file.display()))?;
             fs::write(file, after).with_context(|| format!("Writing {}", file.display()))?;

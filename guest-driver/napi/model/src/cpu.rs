@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A CPU on which something runs that may own the instance: the kernel's and the driver's code, around the protocol.
+//! A CPU on which something runs that may own the instance: the kernel's and the driver's code,
+//! around the protocol.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -51,7 +52,9 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
                     left -= 1;
                     left == 0
                 };
-                self.call(BUSY_LOOP, || P::busy_poll(self, self.world.scenario.settings.prefer_busy_poll, done));
+                self.call(BUSY_LOOP, || {
+                    P::busy_poll(self, self.world.scenario.settings.prefer_busy_poll, done);
+                });
             }
             Owner::Watchdog => self.call("napi_watchdog()", || P::watchdog(self)),
             Owner::Driver { times } => {
@@ -70,7 +73,8 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
         self.softirq();
     }
 
-    /// The device's interrupt. The handler is the driver's: `napi_schedule_prep()` and, if that returns true, `__napi_schedule()`.
+    /// The device's interrupt. The handler is the driver's: `napi_schedule_prep()` and, if that
+    /// returns true, `__napi_schedule()`.
     pub fn interrupt(&self) {
         let taken = self.call("napi_schedule_prep()", || P::schedule_prep(self));
         self.note(Event::Handled { taken });
@@ -86,8 +90,8 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
         self.softirq();
     }
 
-    /// `net_rx_action()`: polls what was scheduled here. A poll that used up its budget is repeated, unless a disable is pending, which
-    /// gets the instance instead.
+    /// `net_rx_action()`: polls what was scheduled here. A poll that used up its budget is
+    /// repeated, unless a disable is pending, which gets the instance instead.
     fn softirq(&self) {
         while self.listed.take() {
             if self.poll_from(true, SOFTIRQ_BUDGET) == SOFTIRQ_BUDGET {
@@ -104,7 +108,8 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
     /// `napi_disable()`; false when it cannot return.
     fn disable(&self) -> bool {
         self.waits.set(Some(0));
-        let done = catch_unwind(AssertUnwindSafe(|| self.call("napi_disable()", || P::disable(self))));
+        let done =
+            catch_unwind(AssertUnwindSafe(|| self.call("napi_disable()", || P::disable(self))));
         self.waits.set(None);
         let event = match done {
             Ok(()) => Event::Disabled,
@@ -253,7 +258,8 @@ impl<R: Runtime, P: Protocol> Napi for Cpu<R, P> {
         self.world.watchdog();
     }
 
-    /// Only a disable waits. Once nobody else is left, what it waits for cannot happen: it looks once more, and that is that.
+    /// Only a disable waits. Once nobody else is left, what it waits for cannot happen: it looks
+    /// once more, and that is that.
     fn relax(&self) {
         let Some(waits) = self.waits.get() else { return };
         if self.world.running.load(Ordering::Relaxed) > 1 {
@@ -287,7 +293,8 @@ impl<R: Runtime, P: Protocol> Napi for Cpu<R, P> {
 }
 
 impl<R: Runtime, P: Protocol> Word for Cpu<R, P> {
-    /// On x86 a load is as recent as the last locked instruction, and orders what follows: here an operation that changes nothing.
+    /// On x86 a load is as recent as the last locked instruction, and orders what follows: here an
+    /// operation that changes nothing.
     fn read(&self) -> usize {
         match self.world.scenario.machine {
             Machine::X86 => self.world.state.load(Ordering::SeqCst),

@@ -7,10 +7,11 @@ use tsnic_core::arming::Interrupts;
 /// How a device decides whether an arm raises an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// tsnic, and the hardware of the changelog: for what was published since the last interrupt, or since `ci` if that is later.
-    /// Never twice for one packet.
+    /// tsnic, and the hardware of the changelog: for what was published since the last interrupt,
+    /// or since `ci` if that is later. Never twice for one packet.
     OneShot,
-    /// For whatever the driver has not consumed, signaled before or not, as a level-triggered line would.
+    /// For whatever the driver has not consumed, signaled before or not, as a level-triggered line
+    /// would.
     LevelTriggered,
     /// Only for what is published while armed: an arm never raises one.
     EdgeTriggered,
@@ -46,12 +47,18 @@ impl Device {
         self.interrupts.fire().map(|_| self.interrupts.signaled().0)
     }
 
-    /// The driver wants to be interrupted for packets after the first `ci`; `None` when it does not say how far it is.
+    /// The driver wants to be interrupted for packets after the first `ci`; `None` when it does not
+    /// say how far it is.
     pub fn arm(&mut self, ci: Option<u32>) {
         let now = &self.interrupts;
         let ci = ci.map_or(now.ci(), Counter);
         let reset = |signaled: Counter| {
-            Interrupts::at_registration(signaled, now.produced().0 as u16, now.last_arm(), now.fired())
+            Interrupts::at_registration(
+                signaled,
+                now.produced().0 as u16,
+                now.last_arm(),
+                now.fired(),
+            )
         };
         let (mut armed, ci) = match self.kind {
             Kind::OneShot => (now.clone(), ci),

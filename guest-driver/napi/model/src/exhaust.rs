@@ -32,8 +32,9 @@ pub struct Outcome {
 
 /// Explores every execution of a model.
 ///
-/// No bound ends the search: it is complete, or cut short by a panic inside the model, which is then in [`Outcome::cut_short`]. Of
-/// loom's bounds the number of threads and of branches in one execution are left, and exceeding one of them is such a panic.
+/// No bound ends the search: it is complete, or cut short by a panic inside the model, which is
+/// then in [`Outcome::cut_short`]. Of loom's bounds the number of threads and of branches in one
+/// execution are left, and exceeding one of them is such a panic.
 #[must_use]
 pub fn exhaust<P: Protocol>(scenario: &Scenario) -> Outcome {
     exhaust_with::<P>(scenario, |_| ())
@@ -41,7 +42,10 @@ pub fn exhaust<P: Protocol>(scenario: &Scenario) -> Outcome {
 
 /// The same, and shows each execution to `look`.
 #[must_use]
-pub fn exhaust_with<P: Protocol>(scenario: &Scenario, look: impl Fn(&Execution) + Send + Sync + 'static) -> Outcome {
+pub fn exhaust_with<P: Protocol>(
+    scenario: &Scenario,
+    look: impl Fn(&Execution) + Send + Sync + 'static,
+) -> Outcome {
     let scenario = *scenario;
     let tally = Arc::new(Mutex::new(Tally::default()));
     let sink = Arc::clone(&tally);
@@ -61,7 +65,8 @@ pub fn exhaust_with<P: Protocol>(scenario: &Scenario, look: impl Fn(&Execution) 
     Outcome { protocol: P::NAME, bits: P::BITS, scenario, tally, cut_short }
 }
 
-/// Every field is set, since loom takes their defaults from the environment, where a bound could make it return early without a word.
+/// Every field is set, since loom takes their defaults from the environment, where a bound could
+/// make it return early without a word.
 fn unbounded() -> Builder {
     let mut builder = Builder::new();
     builder.max_threads = loom::MAX_THREADS;
@@ -80,7 +85,9 @@ fn unbounded() -> Builder {
 /// What a panic said.
 pub(crate) fn message(cause: &(dyn Any + Send)) -> String {
     let text = cause.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
+    text.or_else(|| cause.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
+        .to_owned()
 }
 
 impl Outcome {

@@ -4,8 +4,8 @@
 use napi_state::v6_1::{self, DeferredStop};
 use napi_state::{Bits, Napi, Word, v4_10, v4_11};
 
-/// One kernel's protocol. Unless overridden, the functions are those of Linux 4.11, so that a protocol with one clause changed is one
-/// function.
+/// One kernel's protocol. Unless overridden, the functions are those of Linux 4.11, so that a
+/// protocol with one clause changed is one function.
 pub trait Protocol: Send + Sync + 'static {
     /// What to call it.
     const NAME: &'static str;
@@ -188,7 +188,8 @@ impl Protocol for V7_3 {
     }
 }
 
-/// What the experiments run: 6.1 with the `napi_schedule_prep()` of 4.10.0, by the driver's `v4_10` mode or by the livepatch.
+/// What the experiments run: 6.1 with the `napi_schedule_prep()` of 4.10.0, by the driver's `v4_10`
+/// mode or by the livepatch.
 #[derive(Debug)]
 pub struct V4_10PrepOn6_1;
 

@@ -24,10 +24,15 @@ pub struct Explored {
     pub broken_seed: Option<u64>,
 }
 
-/// Runs `iterations` executions, of `queues` contexts with a device and owners each, all beside one another. Execution `n` depends on
-/// `seed + n` and on nothing else.
+/// Runs `iterations` executions, of `queues` contexts with a device and owners each, all beside one
+/// another. Execution `n` depends on `seed + n` and on nothing else.
 #[must_use]
-pub fn explore<P: Protocol>(scenario: &Scenario, queues: usize, seed: u64, iterations: u64) -> Explored {
+pub fn explore<P: Protocol>(
+    scenario: &Scenario,
+    queues: usize,
+    seed: u64,
+    iterations: u64,
+) -> Explored {
     let tally = Arc::new(Mutex::new(Tally::default()));
     let mut broken_seed = None;
     let mut cut_short = None;
@@ -43,7 +48,13 @@ pub fn explore<P: Protocol>(scenario: &Scenario, queues: usize, seed: u64, itera
     }
     let tally = tally.lock().clone();
     Explored {
-        outcome: Outcome { protocol: P::NAME, bits: P::BITS, scenario: *scenario, tally, cut_short },
+        outcome: Outcome {
+            protocol: P::NAME,
+            bits: P::BITS,
+            scenario: *scenario,
+            tally,
+            cut_short,
+        },
         broken_seed,
     }
 }
@@ -64,17 +75,24 @@ fn once<P: Protocol>(scenario: Scenario, queues: usize, seed: u64, tally: &Arc<M
     });
 }
 
-/// Runs every schedule there is, however many come to the same, and passes each execution to `sink`.
+/// Runs every schedule there is, however many come to the same, and passes each execution to
+/// `sink`.
 ///
-/// A check on the checker: slow, and without the reasoning by which loom leaves out what it need not run.
-pub fn every_schedule<P: Protocol>(scenario: Scenario, sink: impl Fn(Execution) + Send + Sync + 'static) {
-    Runner::new(DfsScheduler::new(None, false), config()).run(move || sink(World::<Shuttle, P>::run(scenario)));
+/// A check on the checker: slow, and without the reasoning by which loom leaves out what it need
+/// not run.
+pub fn every_schedule<P: Protocol>(
+    scenario: Scenario,
+    sink: impl Fn(Execution) + Send + Sync + 'static,
+) {
+    Runner::new(DfsScheduler::new(None, false), config())
+        .run(move || sink(World::<Shuttle, P>::run(scenario)));
 }
 
 fn config() -> Config {
     let mut config = Config::new();
     config.failure_persistence = FailurePersistence::None;
-    // Of orderings weaker than SeqCst, which it takes for SeqCst: the model of x86 asks for no less.
+    // Of orderings weaker than SeqCst, which it takes for SeqCst: the model of x86 asks for no
+    // less.
     config.silence_warnings = true;
     config
 }

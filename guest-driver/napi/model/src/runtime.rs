@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a model needs of its checker: the same model runs under loom (every interleaving) and under shuttle (random ones).
+//! What a model needs of its checker: the same model runs under loom (every interleaving) and under
+//! shuttle (random ones).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -91,15 +92,20 @@ macro_rules! checker {
 }
 
 checker!(Loom, loom, Tracked, "loom: every interleaving, and what weak ordering allows besides.");
-checker!(Shuttle, shuttle, Flagged, "shuttle: random interleavings of larger models, sequentially consistent.");
+checker!(
+    Shuttle,
+    shuttle,
+    Flagged,
+    "shuttle: random interleavings of larger models, sequentially consistent."
+);
 
-/// [`Exclusive`] by loom's account of what happens before what: two accesses that nothing orders are found in any interleaving, not
-/// only in one in which they overlap.
+/// [`Exclusive`] by loom's account of what happens before what: two accesses that nothing orders
+/// are found in any interleaving, not only in one in which they overlap.
 #[derive(Debug)]
 pub struct Tracked(loom::cell::UnsafeCell<()>);
 
-// SAFETY: the cell holds nothing. It is only asked whether accesses to it are ordered, which loom decides under its own lock, with one
-// thread of the model running at a time.
+// SAFETY: the cell holds nothing. It is only asked whether accesses to it are ordered, which loom
+// decides under its own lock, with one thread of the model running at a time.
 unsafe impl Sync for Tracked {}
 
 impl Default for Tracked {
@@ -114,7 +120,8 @@ impl Exclusive for Tracked {
     }
 }
 
-/// [`Exclusive`] by a flag: shuttle runs one thread at a time and changes threads inside the access.
+/// [`Exclusive`] by a flag: shuttle runs one thread at a time and changes threads inside the
+/// access.
 #[derive(Debug, Default)]
 pub struct Flagged(AtomicBool);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a model consists of: who may own the instance, what the device does meanwhile, and how the driver is made.
+//! What a model consists of: who may own the instance, what the device does meanwhile, and how the
+//! driver is made.
 
 use crate::device::Kind;
 
@@ -18,7 +19,8 @@ pub enum Owner {
         /// How often, one after the other.
         times: u32,
     },
-    /// `napi_disable()` and, when `reopen`, `napi_enable()` and the `napi_schedule()` that must follow it.
+    /// `napi_disable()` and, when `reopen`, `napi_enable()` and the `napi_schedule()` that must
+    /// follow it.
     Disable {
         /// Whether it is enabled again.
         reopen: bool,
@@ -43,8 +45,8 @@ impl Owner {
 pub enum Order {
     /// `napi_complete_done()`, then the arm if it returned true, and no look at the ring after it.
     CompleteThenArm,
-    /// The arm, then `napi_complete_done()`; with `recheck`, a look at the ring when it returned true, and `napi_schedule()` if there
-    /// is something (`virtio_net`).
+    /// The arm, then `napi_complete_done()`; with `recheck`, a look at the ring when it returned
+    /// true, and `napi_schedule()` if there is something (`virtio_net`).
     ArmThenComplete {
         /// Whether it rechecks.
         recheck: bool,
@@ -54,9 +56,11 @@ pub enum Order {
 /// How strongly the machine orders the operations that the kernel asks no ordering of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machine {
-    /// As x86: `set_bit()` and `clear_bit()` are locked instructions, and a load is not older than the last of them.
+    /// As x86: `set_bit()` and `clear_bit()` are locked instructions, and a load is not older than
+    /// the last of them.
     X86,
-    /// No stronger than the kernel's documentation: `READ_ONCE()`, `set_bit()` and `clear_bit()` order nothing.
+    /// No stronger than the kernel's documentation: `READ_ONCE()`, `set_bit()` and `clear_bit()`
+    /// order nothing.
     Weak,
     /// The same, but the kernel clears bits by `test_and_clear_bit()`, which is fully ordered.
     WeakOrderedClears,
@@ -69,9 +73,11 @@ pub struct Scenario {
     pub owners: &'static [Owner],
     /// Packets in the ring at the start.
     pub waiting: u32,
-    /// The device is armed at the start, and moderation still holds back the interrupt for what waits.
+    /// The device is armed at the start, and moderation still holds back the interrupt for what
+    /// waits.
     pub armed: bool,
-    /// Packets that the device publishes, one by one, raising an interrupt after each if one is due.
+    /// Packets that the device publishes, one by one, raising an interrupt after each if one is
+    /// due.
     pub packets: u32,
     /// What one packet counts in a budget of 8: with 8, a poll's budget is one packet.
     pub weight: u32,
@@ -102,8 +108,12 @@ pub struct Settings {
 
 impl Settings {
     /// An untouched interface without GRO.
-    pub const NONE: Self =
-        Self { gro_held: false, gro_flush_timeout: false, defer_hard_irqs: 0, prefer_busy_poll: false };
+    pub const NONE: Self = Self {
+        gro_held: false,
+        gro_flush_timeout: false,
+        defer_hard_irqs: 0,
+        prefer_busy_poll: false,
+    };
 
     /// GRO holds packets, and no timer is started for them.
     pub const GRO: Self = Self { gro_held: true, ..Self::NONE };
@@ -127,8 +137,8 @@ impl Scenario {
     /// The same, and a busy poller.
     pub const BUSY_POLL: Self = Self { owners: &[Owner::BusyPoll { turns: 1 }], ..Self::INTERRUPT };
 
-    /// One packet comes to an empty ring, and the watchdog. A poll that consumes nothing does not start it again, and in an execution that
-    /// loses the packet none has consumed it.
+    /// One packet comes to an empty ring, and the watchdog. A poll that consumes nothing does not
+    /// start it again, and in an execution that loses the packet none has consumed it.
     pub const WATCHDOG: Self =
         Self { owners: &[Owner::Watchdog], waiting: 0, settings: Settings::GRO, ..Self::INTERRUPT };
 
@@ -136,5 +146,6 @@ impl Scenario {
     pub const DRIVER: Self = Self { owners: &[Owner::Driver { times: 1 }], ..Self::INTERRUPT };
 
     /// Interface down and up.
-    pub const REOPEN: Self = Self { owners: &[Owner::Disable { reopen: true }], waiting: 0, ..Self::INTERRUPT };
+    pub const REOPEN: Self =
+        Self { owners: &[Owner::Disable { reopen: true }], waiting: 0, ..Self::INTERRUPT };
 }

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 
 use crate::ablation::{
-    CompleteIgnoresMissed, CompleteInTwoSteps, DisableTestedAfterSched, PrepInTwoSteps, PrepSetsNoMissed,
-    StopKeepsMissed, WatchdogSetsMissed,
+    CompleteIgnoresMissed, CompleteInTwoSteps, DisableTestedAfterSched, PrepInTwoSteps,
+    PrepSetsNoMissed, StopKeepsMissed, WatchdogSetsMissed,
 };
 use crate::device::Kind;
 use crate::exhaust::{Outcome, exhaust};
@@ -45,19 +45,32 @@ impl Row {
 const INTERRUPTS: Scenario = Scenario { waiting: 0, packets: 2, ..Scenario::INTERRUPT };
 
 /// A model of a disable beside an interrupt.
-const DOWN: Scenario = Scenario { owners: &[Owner::Disable { reopen: false }], ..Scenario::INTERRUPT };
+const DOWN: Scenario =
+    Scenario { owners: &[Owner::Disable { reopen: false }], ..Scenario::INTERRUPT };
 
-/// A driver that arms first and rechecks, on an edge-triggered device. It begins with its own poll, as after `napi_enable()`.
-const EDGE_RECHECK: Scenario =
-    Scenario { waiting: 0, armed: false, order: ARM_FIRST_RECHECK, device: Kind::EdgeTriggered, ..Scenario::DRIVER };
+/// A driver that arms first and rechecks, on an edge-triggered device. It begins with its own poll,
+/// as after `napi_enable()`.
+const EDGE_RECHECK: Scenario = Scenario {
+    waiting: 0,
+    armed: false,
+    order: ARM_FIRST_RECHECK,
+    device: Kind::EdgeTriggered,
+    ..Scenario::DRIVER
+};
 
-/// A preferred busy poll of an instance whose interrupts are deferred, with a budget of one packet and three to read.
+/// A preferred busy poll of an instance whose interrupts are deferred, with a budget of one packet
+/// and three to read.
 pub const PREFERRED: Scenario = Scenario {
     waiting: 3,
     armed: false,
     packets: 0,
     weight: 8,
-    settings: Settings { gro_held: false, gro_flush_timeout: true, defer_hard_irqs: 1, prefer_busy_poll: true },
+    settings: Settings {
+        gro_held: false,
+        gro_flush_timeout: true,
+        defer_hard_irqs: 1,
+        prefer_busy_poll: true,
+    },
     ..Scenario::BUSY_POLL
 };
 
@@ -103,14 +116,23 @@ pub fn parts() -> Vec<Part> {
 }
 
 fn row<P: Protocol>(change: &'static str, note: &'static str, scenario: &Scenario) -> Row {
-    Row { change, note, outcome: exhaust::<P>(scenario), cost: None, breaks_sequentially: breaks_sequentially::<P> }
+    Row {
+        change,
+        note,
+        outcome: exhaust::<P>(scenario),
+        cost: None,
+        breaks_sequentially: breaks_sequentially::<P>,
+    }
 }
 
-/// Whether one of many random executions is broken. They are sequentially consistent, loom's are not: it treats sequentially
-/// consistent loads and read-modify-writes as acquire and release.
+/// Whether one of many random executions is broken. They are sequentially consistent, loom's are
+/// not: it treats sequentially consistent loads and read-modify-writes as acquire and release.
 fn breaks_sequentially<P: Protocol>(scenario: &Scenario) -> bool {
-    (0..SEQUENTIAL / SEQUENTIAL_STEP)
-        .any(|step| explore::<P>(scenario, 1, SEED + step * SEQUENTIAL_STEP, SEQUENTIAL_STEP).broken_seed.is_some())
+    (0..SEQUENTIAL / SEQUENTIAL_STEP).any(|step| {
+        explore::<P>(scenario, 1, SEED + step * SEQUENTIAL_STEP, SEQUENTIAL_STEP)
+            .broken_seed
+            .is_some()
+    })
 }
 
 /// Random executions of the large model, or what became of it.
@@ -126,7 +148,11 @@ fn kernels() -> Vec<Row> {
             "the same interleaving; rescued within `gro_flush_timeout` unless the last poll found nothing, as here",
             &Scenario::WATCHDOG,
         ),
-        row::<V4_10>("4.10.0, the driver's own `napi_schedule()`", "the same interleaving", &Scenario::DRIVER),
+        row::<V4_10>(
+            "4.10.0, the driver's own `napi_schedule()`",
+            "the same interleaving",
+            &Scenario::DRIVER,
+        ),
         row::<V4_10>(
             "4.10.0, the interrupt alone",
             "immune: the device is not armed while a poll that it started runs",
@@ -150,7 +176,11 @@ fn kernels() -> Vec<Row> {
 fn clauses() -> Vec<Row> {
     vec![
         row::<PrepSetsNoMissed>("`napi_schedule_prep()` sets no `MISSED`", "", &Scenario::DRIVER),
-        row::<CompleteIgnoresMissed>("`napi_complete_done()` does not honour `MISSED`", "", &Scenario::DRIVER),
+        row::<CompleteIgnoresMissed>(
+            "`napi_complete_done()` does not honour `MISSED`",
+            "",
+            &Scenario::DRIVER,
+        ),
         row::<CompleteInTwoSteps>(
             "`napi_complete_done()`: two bit operations for one cmpxchg",
             "`MISSED` is set between the look at it and the clearing of `SCHED`, and stays behind",
@@ -215,13 +245,20 @@ fn drivers() -> Vec<Row> {
             "sound twice over, and pays for both",
             &alone(ARM_FIRST_RECHECK),
         )
-        .costs(|| [large::<V4_11>(&Scenario { order: ARM_FIRST_RECHECK, ..LARGE }), large::<V4_11>(&LARGE)]),
+        .costs(|| {
+            [
+                large::<V4_11>(&Scenario { order: ARM_FIRST_RECHECK, ..LARGE }),
+                large::<V4_11>(&LARGE),
+            ]
+        }),
         row::<V4_11>(
             "4.11, busy polling, arms without `ci`",
             "the device cannot know what was consumed, and interrupts for it",
             &Scenario { arm_with_ci: false, ..Scenario::BUSY_POLL },
         )
-        .costs(|| [large::<V4_11>(&Scenario { arm_with_ci: false, ..LARGE }), large::<V4_11>(&LARGE)]),
+        .costs(|| {
+            [large::<V4_11>(&Scenario { arm_with_ci: false, ..LARGE }), large::<V4_11>(&LARGE)]
+        }),
     ]
 }
 
@@ -233,7 +270,12 @@ fn devices() -> Vec<Row> {
             "it interrupts again for what is in the ring: no race",
             &made(Kind::LevelTriggered, Scenario::DRIVER),
         )
-        .costs(|| [large::<V4_10>(&Scenario { device: Kind::LevelTriggered, ..LARGE }), large::<V4_10>(&LARGE)]),
+        .costs(|| {
+            [
+                large::<V4_10>(&Scenario { device: Kind::LevelTriggered, ..LARGE }),
+                large::<V4_10>(&LARGE),
+            ]
+        }),
         row::<V4_11>(
             "4.11, on an edge-triggered device",
             "what comes between the last look and the arm raises nothing: `MISSED` is no help without an interrupt",
@@ -254,7 +296,11 @@ fn beside() -> Vec<Row> {
             "`napi_enable()` clears `SCHED` and then `NPSVC`; an interrupt in between",
             &Scenario::REOPEN,
         ),
-        row::<V6_1>("6.1, down and up again", "`napi_enable()` clears both at once", &Scenario::REOPEN),
+        row::<V6_1>(
+            "6.1, down and up again",
+            "`napi_enable()` clears both at once",
+            &Scenario::REOPEN,
+        ),
         row::<V4_11>(
             "4.11, busy polling, on a weakly ordered machine",
             "`busy_poll_stop()` clears `MISSED` by `clear_bit()`, which does not order the look at the ring after it",
@@ -313,8 +359,11 @@ pub fn markdown(parts: &[Part]) -> String {
         );
         if let Some(worst) = &tally.worst {
             let told = timeline::render(worst, &row.outcome.scenario, row.outcome.bits);
-            let _ =
-                writeln!(timelines, "\n<a id=\"how-{number}\"></a>\n### {number}. {}\n\n```\n{told}```", row.change);
+            let _ = writeln!(
+                timelines,
+                "\n<a id=\"how-{number}\"></a>\n### {number}. {}\n\n```\n{told}```",
+                row.change
+            );
         }
     }
     let text = text.replace("\n###", "\n\n###");
@@ -326,11 +375,16 @@ fn verdict(outcome: &Outcome, number: usize) -> String {
         return format!("**not explored to the end: {cause}**");
     }
     let violations: Vec<_> = outcome.tally.violations.iter().map(ToString::to_string).collect();
-    if violations.is_empty() { "sound".to_owned() } else { format!("[**{}**](#how-{number})", violations.join(", ")) }
+    if violations.is_empty() {
+        "sound".to_owned()
+    } else {
+        format!("[**{}**](#how-{number})", violations.join(", "))
+    }
 }
 
 fn cost([with, without]: &[Tally; 2]) -> String {
-    let per_thousand = |total: u64, tally: &Tally| (total * 1000 + tally.executions / 2) / tally.executions.max(1);
+    let per_thousand =
+        |total: u64, tally: &Tally| (total * 1000 + tally.executions / 2) / tally.executions.max(1);
     let figure = |of: fn(&Tally) -> u64| {
         format!("{} (else {})", per_thousand(of(with), with), per_thousand(of(without), without))
     };
@@ -349,6 +403,7 @@ const MARKER: &str = "<!-- generated by: cargo run --release -p napi-model -- ta
 /// # Errors
 /// When the line that begins it is not there.
 pub fn replace(page: &str, generated: &str) -> anyhow::Result<String> {
-    let (by_hand, _) = page.split_once(MARKER).with_context(|| format!("No line `{}`", MARKER.trim_end()))?;
+    let (by_hand, _) =
+        page.split_once(MARKER).with_context(|| format!("No line `{}`", MARKER.trim_end()))?;
     Ok(format!("{by_hand}{MARKER}\n{generated}"))
 }

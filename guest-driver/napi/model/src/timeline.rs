@@ -29,8 +29,8 @@ pub fn render(execution: &Execution, scenario: &Scenario, layout: Bits) -> Strin
         match *event {
             Event::Published(number) => produced = number,
             Event::Consumed { ci, .. } => consumed = ci,
-            // The events are in the order in which they happened; on a weakly ordered machine a read may
-            // return what was there before.
+            // The events are in the order in which they happened; on a weakly ordered machine a
+            // read may return what was there before.
             Event::Empty if produced > consumed => {
                 let _ = write!(words, ", by a stale read: packet {produced} is there");
             }
@@ -45,7 +45,10 @@ pub fn render(execution: &Execution, scenario: &Scenario, layout: Bits) -> Strin
         line(
             &mut text,
             execution.column(*who),
-            &format!("{}{words}", if execution.column(*who) == 0 { String::new() } else { speaker(*who) }),
+            &format!(
+                "{}{words}",
+                if execution.column(*who) == 0 { String::new() } else { speaker(*who) }
+            ),
         );
     }
     if let Some(violation) = execution.violation {
@@ -60,7 +63,8 @@ fn line(text: &mut String, column: usize, words: &str) {
     let mut hang = 0;
     while !rest.is_empty() {
         let room = width - hang;
-        let end = if rest.len() <= room { rest.len() } else { rest[..room].rfind(' ').unwrap_or(room) };
+        let end =
+            if rest.len() <= room { rest.len() } else { rest[..room].rfind(' ').unwrap_or(room) };
         let _ = writeln!(text, "{:1$}{2}", "", indent + hang, &rest[..end]);
         rest = rest[end..].trim_start();
         hang = 2;
@@ -101,7 +105,9 @@ fn words(event: Event, layout: Bits) -> String {
         Event::PollBegins { scheduled: true } => "softirq: napi->poll()".to_owned(),
         Event::PollBegins { scheduled: false } => "napi->poll()".to_owned(),
         Event::Consumed { packets: 1, ci } => format!("reads packet {ci} from the ring"),
-        Event::Consumed { packets, ci } => format!("reads packets {} to {ci} from the ring", ci - packets + 1),
+        Event::Consumed { packets, ci } => {
+            format!("reads packets {} to {ci} from the ring", ci - packets + 1)
+        }
         Event::Empty => "finds the ring empty".to_owned(),
         Event::Exhausted => "budget used up".to_owned(),
         Event::Completed { arm: true } => "napi_complete_done() returns true".to_owned(),
@@ -127,14 +133,18 @@ fn names(mask: usize, layout: Bits) -> String {
         ("THREADED", layout.threaded_mask()),
         ("SCHED_THREADED", layout.sched_threaded_mask()),
     ];
-    let names: Vec<_> = known.iter().filter(|(_, bit)| mask & bit != 0).map(|(name, _)| *name).collect();
+    let names: Vec<_> =
+        known.iter().filter(|(_, bit)| mask & bit != 0).map(|(name, _)| *name).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 fn ending(violation: Violation, execution: &Execution, scenario: &Scenario) -> String {
     let what = match violation {
         Violation::Lost => {
-            return format!("a packet is in the ring, SCHED is clear, and the device {}", silence(execution, scenario));
+            return format!(
+                "a packet is in the ring, SCHED is clear, and the device {}",
+                silence(execution, scenario)
+            );
         }
         Violation::OwnedByNobody => "SCHED is set, and no poll is scheduled",
         Violation::DisableNeverReturns => "napi_disable() sleeps and looks, for ever",

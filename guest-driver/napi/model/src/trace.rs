@@ -19,7 +19,8 @@ pub enum Who {
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An operation on the state word that sets or clears bits; `before == after` when it found nothing to do.
+    /// An operation on the state word that sets or clears bits; `before == after` when it found
+    /// nothing to do.
     Word {
         /// The function of the kernel it belongs to.
         function: &'static str,

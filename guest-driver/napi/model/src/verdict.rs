@@ -51,7 +51,8 @@ impl Execution {
         Self { events, violation }
     }
 
-    /// Looks for events in this order, others in between. The number of the first that is not there.
+    /// Looks for events in this order, others in between. The number of the first that is not
+    /// there.
     ///
     /// # Errors
     /// That number, from 0.
@@ -61,7 +62,8 @@ impl Execution {
         missing.map_or(Ok(()), Err)
     }
 
-    /// Column of the timeline: thread 1 is the first owner, or where there is none the first interrupt.
+    /// Column of the timeline: thread 1 is the first owner, or where there is none the first
+    /// interrupt.
     #[must_use]
     pub fn column(&self, who: Who) -> usize {
         let owned = self.events.iter().any(|(who, _)| matches!(who, Who::Owner(_)));
@@ -81,14 +83,21 @@ impl Execution {
     fn idle_polls(&self) -> u64 {
         let idle = |(at, (who, event)): (usize, &(Who, Event))| {
             *event == (Event::PollBegins { scheduled: true })
-                && self.events[at + 1..].iter().find(|(other, _)| other == who).is_some_and(|(_, e)| *e == Event::Empty)
+                && self.events[at + 1..]
+                    .iter()
+                    .find(|(other, _)| other == who)
+                    .is_some_and(|(_, e)| *e == Event::Empty)
         };
         self.events.iter().enumerate().filter(|entry| idle(*entry)).count() as u64
     }
 
     /// How hard it is to read: changes of thread first, then events.
     fn length(&self) -> (usize, usize) {
-        let changes = self.events.windows(2).filter(|pair| self.column(pair[0].0) != self.column(pair[1].0)).count();
+        let changes = self
+            .events
+            .windows(2)
+            .filter(|pair| self.column(pair[0].0) != self.column(pair[1].0))
+            .count();
         (changes, self.events.len())
     }
 }
@@ -144,7 +153,8 @@ impl Tally {
         self.polls.add(execution.polls());
         self.idle_polls.add(execution.idle_polls());
         self.interrupts.add(execution.count(|event| matches!(event, Event::Raised { .. })));
-        self.idle_interrupts.add(execution.count(|event| matches!(event, Event::Raised { for_nothing: true, .. })));
+        self.idle_interrupts
+            .add(execution.count(|event| matches!(event, Event::Raised { for_nothing: true, .. })));
         let Some(violation) = execution.violation else { return };
         self.broken += 1;
         if !self.violations.contains(&violation) {

@@ -15,8 +15,8 @@ use crate::scenario::{Owner, Scenario};
 use crate::trace::{Event, Trace, Who};
 use crate::verdict::{Execution, Violation};
 
-/// The world. What the checker must interleave is of the checker's types; what belongs to the owner of `SCHED`, or only to the
-/// bookkeeping, is not.
+/// The world. What the checker must interleave is of the checker's types; what belongs to the owner
+/// of `SCHED`, or only to the bookkeeping, is not.
 pub struct World<R: Runtime, P: Protocol> {
     /// What is modelled.
     pub scenario: Scenario,
@@ -45,7 +45,8 @@ pub struct World<R: Runtime, P: Protocol> {
 
 impl<R: Runtime, P: Protocol> World<R, P> {
     fn new(scenario: Scenario) -> Self {
-        // To loom a first value is not part of the sequentially consistent order, so without these a load could go back to it.
+        // To loom a first value is not part of the sequentially consistent order, so without these
+        // a load could go back to it.
         let state = R::Atomic::new(0);
         state.or(0, Ordering::SeqCst);
         let used = R::Atomic::new(scenario.waiting as usize);
@@ -106,7 +107,8 @@ impl<R: Runtime, P: Protocol> World<R, P> {
         self.threads.lock().push(thread);
     }
 
-    /// The wire: each packet is put into the ring, and later, if one is due then, an interrupt raised.
+    /// The wire: each packet is put into the ring, and later, if one is due then, an interrupt
+    /// raised.
     fn device_thread(self: &Arc<Self>) {
         for left in (0..self.scenario.packets).rev() {
             self.device(1, |device| {
@@ -125,7 +127,8 @@ impl<R: Runtime, P: Protocol> World<R, P> {
 
     /// One step of the device, which does one thing at a time, and publishes `packets` by it.
     ///
-    /// The checker sees the operation on the used index; the rest belongs to it, since threads change only before an operation.
+    /// The checker sees the operation on the used index; the rest belongs to it, since threads
+    /// change only before an operation.
     pub fn device<U>(&self, packets: usize, step: impl FnOnce(&mut Device) -> U) -> U {
         self.used.add(packets, Ordering::SeqCst);
         step(&mut self.device.lock())
@@ -139,7 +142,8 @@ impl<R: Runtime, P: Protocol> World<R, P> {
         true
     }
 
-    /// The interrupt is under way: its handler runs in a thread of its own, at any time from now on, beside everything else.
+    /// The interrupt is under way: its handler runs in a thread of its own, at any time from now
+    /// on, beside everything else.
     pub fn interrupt(self: &Arc<Self>) {
         self.start(self.handler());
     }
@@ -149,7 +153,8 @@ impl<R: Runtime, P: Protocol> World<R, P> {
         move |world| Cpu::new(world, Who::Interrupt(number)).interrupt()
     }
 
-    /// The watchdog is started: it runs at any time from now on. It is one timer: started again before it has run, it runs once.
+    /// The watchdog is started: it runs at any time from now on. It is one timer: started again
+    /// before it has run, it runs once.
     pub fn watchdog(self: &Arc<Self>) {
         if self.timer.or(1, Ordering::SeqCst) == 0 {
             let number = self.timers.fetch_add(1, Ordering::Relaxed);
@@ -165,9 +170,14 @@ impl<R: Runtime, P: Protocol> World<R, P> {
         let state = self.state.load(Ordering::SeqCst);
         let events = self.trace.events();
         let owned = state & P::BITS.sched_mask() != 0;
-        let down = self.scenario.owners.iter().any(|owner| matches!(owner, Owner::Disable { reopen: false }));
+        let down = self
+            .scenario
+            .owners
+            .iter()
+            .any(|owner| matches!(owner, Owner::Disable { reopen: false }));
         let left = self.used.load(Ordering::SeqCst) as u32 - self.consumed.load(Ordering::Relaxed);
-        let (armed, due, says_lost) = self.device(0, |device| (device.armed(), device.due(), device.says_lost()));
+        let (armed, due, says_lost) =
+            self.device(0, |device| (device.armed(), device.due(), device.says_lost()));
         let violation = if events.iter().any(|(_, event)| *event == Event::Stuck) {
             Some(Violation::DisableNeverReturns)
         } else if owned && !down {
@@ -181,9 +191,12 @@ impl<R: Runtime, P: Protocol> World<R, P> {
         } else {
             None
         };
-        // The device's own verdict, with which the experiments judge a guest, is about an idle instance whose driver has armed.
-        let wrong_verdict =
-            self.scenario.arm_with_ci && !owned && armed && says_lost.is_some_and(|says| says != (left > 0 && !due));
+        // The device's own verdict, with which the experiments judge a guest, is about an idle
+        // instance whose driver has armed.
+        let wrong_verdict = self.scenario.arm_with_ci
+            && !owned
+            && armed
+            && says_lost.is_some_and(|says| says != (left > 0 && !due));
         Execution::new(events, if wrong_verdict { Some(Violation::DeviceWrong) } else { violation })
     }
 }

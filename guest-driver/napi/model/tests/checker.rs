@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A check on the checker: loom leaves out schedules that it takes to be the same as one it runs. Does it leave out too many?
+//! A check on the checker: loom leaves out schedules that it takes to be the same as one it runs.
+//! Does it leave out too many?
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,8 @@ use napi_model::scenario::Scenario;
 use napi_model::trace::Event;
 use napi_model::verdict::Execution;
 
-/// What an execution did to the state word, in order, with who did it, and how it ended: all that executions differ in.
+/// What an execution did to the state word, in order, with who did it, and how it ended: all that
+/// executions differ in.
 fn history(execution: &Execution) -> String {
     let word = execution.events.iter().filter(|(_, event)| matches!(event, Event::Word { .. }));
     format!("{:?} {:?}", word.collect::<Vec<_>>(), execution.violation)
@@ -44,7 +46,8 @@ const SCENARIOS: [Scenario; 3] = [Scenario::DRIVER, Scenario::WATCHDOG, Scenario
 fn what_loom_leaves_out_makes_no_difference() {
     // One checker after the other: each has its own panic hook, and both use panics to unwind.
     let loom = SCENARIOS.map(|scenario| [by_loom::<V4_10>(scenario), by_loom::<V4_11>(scenario)]);
-    let all = SCENARIOS.map(|scenario| [by_all_schedules::<V4_10>(scenario), by_all_schedules::<V4_11>(scenario)]);
+    let all = SCENARIOS
+        .map(|scenario| [by_all_schedules::<V4_10>(scenario), by_all_schedules::<V4_11>(scenario)]);
     assert_eq!(loom, all);
     for histories in all.as_flattened() {
         println!("{} histories", histories.len());

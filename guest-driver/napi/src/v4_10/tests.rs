@@ -44,7 +44,9 @@ fn complete_done_is_its_table() {
             Some(("busy", (before, (false, nothing))))
         } else {
             // It is for the owner only.
-            before.has(Bits::sched_mask).then_some(("done", (before.without(Bits::sched_mask), (true, nothing))))
+            before
+                .has(Bits::sched_mask)
+                .then_some(("done", (before.without(Bits::sched_mask), (true, nothing))))
         }
     });
 }
@@ -52,7 +54,8 @@ fn complete_done_is_its_table() {
 #[test]
 fn the_watchdog_is_started_before_sched_is_cleared() {
     let bits = Bits::LINUX_4_10;
-    let bench = Bench { gro_held: true, gro_flush_timeout: true, ..Bench::new(bits, bits.sched_mask()) };
+    let bench =
+        Bench { gro_held: true, gro_flush_timeout: true, ..Bench::new(bits, bits.sched_mask()) };
     assert!(complete_done(&bench, 1));
     assert_eq!(bench.asked(), [Asked::Watchdog]);
     assert_ne!(bench.word_when_asked.get() & bits.sched_mask(), 0);
@@ -62,7 +65,11 @@ fn the_watchdog_is_started_before_sched_is_cleared() {
 fn gro_is_flushed_when_nothing_was_done_or_there_is_no_timeout() {
     let bits = Bits::LINUX_4_10;
     for (work_done, timeout) in [(0, true), (1, false)] {
-        let bench = Bench { gro_held: true, gro_flush_timeout: timeout, ..Bench::new(bits, bits.sched_mask()) };
+        let bench = Bench {
+            gro_held: true,
+            gro_flush_timeout: timeout,
+            ..Bench::new(bits, bits.sched_mask())
+        };
         assert!(complete_done(&bench, work_done));
         assert_eq!(bench.asked(), [Asked::Flush { only_old: false }], "{work_done} {timeout}");
     }
@@ -107,7 +114,8 @@ fn a_busy_loop_that_never_gets_the_context_leaves_it_alone() {
 #[test]
 fn a_last_poll_that_used_its_budget_up_is_scheduled_again() {
     let bits = Bits::LINUX_4_10;
-    let bench = Bench { work: 100, ..Bench::new(bits, bits.sched_mask() | bits.in_busy_poll_mask()) };
+    let bench =
+        Bench { work: 100, ..Bench::new(bits, bits.sched_mask() | bits.in_busy_poll_mask()) };
     busy_poll_stop(&bench);
     assert_eq!(bench.asked(), [Asked::Poll, Asked::Schedule]);
     assert_eq!(bench.word.read(), bits.sched_mask());

@@ -47,7 +47,10 @@ fn complete_done_is_its_table() {
         } else if !before.has(Bits::sched_mask) {
             None // It is for the owner only.
         } else if before.has(Bits::missed_mask) {
-            Some(("missed", (before.without(Bits::missed_mask), (false, [Asked::Schedule].to_vec()))))
+            Some((
+                "missed",
+                (before.without(Bits::missed_mask), (false, [Asked::Schedule].to_vec())),
+            ))
         } else {
             Some(("done", (before.without(Bits::sched_mask), (true, Vec::new()))))
         }
@@ -75,7 +78,10 @@ fn stopping_a_busy_loop_forgets_missed_before_its_last_poll() {
     let owned = bits.sched_mask() | bits.in_busy_poll_mask() | bits.missed_mask();
     let bench = Bench::new(bits, owned);
     busy_poll_stop(&bench);
-    assert_eq!((bench.asked(), bench.word_when_asked.get()), ([Asked::Poll].to_vec(), bits.sched_mask()));
+    assert_eq!(
+        (bench.asked(), bench.word_when_asked.get()),
+        ([Asked::Poll].to_vec(), bits.sched_mask())
+    );
     let bench = Bench { work: BUSY_POLL_BUDGET, ..Bench::new(bits, owned) };
     busy_poll_stop(&bench);
     assert_eq!(bench.asked(), [Asked::Poll, Asked::Schedule]);

@@ -10,7 +10,10 @@ const BITS: Bits = Bits::LINUX_6_1;
 
 /// What every completion clears.
 fn given_back(before: Value) -> Value {
-    before.without(Bits::missed_mask).without(Bits::sched_threaded_mask).without(Bits::prefer_busy_poll_mask)
+    before
+        .without(Bits::missed_mask)
+        .without(Bits::sched_threaded_mask)
+        .without(Bits::prefer_busy_poll_mask)
 }
 
 #[test]
@@ -32,7 +35,8 @@ fn complete_done_is_its_table() {
 
 #[test]
 fn the_watchdog_is_started_after_sched_is_cleared_and_not_when_a_poll_follows() {
-    let bench = Bench { gro_held: true, gro_flush_timeout: true, ..Bench::new(BITS, BITS.sched_mask()) };
+    let bench =
+        Bench { gro_held: true, gro_flush_timeout: true, ..Bench::new(BITS, BITS.sched_mask()) };
     assert!(complete_done(&bench, 1));
     assert_eq!(bench.asked(), [Asked::Flush { only_old: true }, Asked::Watchdog]);
     assert_eq!(bench.word_when_asked.get(), 0);
@@ -71,7 +75,10 @@ fn the_watchdog_is_its_table() {
         } else {
             (
                 "free",
-                (before.with(Bits::sched_mask).without(Bits::prefer_busy_poll_mask), ((), [Asked::Schedule].to_vec())),
+                (
+                    before.with(Bits::sched_mask).without(Bits::prefer_busy_poll_mask),
+                    ((), [Asked::Schedule].to_vec()),
+                ),
             )
         })
     });
@@ -100,7 +107,10 @@ fn busy_poll_take_is_its_table() {
                     || before.has(Bits::sched_mask)
                     || before.has(Bits::in_busy_poll_mask);
                 Some(match (held, prefer) {
-                    (false, _) => ("free", (before.with(Bits::sched_mask).with(Bits::in_busy_poll_mask), true)),
+                    (false, _) => (
+                        "free",
+                        (before.with(Bits::sched_mask).with(Bits::in_busy_poll_mask), true),
+                    ),
                     (true, false) => ("held", (before, false)),
                     (true, true) => ("held", (before.with(Bits::prefer_busy_poll_mask), false)),
                 })
@@ -124,11 +134,16 @@ fn stopping_a_preferred_busy_loop_starts_the_watchdog_before_the_last_poll() {
     let bench = deferring(BUSY_POLL_BUDGET);
     busy_poll_stop(&bench, WatchdogThenPoll, true);
     assert_eq!(bench.asked(), [Asked::Watchdog, Asked::Poll, Asked::Flush { only_old: false }]);
-    assert_eq!(bench.word.read(), 0, "with its budget used up SCHED is dropped: the watchdog will poll");
+    assert_eq!(
+        bench.word.read(),
+        0,
+        "with its budget used up SCHED is dropped: the watchdog will poll"
+    );
 }
 
 #[test]
-fn since_58e2330bd455_the_watchdog_is_started_after_the_last_poll_and_only_if_it_used_its_budget_up() {
+fn since_58e2330bd455_the_watchdog_is_started_after_the_last_poll_and_only_if_it_used_its_budget_up()
+ {
     let bench = deferring(0);
     busy_poll_stop(&bench, PollThenWatchdog, true);
     assert_eq!(bench.asked(), [Asked::Poll]);
@@ -151,7 +166,10 @@ fn stopping_any_other_busy_loop_polls_once_more() {
     for form in [WatchdogThenPoll, PollThenWatchdog, WatchdogOnly] {
         for (bench, prefer) in [(deferring(0), false), (Bench::new(BITS, BUSY), true)] {
             busy_poll_stop(&bench, form, prefer);
-            assert_eq!((bench.asked(), bench.word.read()), ([Asked::Poll].to_vec(), BITS.sched_mask()));
+            assert_eq!(
+                (bench.asked(), bench.word.read()),
+                ([Asked::Poll].to_vec(), BITS.sched_mask())
+            );
         }
         let bench = Bench { work: BUSY_POLL_BUDGET, ..Bench::new(BITS, BUSY) };
         busy_poll_stop(&bench, form, false);

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use napi_state::Bits;
 use tsnic_abi::{
-    Counter, MAGIC, RX_RECORDS, Registration, TX_RECORDS, VERSION, completion_offset, offset, record_flags,
+    Counter, MAGIC, RX_RECORDS, Registration, TX_RECORDS, VERSION, completion_offset, offset,
+    record_flags,
 };
 mod rx;
 mod tx;
@@ -208,7 +209,12 @@ impl World {
         let mut buffer = rx.posted.pop_front().expect("the driver keeps the ring filled");
         let written = bytes.len().min(buffer.bytes.len());
         buffer.bytes[..written].copy_from_slice(&bytes[..written]);
-        self.record(offset::RX, RX_RECORDS, rx.device.produced, 1000 + u64::from(rx.device.produced.0));
+        self.record(
+            offset::RX,
+            RX_RECORDS,
+            rx.device.produced,
+            1000 + u64::from(rx.device.produced.0),
+        );
         rx.device.produced = rx.device.produced.plus(1);
         rx.used.push_back((buffer, claimed));
     }
@@ -261,7 +267,9 @@ impl World {
     /// Rule 5: armed, everything signaled, not everything consumed.
     fn loss_candidate(&self) -> bool {
         let rx = self.rx.borrow();
-        rx.device.armed && rx.device.produced == rx.device.signaled && rx.device.produced.is_after(rx.device.ci_at_arm)
+        rx.device.armed
+            && rx.device.produced == rx.device.signaled
+            && rx.device.produced.is_after(rx.device.ci_at_arm)
     }
 
     /// A loss candidate whose interrupt's handler found `SCHED` owned, and ran before the arm: the
@@ -302,7 +310,8 @@ impl World {
 
     /// Accepts the registration as the device does, and lets the driver see it.
     pub fn answer_registration(&self) {
-        let header = self.posted_registration().expect("a registration is next in the transmit ring");
+        let header =
+            self.posted_registration().expect("a registration is next in the transmit ring");
         {
             let mut rx = self.rx.borrow_mut();
             rx.device.armed = false;
@@ -396,7 +405,12 @@ impl World {
     }
 
     pub fn tags(&self) -> Vec<u8> {
-        self.rx.borrow().delivered.iter().map(|frame| frame.bytes.get(14).copied().unwrap_or(0)).collect()
+        self.rx
+            .borrow()
+            .delivered
+            .iter()
+            .map(|frame| frame.bytes.get(14).copied().unwrap_or(0))
+            .collect()
     }
 }
 
@@ -412,7 +426,8 @@ pub fn frame_of(tag: u8) -> Vec<u8> {
 impl Napi for World {
     fn schedule_prep(&self) -> bool {
         let update = |state: usize| {
-            (state & (1 << BITS.disable) == 0).then_some(state | if state & SCHED == 0 { SCHED } else { MISSED })
+            (state & (1 << BITS.disable) == 0)
+                .then_some(state | if state & SCHED == 0 { SCHED } else { MISSED })
         };
         let before = self.napi.fetch_update(Ordering::SeqCst, Ordering::SeqCst, update);
         before.is_ok_and(|state| state & SCHED == 0)

@@ -101,7 +101,10 @@ impl TxPort for &World {
         let room = TxPort::room(self) > 0;
         let mut tx = self.tx.borrow_mut();
         let holds_one = |chain: &Chain| matches!(chain, Chain::Registration(_));
-        assert!(!tx.ring.iter().any(holds_one), "one registration chain at a time: its header is one piece of memory");
+        assert!(
+            !tx.ring.iter().any(holds_one),
+            "one registration chain at a time: its header is one piece of memory"
+        );
         if room && !tx.broken {
             tx.ring.push_back(Chain::Registration(*header));
         }

@@ -26,7 +26,12 @@ impl Device {
     /// # Errors
     /// The module is not loaded, or another has it open.
     pub fn open() -> Result<Self, Error> {
-        OpenOptions::new().read(true).write(true).open(PATH).map(Self).map_err(Error::file("open", PATH))
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(PATH)
+            .map(Self)
+            .map_err(Error::file("open", PATH))
     }
 
     /// Has it refuse everything it must refuse, and counts that. Before the first step.
@@ -48,7 +53,12 @@ impl Device {
         }
         // From here on it has an owner, and whatever is refused is so for its own sake.
         self.run(&[Step::Prep])?;
-        refused(self, "the disabling of an owned context", Record::from(Step::Disable).as_bytes())?;
+        for (what, step) in [
+            ("the disabling of an owned instance", Step::Disable),
+            ("the enabling of an enabled instance", Step::Enable),
+        ] {
+            refused(self, what, Record::from(step).as_bytes())?;
+        }
         for (what, bytes) in [
             ("nothing", vec![]),
             ("less than a step", vec![0; size_of::<Record>() - 1]),
@@ -80,7 +90,10 @@ impl Device {
     fn refused(&mut self, what: &str, bytes: &[u8]) -> Result<(), Error> {
         match self.0.write(bytes) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
-            Err(source) => Err(Error::Call { what: format!("{PATH} refuses {what}, but not as invalid"), source }),
+            Err(source) => Err(Error::Call {
+                what: format!("{PATH} refuses {what}, but not as invalid"),
+                source,
+            }),
             Ok(taken) => Err(Error::Accepted { what: what.to_owned(), taken }),
         }
     }

@@ -6,20 +6,27 @@ use rand::{Rng, RngExt};
 use super::model::{Model, Situation};
 use super::step::{POLLS, Poll, Settings, Step};
 
-/// Whether the kernel's function may be called now: it would warn, wait for ever or worse. As the module has it.
+/// Whether the kernel's function may be called now: it would warn, wait for ever or worse. As the
+/// module has it.
 pub fn permitted(step: Step, now: &Situation) -> bool {
     let bits = Model::BITS;
     let any = |mask| now.word & mask != 0;
     match step {
-        Step::Queue | Step::Enable => any(bits.sched_mask()),
-        Step::Complete { .. } => any(bits.sched_mask() | bits.npsvc_mask() | bits.in_busy_poll_mask()),
-        Step::Disable => !any(bits.sched_mask() | bits.npsvc_mask()),
+        Step::Queue => any(bits.sched_mask()),
+        // Since Linux 6.14 an instance is found by busy pollers from its enable to its disable, and
+        // to enable it twice would put it twice among those that are found.
+        Step::Enable => !now.enabled && any(bits.sched_mask()),
+        Step::Busy { .. } => now.enabled,
+        Step::Complete { .. } => {
+            any(bits.sched_mask() | bits.npsvc_mask() | bits.in_busy_poll_mask())
+        }
+        Step::Disable => now.enabled && !any(bits.sched_mask() | bits.npsvc_mask()),
         _ => true,
     }
 }
 
-/// The bits that other parts of the kernel set and clear than the functions that are compared: netpoll, a busy poller and a
-/// disable on another processor, and the setting of threaded NAPI.
+/// The bits that other parts of the kernel set and clear than the functions that are compared:
+/// netpoll, a busy poller and a disable on another processor, and the setting of threaded NAPI.
 pub fn others_bits() -> [u16; 5] {
     let bits = Model::BITS;
     [
@@ -32,7 +39,8 @@ pub fn others_bits() -> [u16; 5] {
     .map(|mask| mask as u16)
 }
 
-/// The next step: permitted, and such that what blocks the way (a disable, netpoll) is seldom and does not stay.
+/// The next step: permitted, and such that what blocks the way (a disable, netpoll) is seldom and
+/// does not stay.
 pub fn draw(random: &mut impl Rng, now: &Situation) -> Step {
     loop {
         let step = any(random);
@@ -49,7 +57,9 @@ fn any(random: &mut impl Rng) -> Step {
         14..24 => Step::Schedule,
         24..28 => Step::Queue,
         28..36 => Step::Missed,
-        36..56 => Step::Complete { work: if random.random() { 0 } else { random.random_range(1..64) } },
+        36..56 => {
+            Step::Complete { work: if random.random() { 0 } else { random.random_range(1..64) } }
+        }
         56..62 => Step::Watchdog,
         62..74 => Step::Busy { prefer: random.random(), polls: [(); POLLS].map(|()| poll(random)) },
         74..77 => Step::Disable,

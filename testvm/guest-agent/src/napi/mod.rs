@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The model of NAPI's scheduling protocol against the kernel that runs: the same random steps for both, and the same must be seen.
+//! The model of NAPI's scheduling protocol against the kernel that runs: the same random steps for
+//! both, and the same must be seen.
 //!
-//! What is compared after every step is the whole state word, what the function returned, whether a poll was scheduled, whether
-//! the watchdog runs, how many deferrals are left, whether GRO was flushed, and for a busy loop the word and the watchdog at the
-//! beginning of each of its polls. What is not: steps of two processors at once; that is the model checker's.
+//! What is compared after every step is the whole state word, what the function returned, whether a
+//! poll was scheduled, whether the watchdog runs, how many deferrals are left, whether GRO was
+//! flushed, and for a busy loop the word and the watchdog at the beginning of each of its polls.
+//! What is not: steps of two processors at once; that is the model checker's.
 
 mod device;
 mod draw;
@@ -30,11 +32,13 @@ const SHOWN: usize = 10;
 
 /// Whatever carries steps out.
 trait Subject {
-    /// Carries out as many as it permits, in order; what was seen of each. An error when it permits none.
+    /// Carries out as many as it permits, in order; what was seen of each. An error when it permits
+    /// none.
     fn run(&mut self, steps: &[Step]) -> Result<Vec<Seen>, Error>;
 }
 
-/// Compares the running kernel with the model for `steps` random steps, or up to the first that differs. The module is loaded.
+/// Compares the running kernel with the model for `steps` random steps, or up to the first that
+/// differs. The module is loaded.
 ///
 /// # Errors
 /// The module is not there, refuses a step that the model permits, or accepts what it must refuse.
@@ -45,12 +49,17 @@ pub fn check(seed: u64, steps: u32) -> Result<NapiReport, Error> {
     Ok(NapiReport { refused, ..report })
 }
 
-/// The steps that show how a preferred busy loop ends while interrupts are deferred: its last poll, if
-/// there is one, uses up its budget.
+/// The steps that show how a preferred busy loop ends while interrupts are deferred: its last poll,
+/// if there is one, uses up its budget.
 const PROBE: [Step; 2] = {
     let quiet = Poll { work: 0, irq_before: false, irq_after: false, held: false };
     [
-        Step::Settings(Settings { timeout: true, held: false, threaded: false, defer_hard_irqs: 1 }),
+        Step::Settings(Settings {
+            timeout: true,
+            held: false,
+            threaded: false,
+            defer_hard_irqs: 1,
+        }),
         Step::Busy { prefer: true, polls: [quiet, Poll { work: 8, ..quiet }] },
     ]
 };
@@ -117,7 +126,8 @@ fn compare_from(
                 Expected { step, before, seen: model.step(step) }
             })
             .collect();
-        let observed = subject.run(&chunk.iter().map(|expected| expected.step).collect::<Vec<_>>())?;
+        let observed =
+            subject.run(&chunk.iter().map(|expected| expected.step).collect::<Vec<_>>())?;
         for (expected, seen) in chunk.iter().zip(&observed) {
             if expected.seen != *seen {
                 mismatch = Some(describe(compared, &history, expected, seen));
@@ -131,10 +141,14 @@ fn compare_from(
             history.push_back((expected.step, *seen));
         }
         if observed.len() < chunk.len() {
-            return Err(Error::Refusal { step: chunk[observed.len()].step.to_string(), number: compared });
+            return Err(Error::Refusal {
+                step: chunk[observed.len()].step.to_string(),
+                number: compared,
+            });
         }
     }
-    let applicable = ROWS.iter().zip(counts).filter(|((row, ..), _)| rows::applies(*row, deferred_stop));
+    let applicable =
+        ROWS.iter().zip(counts).filter(|((row, ..), _)| rows::applies(*row, deferred_stop));
     let rows = applicable.map(|((_, function, row), count)| NapiRow {
         function: (*function).to_owned(),
         row: (*row).to_owned(),
@@ -151,7 +165,8 @@ struct Expected {
     seen: Seen,
 }
 
-/// The word of an instance that nobody owns and nothing blocks. It may have bits that are no part of the protocol.
+/// The word of an instance that nobody owns and nothing blocks. It may have bits that are no part
+/// of the protocol.
 fn idle_word(seen: &[Seen]) -> Result<usize, Error> {
     let word = seen.first().map_or(0, |seen| seen.word) as usize;
     let bits = Model::BITS;
@@ -163,13 +178,22 @@ fn idle_word(seen: &[Seen]) -> Result<usize, Error> {
     }
 }
 
-fn describe(number: u32, history: &VecDeque<(Step, Seen)>, expected: &Expected, seen: &Seen) -> String {
+fn describe(
+    number: u32,
+    history: &VecDeque<(Step, Seen)>,
+    expected: &Expected,
+    seen: &Seen,
+) -> String {
     let mut text = String::new();
     for (at, (step, seen)) in history.iter().enumerate() {
         let number = number as usize + at - history.len();
         let _ = writeln!(text, "step {number}: {step}\n    both    {seen}");
     }
-    let _ = write!(text, "step {number}: {}\n    kernel  {seen}\n    model   {}", expected.step, expected.seen);
+    let _ = write!(
+        text,
+        "step {number}: {}\n    kernel  {seen}\n    model   {}",
+        expected.step, expected.seen
+    );
     text
 }
 

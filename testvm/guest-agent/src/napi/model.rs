@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The model that the kernel is compared with: the crate `napi-state`, and around it what the module has around the kernel's word.
+//! The model that the kernel is compared with: the crate `napi-state`, and around it what the
+//! module has around the kernel's word.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use napi_state::v6_1::{self, DeferredStop};
 use napi_state::{BUSY_POLL_BUDGET, Bits, Napi, v4_10};
 
-use super::step::{HELD, POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETURNED, Seen, Settings, Step, WATCHDOG};
+use super::step::{
+    HELD, POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETURNED, Seen, Settings, Step,
+    WATCHDOG,
+};
 
 /// A NAPI instance in the hands of one thread.
 #[derive(Debug)]
@@ -17,6 +21,7 @@ pub struct Model {
     settings: Cell<Settings>,
     deferrals: Cell<u32>,
     watchdog: Cell<bool>,
+    enabled: Cell<bool>,
     queued: Cell<bool>,
     /// What the polls of the running step do.
     polls: Cell<Option<[Poll; POLLS]>>,
@@ -35,6 +40,8 @@ pub struct Situation {
     pub deferrals: u32,
     /// The watchdog is running.
     pub watchdog: bool,
+    /// It was enabled later than disabled.
+    pub enabled: bool,
     /// How a preferred busy loop ends while interrupts are deferred.
     pub deferred_stop: DeferredStop,
 }
@@ -51,6 +58,7 @@ impl Model {
             settings: Cell::default(),
             deferrals: Cell::default(),
             watchdog: Cell::default(),
+            enabled: Cell::new(true),
             queued: Cell::default(),
             polls: Cell::default(),
             seen: Cell::default(),
@@ -64,6 +72,7 @@ impl Model {
             settings: self.settings.get(),
             deferrals: self.deferrals.get(),
             watchdog: self.watchdog.get(),
+            enabled: self.enabled.get(),
             deferred_stop: self.deferred_stop,
         }
     }
@@ -90,8 +99,14 @@ impl Model {
                 v6_1::busy_poll(self, self.deferred_stop, prefer, || true);
                 self.polls.set(None);
             }
-            Step::Disable => v6_1::disable(self),
-            Step::Enable => v6_1::enable(self, self.settings.get().threaded),
+            Step::Disable => {
+                v6_1::disable(self);
+                self.enabled.set(false);
+            }
+            Step::Enable => {
+                v6_1::enable(self, self.settings.get().threaded);
+                self.enabled.set(true);
+            }
             Step::Set(mask) => _ = word.fetch_or(mask.into(), Ordering::Relaxed),
             Step::Clear(mask) => _ = word.fetch_and(!usize::from(mask), Ordering::Relaxed),
             Step::Settings(settings) => self.settings.set(settings),

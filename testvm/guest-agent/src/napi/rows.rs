@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The rows of the protocol's transition tables, and which of them a step has met: a comparison is worth what it has covered.
+//! The rows of the protocol's transition tables, and which of them a step has met: a comparison is
+//! worth what it has covered.
 
 use napi_state::v6_1::DeferredStop;
 
 use super::model::{Model, Situation};
-use super::step::{POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETURNED, Seen, Step, WATCHDOG};
+use super::step::{
+    POLL_COMPLETED, POLL_WATCHDOG, POLLS, Poll, QUEUED, RETURNED, Seen, Step, WATCHDOG,
+};
 
 macro_rules! rows {
     ($($operation:literal { $($name:ident: $text:literal,)* })*) => {
@@ -90,7 +93,8 @@ rows! {
     }
 }
 
-/// Calls `met` with each row that this step has met: by how things were before it, and by what was seen.
+/// Calls `met` with each row that this step has met: by how things were before it, and by what was
+/// seen.
 pub fn rows(step: Step, before: &Situation, seen: &Seen, mut met: impl FnMut(Row)) {
     let bits = Model::BITS;
     let had = |mask| before.word & mask != 0;
@@ -132,7 +136,9 @@ pub fn rows(step: Step, before: &Situation, seen: &Seen, mut met: impl FnMut(Row
                 met(Row::WatchdogPrefer);
             }
         }
-        Step::Busy { prefer, polls } if seen.polls > 0 => busy_rows(prefer, polls, before, seen, met),
+        Step::Busy { prefer, polls } if seen.polls > 0 => {
+            busy_rows(prefer, polls, before, seen, met);
+        }
         Step::Busy { prefer, .. } => {
             met(owner(Row::BusyDisable, Row::BusyOwned, Row::BusyOther));
             if prefer {
@@ -161,7 +167,13 @@ pub fn rows(step: Step, before: &Situation, seen: &Seen, mut met: impl FnMut(Row
 }
 
 /// Of a busy loop that got the instance.
-fn busy_rows(prefer: bool, [first, last]: [Poll; POLLS], before: &Situation, seen: &Seen, mut met: impl FnMut(Row)) {
+fn busy_rows(
+    prefer: bool,
+    [first, last]: [Poll; POLLS],
+    before: &Situation,
+    seen: &Seen,
+    mut met: impl FnMut(Row),
+) {
     let bits = Model::BITS;
     let had = |mask| before.word & mask != 0;
     let last_flag = |flag| seen.poll_flags[1] & flag != 0;
@@ -175,7 +187,8 @@ fn busy_rows(prefer: bool, [first, last]: [Poll; POLLS], before: &Situation, see
         met(Row::StopWatchdogOnly);
         return;
     }
-    if form == Some(DeferredStop::WatchdogThenPoll) && !before.watchdog && last_flag(POLL_WATCHDOG) {
+    if form == Some(DeferredStop::WatchdogThenPoll) && !before.watchdog && last_flag(POLL_WATCHDOG)
+    {
         met(Row::StopWatchdogFirst);
     }
     met(match last.work {

@@ -9,12 +9,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Polls of one busy loop of one turn: the loop's, and that of `busy_poll_stop()`.
 pub const POLLS: usize = 2;
 
-/// One step: a call of one of the kernel's functions, or what another part of the kernel does to the word meanwhile.
+/// One step: a call of one of the kernel's functions, or what another part of the kernel does to
+/// the word meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing.
     Look,
-    /// `napi_schedule_prep()`; if it takes the instance, a later [`Step::Queue`] or anything else may follow.
+    /// `napi_schedule_prep()`; if it takes the instance, a later [`Step::Queue`] or anything else
+    /// may follow.
     Prep,
     /// The expression that `napi_schedule_prep()` was before Linux 4.11.
     V4_10,
@@ -77,7 +79,9 @@ pub struct Settings {
 }
 
 /// `struct step` of the module.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Record {
     /// `OP_*`.
@@ -123,8 +127,11 @@ impl From<Step> for Record {
     }
 }
 
-/// `struct seen` of the module: everything observable after a step. Equal when the kernel and the model agree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// `struct seen` of the module: everything observable after a step. Equal when the kernel and the
+/// model agree.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Seen {
     /// The state word.

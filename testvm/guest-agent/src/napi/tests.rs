@@ -11,7 +11,8 @@ struct Changed<F: FnMut(Step, &mut Seen)>(Model, F);
 
 impl<F: FnMut(Step, &mut Seen)> Subject for Changed<F> {
     fn run(&mut self, steps: &[Step]) -> Result<Vec<Seen>, Error> {
-        let permitted = steps.iter().take_while(|step| draw::permitted(**step, &self.0.situation()));
+        let permitted =
+            steps.iter().take_while(|step| draw::permitted(**step, &self.0.situation()));
         Ok(permitted
             .map(|&step| {
                 let mut seen = self.0.step(step);
@@ -23,7 +24,8 @@ impl<F: FnMut(Step, &mut Seen)> Subject for Changed<F> {
 }
 
 fn compared(change: impl FnMut(Step, &mut Seen)) -> NapiReport {
-    compare(&mut Changed(Model::new(LISTED, WatchdogThenPoll), change), 1, 20_000).expect("a report")
+    compare(&mut Changed(Model::new(LISTED, WatchdogThenPoll), change), 1, 20_000)
+        .expect("a report")
 }
 
 #[test]
@@ -48,7 +50,8 @@ fn a_model_of_another_end_of_busy_polling_is_a_mismatch() {
     let forms = [WatchdogThenPoll, PollThenWatchdog, WatchdogOnly];
     for (kernel, model) in forms.into_iter().flat_map(|kernel| forms.map(|model| (kernel, model))) {
         let mut subject = Changed(Model::new(LISTED, kernel), |_, _| ());
-        let report = compare_from(&mut subject, &Model::new(LISTED, model), &[], 1, 20_000).expect("a report");
+        let report = compare_from(&mut subject, &Model::new(LISTED, model), &[], 1, 20_000)
+            .expect("a report");
         assert_eq!(report.mismatch.is_some(), kernel != model, "{kernel:?}, {model:?}");
     }
 }
@@ -107,6 +110,7 @@ fn a_step_that_is_refused_is_an_error_that_names_it() {
 
 #[test]
 fn an_instance_that_is_not_idle_cannot_be_compared() {
-    let error = compare(&mut Changed(Model::new(LISTED | 1, WatchdogThenPoll), |_, _| ()), 1, 100).expect_err("owned");
+    let error = compare(&mut Changed(Model::new(LISTED | 1, WatchdogThenPoll), |_, _| ()), 1, 100)
+        .expect_err("owned");
     assert!(error.chain().contains("0x11"), "{}", error.chain());
 }

@@ -10,11 +10,19 @@ fn verdict_of(fixture: &Fixture) -> Judgement {
 
 /// A cell of the fixture.
 fn cell(results: &mut Results, owner: Owner, mode: Mode) -> &mut Cell {
-    results.cells.iter_mut().find(|cell| cell.owner == owner && cell.mode == mode).expect("a cell of the plan")
+    results
+        .cells
+        .iter_mut()
+        .find(|cell| cell.owner == owner && cell.mode == mode)
+        .expect("a cell of the plan")
 }
 
 fn rpc(results: &mut Results, mode: Mode) -> &mut RpcRun {
-    results.rpc.iter_mut().find(|run| run.mode == mode && !run.unassisted()).expect("an RPC run of the plan")
+    results
+        .rpc
+        .iter_mut()
+        .find(|run| run.mode == mode && !run.unassisted())
+        .expect("an RPC run of the plan")
 }
 
 #[test]
@@ -29,7 +37,10 @@ fn a_single_loss_in_a_v4_11_cell_is_a_failure() {
     cell(&mut run.results, Owner::Watchdog, Mode::V4_11).lost = 1;
     let judgement = verdict_of(&run);
     assert_eq!(judgement.verdict, Verdict::Fail);
-    assert_eq!(judgement.failures, ["watchdog, 1 vCPU, v4_11: 1 of 100 packets were lost, none should be"]);
+    assert_eq!(
+        judgement.failures,
+        ["watchdog, 1 vCPU, v4_11: 1 of 100 packets were lost, none should be"]
+    );
 }
 
 #[test]
@@ -54,7 +65,10 @@ fn losing_cells_lose_95_percent_of_their_conclusive_rounds() {
             let cell = cell(&mut run.results, Owner::BusyPoll, mode);
             (cell.lost, cell.inconclusive) = (lost, inconclusive);
             let judgement = verdict_of(&run);
-            assert_eq!(judgement.verdict, verdict, "{lost} lost, {inconclusive} inconclusive: {judgement:?}");
+            assert_eq!(
+                judgement.verdict, verdict,
+                "{lost} lost, {inconclusive} inconclusive: {judgement:?}"
+            );
         }
     }
 }
@@ -67,7 +81,8 @@ fn too_many_inconclusive_rounds_are_no_verdict_and_say_why() {
     cell.inconclusive_reasons.insert("no rendezvous in 200 ms".to_owned(), 6);
     let judgement = verdict_of(&run);
     assert_eq!(judgement.verdict, Verdict::Undecided);
-    let text = "busy-poll, 1 vCPU, v4_11: 6 of 100 rounds were inconclusive (6 x no rendezvous in 200 ms)";
+    let text =
+        "busy-poll, 1 vCPU, v4_11: 6 of 100 rounds were inconclusive (6 x no rendezvous in 200 ms)";
     assert_eq!(judgement.gaps, [text]);
 }
 
@@ -76,7 +91,11 @@ fn a_v4_11_packet_whose_end_was_not_seen_is_no_verdict() {
     let mut run = fixture::pass();
     let v4_11 = cell(&mut run.results, Owner::BusyPoll, Mode::V4_11);
     (v4_11.inconclusive, v4_11.inconclusive_injected) = (1, 0);
-    assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "the injection did not land: a mishap of the set-up");
+    assert_eq!(
+        verdict_of(&run).verdict,
+        Verdict::Pass,
+        "the injection did not land: a mishap of the set-up"
+    );
     cell(&mut run.results, Owner::BusyPoll, Mode::V4_11).inconclusive_injected = 1;
     assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
 
@@ -84,7 +103,10 @@ fn a_v4_11_packet_whose_end_was_not_seen_is_no_verdict() {
     for unassisted in &mut run.results.unassisted {
         unassisted.inconclusive = u32::from(unassisted.mode == Mode::V4_11);
     }
-    assert_eq!(verdict_of(&run).gaps, ["unassisted, v4_11: the end of 1 of 20000 packets was not seen"]);
+    assert_eq!(
+        verdict_of(&run).gaps,
+        ["unassisted, v4_11: the end of 1 of 20000 packets was not seen"]
+    );
 
     let mut run = fixture::pass();
     rpc(&mut run.results, Mode::V4_11).injected.inconclusive = 1;
@@ -99,7 +121,10 @@ fn whatever_is_missing_is_no_verdict() {
         (|r| r.unassisted.truncate(2), "not run: unassisted, v4_11"),
         (|r| r.rpc.truncate(3), "not run: RPC, v4_11"),
         (|r| r.rpc.retain(|run| !run.unassisted()), "not run: RPC, unassisted, v4_10"),
-        (|r| *r = Results::default(), "not run: driver, 1 vCPU, v4_10; driver, 1 vCPU, livepatch; "),
+        (
+            |r| *r = Results::default(),
+            "not run: driver, 1 vCPU, v4_10; driver, 1 vCPU, livepatch; ",
+        ),
     ];
     for (remove, text) in removals {
         let mut run = fixture::pass();
@@ -152,7 +177,10 @@ fn unassisted_losses_are_a_count_before_the_fix_and_a_failure_after_it() {
     assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "nature owes nobody a loss");
     run.results.unassisted[2].lost = 1;
     let judgement = verdict_of(&run);
-    assert_eq!(judgement.failures, ["unassisted, v4_11: 1 of 20000 packets were lost, none should be"]);
+    assert_eq!(
+        judgement.failures,
+        ["unassisted, v4_11: 1 of 20000 packets were lost, none should be"]
+    );
 }
 
 #[test]
@@ -163,14 +191,20 @@ fn rpc_is_judged_by_the_device_not_by_the_clock() {
     (v4_11.over_100ms, v4_11.injected.over_100ms) = (4, 2);
     assert_eq!(verdict_of(&run).verdict, Verdict::Pass);
     rpc(&mut run.results, Mode::V4_11).lost = 1;
-    assert_eq!(verdict_of(&run).failures, ["RPC, v4_11: 1 of 1000 requests were lost, none should be"]);
+    assert_eq!(
+        verdict_of(&run).failures,
+        ["RPC, v4_11: 1 of 1000 requests were lost, none should be"]
+    );
 }
 
 #[test]
 fn injected_requests_are_lost_before_the_fix() {
     let mut run = fixture::pass();
     rpc(&mut run.results, Mode::V4_10).injected.lost = 20;
-    assert_eq!(verdict_of(&run).failures, ["RPC, v4_10: 20 of 32 injected requests lost their packet, 95 % should"]);
+    assert_eq!(
+        verdict_of(&run).failures,
+        ["RPC, v4_10: 20 of 32 injected requests lost their packet, 95 % should"]
+    );
 }
 
 #[test]
@@ -189,7 +223,8 @@ fn too_few_injections_no_verdict() {
     let v4_11 = rpc(&mut run.results, Mode::V4_11);
     (v4_11.injected.total, v4_11.injected.matched) = (6, 6);
     let judgement = verdict_of(&run);
-    let text = "RPC, v4_11: only 6 of 6 chosen requests were injected with a result, 30 were aimed at";
+    let text =
+        "RPC, v4_11: only 6 of 6 chosen requests were injected with a result, 30 were aimed at";
     assert_eq!((judgement.verdict, judgement.gaps), (Verdict::Undecided, vec![text.to_owned()]));
 }
 

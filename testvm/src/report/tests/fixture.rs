@@ -32,9 +32,19 @@ pub(in crate::report) fn pass() -> Fixture {
 pub(in crate::report) fn fail() -> Fixture {
     let mut fixture = pass();
     let cell = &mut fixture.results.cells[5];
-    *cell = Cell::new(cell.owner, cell.vcpus, cell.mode, &injection(&mut Pcg64Mcg::seed_from_u64(2), 3, 0));
+    *cell = Cell::new(
+        cell.owner,
+        cell.vcpus,
+        cell.mode,
+        &injection(&mut Pcg64Mcg::seed_from_u64(2), 3, 0),
+    );
     let cell = &mut fixture.results.cells[13];
-    *cell = Cell::new(cell.owner, cell.vcpus, cell.mode, &injection(&mut Pcg64Mcg::seed_from_u64(3), 0, 9));
+    *cell = Cell::new(
+        cell.owner,
+        cell.vcpus,
+        cell.mode,
+        &injection(&mut Pcg64Mcg::seed_from_u64(3), 0, 9),
+    );
     fixture
 }
 
@@ -44,7 +54,10 @@ pub(in crate::report) fn ended_early() -> Fixture {
     fixture.results.cells.truncate(11);
     fixture.results.unassisted.clear();
     fixture.results.rpc.clear();
-    fixture.results.problems.push("Boot with 2 vCPUs: the guest agent gave no answer for 30 s".to_owned());
+    fixture
+        .results
+        .problems
+        .push("Boot with 2 vCPUs: the guest agent gave no answer for 30 s".to_owned());
     fixture
 }
 
@@ -67,9 +80,15 @@ pub(in crate::report) fn provenance() -> Provenance {
 fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Results) {
     let ModePlan { mode, ref owners, unassisted, ref rpc } = *plan;
     for &owner in owners {
-        let inconclusive = u32::from(owner == Owner::Watchdog && boot.vcpus == 1 && mode == Mode::V4_10);
+        let inconclusive =
+            u32::from(owner == Owner::Watchdog && boot.vcpus == 1 && mode == Mode::V4_10);
         let lost = if mode.loses() { 100 - inconclusive } else { 0 };
-        results.cells.push(Cell::new(owner, boot.vcpus, mode, &injection(random, lost, inconclusive)));
+        results.cells.push(Cell::new(
+            owner,
+            boot.vcpus,
+            mode,
+            &injection(random, lost, inconclusive),
+        ));
     }
     if unassisted > 0 {
         let lost = if mode.loses() { 21 } else { 0 };
@@ -84,7 +103,13 @@ fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Re
 }
 
 fn injection(random: &mut Pcg64Mcg, lost: u32, inconclusive: u32) -> InjectionReport {
-    let round = |outcome| Round { outcome, reason: None, took_effect: false, delivered_ns: None, stuck_ns: None };
+    let round = |outcome| Round {
+        outcome,
+        reason: None,
+        took_effect: false,
+        delivered_ns: None,
+        stuck_ns: None,
+    };
     let rounds = (0..100)
         .map(|n| match n {
             n if n < lost => {

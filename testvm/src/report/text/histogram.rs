@@ -17,7 +17,8 @@ pub(super) fn write(f: &mut Formatter<'_>, runs: &[&RpcRun]) -> fmt::Result {
     writeln!(f, "requests by latency, log scale")?;
     line(f, "latency", &columns, "")?;
     for index in shown(runs) {
-        let columns = runs.iter().map(|run| column(run.buckets.counts[index], most)).collect::<Vec<_>>();
+        let columns =
+            runs.iter().map(|run| column(run.buckets.counts[index], most)).collect::<Vec<_>>();
         let mark = if index == index_of(MODE_US) { "<- 200 ms: RTO" } else { "" };
         line(f, &label(index), &columns, mark)?;
     }
@@ -26,11 +27,13 @@ pub(super) fn write(f: &mut Formatter<'_>, runs: &[&RpcRun]) -> fmt::Result {
 
 /// A label, the columns, a mark; nothing is left blank at the end.
 fn line(f: &mut Formatter<'_>, label: &str, columns: &[String], mark: &str) -> fmt::Result {
-    let padded = columns.iter().fold(String::new(), |line, column| line + &format!("{column:<COLUMN$}"));
+    let padded =
+        columns.iter().fold(String::new(), |line, column| line + &format!("{column:<COLUMN$}"));
     writeln!(f, "{}", format!("{label:>16}  {padded}{mark}").trim_end())
 }
 
-/// The rows from the first to the last with a request, and always as far as the second mode: its absence is a result.
+/// The rows from the first to the last with a request, and always as far as the second mode: its
+/// absence is a result.
 fn shown(runs: &[&RpcRun]) -> std::ops::RangeInclusive<usize> {
     let used = |index: &usize| runs.iter().any(|run| run.buckets.counts[*index] > 0);
     let first = (0..=EDGES_US.len()).find(used).unwrap_or(0).min(index_of(MODE_US));
@@ -46,7 +49,8 @@ fn column(count: u32, most: u32) -> String {
     }
 }
 
-/// Length of a bar: one character is one request, the longest bar is `most`, logarithmic in between.
+/// Length of a bar: one character is one request, the longest bar is `most`, logarithmic in
+/// between.
 #[expect(clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a bar is 1 to BAR long")]
 fn bar(count: u32, most: u32) -> usize {
     match count {
@@ -61,7 +65,9 @@ fn label(index: usize) -> String {
     match range_us(index) {
         (_, Some(to)) if index == 0 => format!("< {}", with_unit(to)),
         (from, Some(to)) if to < 1_000 => format!("{from} - {to} us"),
-        (from, Some(to)) if to < 1_000_000 => format!("{} - {} ms", decimal(from, 1_000), decimal(to, 1_000)),
+        (from, Some(to)) if to < 1_000_000 => {
+            format!("{} - {} ms", decimal(from, 1_000), decimal(to, 1_000))
+        }
         (from, Some(to)) => format!("{} - {} s", decimal(from, 1_000_000), decimal(to, 1_000_000)),
         (from, None) => format!(">= {}", with_unit(from)),
     }

@@ -12,7 +12,8 @@ struct Synthetic {
     offset: i64,
     /// Guest nanoseconds per host nanosecond, less one, in parts per billion.
     drift_ppb: i64,
-    /// Per request: gap before it, way to the device, way to the application, work, way back, all ns.
+    /// Per request: gap before it, way to the device, way to the application, work, way back, all
+    /// ns.
     requests: Vec<[u64; 5]>,
 }
 
@@ -56,8 +57,13 @@ fn request() -> impl Strategy<Value = [u64; 5]> {
 }
 
 fn run() -> impl Strategy<Value = Synthetic> {
-    // Uptimes from seconds to months on either side; 300 ppm is beyond any crystal, and what TSC calibration leaves.
-    (-4_000_000_000..4_000_000_000_000_000i64, -300_000..300_000i64, prop::collection::vec(request(), 1..400))
+    // Uptimes from seconds to months on either side; 300 ppm is beyond any crystal, and what TSC
+    // calibration leaves.
+    (
+        -4_000_000_000..4_000_000_000_000_000i64,
+        -300_000..300_000i64,
+        prop::collection::vec(request(), 1..400),
+    )
         .prop_map(|(offset, drift_ppb, requests)| Synthetic { offset, drift_ppb, requests })
 }
 
@@ -69,7 +75,8 @@ proptest! {
         let found = latencies(&run.exchanges()).expect("plausible times");
         prop_assert_eq!(found.len(), run.requests.len());
         for (latency, request) in found.iter().zip(&run.requests) {
-            // A drifting guest clock measures the guest's own part of the time in its own seconds: 300 ppm of it.
+            // A drifting guest clock measures the guest's own part of the time in its own seconds:
+            // 300 ppm of it.
             let tolerance = latency.uncertainty_ns + request[2] / 3_000 + 2;
             prop_assert!(latency.latency_ns.abs_diff(request[2]) <= tolerance, "{latency:?} of {request:?}");
         }
@@ -77,7 +84,8 @@ proptest! {
 
     #[test]
     fn neighbours_make_the_uncertainty_of_a_stuck_request_small(mut run in run()) {
-        // Stuck in the middle of a run of ordinary requests: by itself it would be uncertain by 100 ms.
+        // Stuck in the middle of a run of ordinary requests: by itself it would be uncertain by 100
+        // ms.
         let ordinary = [1_000_000, 50_000, 100_000, 5_000, 150_000];
         run.requests = vec![ordinary; 100];
         run.requests[50][2] = 203_000_000;
@@ -99,9 +107,12 @@ fn with_equal_ways_the_latency_is_exact_but_for_the_drift() {
 
 #[test]
 fn a_guest_clock_that_is_slewed_during_the_run_still_gives_bounds() {
-    let mut exchanges =
-        Synthetic { offset: 0, drift_ppb: 0, requests: vec![[5_000_000, 30_000, 120_000, 5_000, 120_000]; 600] }
-            .exchanges();
+    let mut exchanges = Synthetic {
+        offset: 0,
+        drift_ppb: 0,
+        requests: vec![[5_000_000, 30_000, 120_000, 5_000, 120_000]; 600],
+    }
+    .exchanges();
     // 500 ppm faster after the middle, over 1.5 s: no single line fits.
     let middle = exchanges[300].received.0;
     for exchange in &mut exchanges[301..] {
@@ -122,16 +133,27 @@ fn nothing_comes_of_nothing() {
 
 #[test]
 fn requests_without_a_hardware_timestamp_are_an_error() {
-    let run = Synthetic { offset: 0, drift_ppb: 0, requests: vec![[1_000, 1_000, 1_000, 1_000, 1_000]; 5] };
+    let run = Synthetic {
+        offset: 0,
+        drift_ppb: 0,
+        requests: vec![[1_000, 1_000, 1_000, 1_000, 1_000]; 5],
+    };
     let mut exchanges = run.exchanges();
     exchanges[2].arrived = None;
     exchanges[4].arrived = None;
-    assert_eq!(latencies(&exchanges), Err(LatencyError::NoTimestamp { seq: 2, missing: 2, total: 5 }));
+    assert_eq!(
+        latencies(&exchanges),
+        Err(LatencyError::NoTimestamp { seq: 2, missing: 2, total: 5 })
+    );
 }
 
 #[test]
 fn a_timestamp_of_another_time_is_an_error() {
-    let run = Synthetic { offset: 0, drift_ppb: 0, requests: vec![[1_000, 1_000, 1_000, 1_000, 1_000]; 5] };
+    let run = Synthetic {
+        offset: 0,
+        drift_ppb: 0,
+        requests: vec![[1_000, 1_000, 1_000, 1_000, 1_000]; 5],
+    };
     let mut exchanges = run.exchanges();
     exchanges[3].arrived = exchanges[2].arrived;
     assert!(matches!(latencies(&exchanges), Err(LatencyError::ForeignTimestamp { seq: 3, .. })));
@@ -139,7 +161,11 @@ fn a_timestamp_of_another_time_is_an_error() {
 
 #[test]
 fn a_guest_in_which_more_time_passes_than_outside_is_an_error() {
-    let run = Synthetic { offset: 0, drift_ppb: 0, requests: vec![[1_000, 1_000, 1_000, 1_000, 1_000]; 5] };
+    let run = Synthetic {
+        offset: 0,
+        drift_ppb: 0,
+        requests: vec![[1_000, 1_000, 1_000, 1_000, 1_000]; 5],
+    };
     let mut exchanges = run.exchanges();
     exchanges[1].replied.0 += 1_000_000;
     assert_eq!(latencies(&exchanges), Err(LatencyError::ClockContradiction { seq: 1 }));
