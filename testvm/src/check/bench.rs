@@ -188,7 +188,7 @@ impl Bench {
                 return Ok(found);
             }
             if Instant::now() >= deadline {
-                let status = if self.vm.device_off() { None } else { Some(self.status()?) };
+                let status = self.vm.device_answers().then(|| self.status()).transpose()?;
                 return Err(Failure::Late(format!(
                     "{path} is still {found} after {} s; device {status:?}",
                     limit.as_secs()

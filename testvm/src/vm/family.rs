@@ -21,6 +21,8 @@ pub(super) struct Family {
     pub backend: Child,
     /// The device was ended on purpose: it is not missed.
     pub device_off: bool,
+    /// It is stopped on purpose (SIGSTOP): it does not answer.
+    pub device_held: bool,
     pub console: Console,
     pub logs: Logs,
     pub scale: LimitScale,

@@ -36,6 +36,7 @@ impl Vm {
         let Self { family, sockets, link, device, .. } = self;
         family.backend = start_device(device, link, sockets, &family.logs)?;
         family.device_off = false;
+        family.device_held = false;
         let limit = family.scale.limit(START_LIMIT);
         self.control = JsonLines::new(connect_control(
             sockets,
@@ -53,20 +54,30 @@ impl Vm {
         self.family.device_off
     }
 
+    /// The device can be asked: it runs, and is not held.
+    #[must_use]
+    pub fn device_answers(&self) -> bool {
+        !self.family.device_off && !self.family.device_held
+    }
+
     /// Stops the device's process (SIGSTOP): it is there and does nothing.
     ///
     /// # Errors
     /// It has died.
-    pub fn hold_device(&self) -> Result<(), Error> {
-        self.signal_device(Signal::SIGSTOP)
+    pub fn hold_device(&mut self) -> Result<(), Error> {
+        self.signal_device(Signal::SIGSTOP)?;
+        self.family.device_held = true;
+        Ok(())
     }
 
     /// Lets the device's process go on. One that is not held does not notice.
     ///
     /// # Errors
     /// It has died.
-    pub fn release_device(&self) -> Result<(), Error> {
-        self.signal_device(Signal::SIGCONT)
+    pub fn release_device(&mut self) -> Result<(), Error> {
+        self.signal_device(Signal::SIGCONT)?;
+        self.family.device_held = false;
+        Ok(())
     }
 
     fn signal_device(&self, signal: Signal) -> Result<(), Error> {

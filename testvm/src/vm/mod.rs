@@ -247,6 +247,7 @@ impl Vm {
             qemu: machine,
             backend,
             device_off: false,
+            device_held: false,
             console,
             logs,
             scale: config.scale,
