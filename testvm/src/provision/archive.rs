@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 
-use super::control::Stanza;
+use super::control::{self, Stanza};
 
 /// One suite at one mirror; the component is always `main`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +19,48 @@ pub struct Source {
     /// Whether the lists say that the origin is Debian. Unknown on a machine whose lists were never
     /// fetched.
     pub is_debian: bool,
+    /// How its signature is checked.
+    pub verification: Verification,
+}
+
+/// What the machine's own entry for a source says about its signature. A site's own mirror may be
+/// signed by a key of the site, or by none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Verification {
+    /// `Signed-By`: files with keys, or a key.
+    pub signed_by: Option<String>,
+    /// `Trusted`.
+    pub trusted: Option<String>,
+}
+
+impl Verification {
+    /// By an index target's `Sourcesentry`: `FILE:N`, the Nth stanza or line of the file. What
+    /// cannot be read says nothing.
+    fn of(target: &Stanza) -> Self {
+        let entry = target.get("Sourcesentry").and_then(|entry| entry.rsplit_once(':'));
+        entry
+            .and_then(|(file, number)| {
+                let text = fs::read_to_string(file).ok()?;
+                Self::parse(&text, file.ends_with(".sources"), number.parse().ok()?)
+            })
+            .unwrap_or_default()
+    }
+
+    /// Entry `number`, from 1, of a file in the deb822 format or in that of `sources.list`.
+    fn parse(text: &str, deb822: bool, number: usize) -> Option<Self> {
+        let index = number.checked_sub(1)?;
+        if deb822 {
+            let stanzas = control::parse(text);
+            let field = |name| stanzas.get(index)?.get(name).map(str::to_owned);
+            return Some(Self { signed_by: field("Signed-By"), trusted: field("Trusted") });
+        }
+        let (options, _) = text.lines().nth(index)?.split_once('[')?.1.split_once(']')?;
+        let option = |name| {
+            let mut pairs = options.split_whitespace().filter_map(|pair| pair.split_once('='));
+            pairs.find_map(|(key, value)| (key == name).then(|| value.to_owned()))
+        };
+        Some(Self { signed_by: option("signed-by"), trusted: option("trusted") })
+    }
 }
 
 /// The sources of the release `codename` (its updates and security suites included) among apt's
@@ -40,6 +83,7 @@ pub fn sources(targets: &[Stanza], codename: &str) -> Vec<Source> {
                 uri: target.get("Repo-URI")?.to_owned(),
                 suite: suite.to_owned(),
                 is_debian: target.get("Origin").is_some(),
+                verification: Verification::of(target),
             })
         })
         .collect();
@@ -56,18 +100,24 @@ pub fn suite(sources: &[Source], codename: &str, suite: &str) -> Vec<Source> {
     mirrors.flat_map(|mirror| BTreeSet::from([at(mirror, release), at(mirror, suite)])).collect()
 }
 
-/// `sources` in apt's deb822 format, for a private configuration; only the lists of packages,
-/// signed by a key of `keyring` if there is one, otherwise by any that the machine trusts.
+/// `sources` in apt's deb822 format, for a private configuration; only the lists of packages. A
+/// source is signed as the machine's entry says. Where that says nothing it is by a key that the
+/// machine trusts, and for a source that is not known to be Debian's by one of `keyring`, if there
+/// is one.
 #[must_use]
 pub fn render(sources: &[Source], keyring: Option<&Path>) -> String {
     let mut text = String::new();
-    for Source { uri, suite, .. } in sources {
+    for Source { uri, suite, is_debian, verification } in sources {
         let _ = write!(
             text,
             "Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\nArchitectures: amd64\nTargets: Packages\n"
         );
-        if let Some(keyring) = keyring {
-            let _ = writeln!(text, "Signed-By: {}", keyring.display());
+        let keyring = keyring.filter(|_| !is_debian).map(|path| path.display().to_string());
+        if let Some(signed_by) = verification.signed_by.as_ref().or(keyring.as_ref()) {
+            let _ = writeln!(text, "Signed-By: {signed_by}");
+        }
+        if let Some(trusted) = &verification.trusted {
+            let _ = writeln!(text, "Trusted: {trusted}");
         }
         text.push('\n');
     }
@@ -153,10 +203,8 @@ mod tests {
 
     #[test]
     fn another_suite_comes_from_the_same_mirror_with_its_release() {
-        let mirror =
-            |suite: &str| Source { uri: "http://m/".into(), suite: suite.into(), is_debian: true };
-        let own =
-            [mirror("bookworm"), Source { uri: "http://s/".into(), ..mirror("bookworm-security") }];
+        let mirror = |suite: &str| source("http://m/", suite, true);
+        let own = [mirror("bookworm"), source("http://s/", "bookworm-security", true)];
         assert_eq!(
             suite(&own, "bookworm", "trixie-backports"),
             [mirror("trixie"), mirror("trixie-backports")]
@@ -164,12 +212,36 @@ mod tests {
         assert_eq!(suite(&own, "bookworm", "trixie"), [mirror("trixie")]);
     }
 
+    fn source(uri: &str, suite: &str, is_debian: bool) -> Source {
+        let verification = Verification::default();
+        Source { uri: uri.into(), suite: suite.into(), is_debian, verification }
+    }
+
     #[test]
-    fn what_is_rendered_names_the_keyring() {
-        let source = Source { uri: "http://m/".into(), suite: "s".into(), is_debian: true };
-        let stanza =
-            |keyring| control::parse(&render(std::slice::from_ref(&source), keyring)).remove(0);
-        assert_eq!(stanza(Some(Path::new("/k.gpg"))).get("Signed-By"), Some("/k.gpg"));
-        assert_eq!((stanza(None).get("Signed-By"), stanza(None).get("Suites")), (None, Some("s")));
+    fn the_keyring_is_for_what_may_not_be_debian() {
+        let stanza = |is_debian, keyring| {
+            control::parse(&render(&[source("http://m/", "s", is_debian)], keyring)).remove(0)
+        };
+        let keyring = Some(Path::new("/k.gpg"));
+        assert_eq!(stanza(false, keyring).get("Signed-By"), Some("/k.gpg"));
+        assert_eq!(stanza(true, keyring).get("Signed-By"), None);
+        assert_eq!(stanza(false, None).get("Suites"), Some("s"));
+    }
+
+    #[test]
+    fn a_mirror_with_a_key_of_its_own_is_checked_as_the_machine_does() {
+        let deb822 = "Types: deb\nURIs: http://a/\n\n# note\nTypes: deb\nSigned-By:\n -----BEGIN\n .\n x\nTrusted: no\n";
+        let entry = Verification::parse(deb822, true, 2).expect("an entry");
+        assert_eq!(Verification::parse(deb822, true, 1), Some(Verification::default()));
+        let own = Source { verification: entry.clone(), ..source("http://a/", "s", true) };
+        let rendered = control::parse(&render(&[own], Some(Path::new("/k.gpg")))).remove(0);
+        assert_eq!(rendered.get("Signed-By"), Some("\n -----BEGIN\n .\n x"));
+        assert_eq!((rendered.get("Trusted"), entry.trusted.as_deref()), (Some("no"), Some("no")));
+
+        let list = "# mirrors\ndeb [arch=amd64 signed-by=/site.gpg trusted=yes] http://a/ s main\ndeb http://b/ s main\n";
+        let entry = Verification::parse(list, false, 2).expect("an entry");
+        assert_eq!(entry.signed_by.as_deref(), Some("/site.gpg"));
+        assert_eq!(entry.trusted.as_deref(), Some("yes"));
+        assert_eq!(Verification::parse(list, false, 3), None);
     }
 }
