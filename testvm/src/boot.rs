@@ -80,9 +80,6 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         status.page.is_some(),
         "The driver did not register its shared queue page within {limit:?}"
     );
-    if let Some(logs) = lab.logs() {
-        outln!("logs       {}", logs.display());
-    }
     Ok(Verdict::Pass)
 }
 

@@ -2,7 +2,7 @@
 //! Everything a scenario needs, prepared once: kernel, device, driver, guest's files, QEMU,
 //! namespaces. Then guests are booted in it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 use std::{fs, io};
 
@@ -13,6 +13,7 @@ use crate::cache;
 use crate::config::{Interrupts, KernelChoice, Machine};
 use crate::initramfs::{self, Initramfs};
 use crate::isolate::{self, RunDir};
+use crate::output::errln;
 use crate::process;
 use crate::progress::{Progress, Stage};
 use crate::provision::{self, Debian, Kernel};
@@ -80,7 +81,7 @@ pub struct Lab {
     machine: Machine,
     device: PathBuf,
     run: RunDir,
-    logs: PathBuf,
+    logs: Logs,
     guests: u8,
 }
 
@@ -191,7 +192,7 @@ impl Lab {
 
         let stage = progress.stage(Stage::Isolate);
         let run = RunDir::enter()?;
-        let logs = if machine.keep { kept_logs(&machine.cache)? } else { run.path() };
+        let logs = Logs::new(machine, &run)?;
         stage.done("a network of its own");
 
         let stage = progress.stage(Stage::Initramfs);
@@ -221,7 +222,7 @@ impl Lab {
             initrd: &self.initramfs.path,
             transport: &self.initramfs.transport,
             run: &self.run,
-            logs: &self.logs,
+            logs: &self.logs.path,
             index: self.guests,
         };
         self.guests += 1;
@@ -239,18 +240,33 @@ impl Lab {
     pub fn interrupts(&self) -> Interrupts {
         self.machine.interrupts
     }
+}
 
-    /// Where the logs of the guests are; they outlive the run only with `--keep`.
-    #[must_use]
-    pub fn logs(&self) -> Option<&Path> {
-        self.machine.keep.then_some(&self.logs)
+/// Where the logs of the guests are. Those that stay are told of when the lab is given up, whatever
+/// came of the run.
+#[derive(Debug)]
+struct Logs {
+    path: PathBuf,
+    stay: bool,
+}
+
+impl Logs {
+    fn new(machine: &Machine, run: &RunDir) -> Result<Self, Error> {
+        if !machine.keep {
+            return Ok(Self { path: run.path(), stay: false });
+        }
+        let seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
+        let name = format!("{seconds}-{}", std::process::id());
+        let path = machine.cache.join("logs").join(name);
+        fs::create_dir_all(&path).map_err(|source| Error::Logs { path: path.clone(), source })?;
+        Ok(Self { path, stay: true })
     }
 }
 
-/// A new directory for logs that stay.
-fn kept_logs(cache: &Path) -> Result<PathBuf, Error> {
-    let seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
-    let path = cache.join("logs").join(format!("{seconds}-{}", std::process::id()));
-    fs::create_dir_all(&path).map_err(|source| Error::Logs { path: path.clone(), source })?;
-    Ok(path)
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if self.stay {
+            errln!("Logs: {}", self.path.display());
+        }
+    }
 }

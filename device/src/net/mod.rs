@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
+mod empty_kicks;
 pub mod features;
 mod held;
 pub mod index;

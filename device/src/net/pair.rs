@@ -11,6 +11,7 @@ use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::time::Instant;
 use vm_memory::GuestMemoryMmap;
 
+use super::empty_kicks::EmptyKicks;
 use super::features::Features;
 use super::held::Held;
 use super::index::Index;
@@ -30,10 +31,6 @@ mod tests;
 /// Frames that came in while no guest was there, discarded at a time. More than a host queues by
 /// default; a sender that is faster than they are discarded must not keep the worker here.
 const STALE_MAX: u32 = 4096;
-
-/// Kicks of a queue that has never had an entry after which that is no coincidence: QEMU kicks each
-/// queue once at its start.
-const EMPTY_KICKS: u32 = 2;
 
 /// The receive queue of a pair.
 pub const RX: usize = 0;
@@ -84,7 +81,7 @@ struct Running {
     state: RingState,
     broken: bool,
     /// Kicks while the ring has never had an entry; `None` once it has.
-    empty_kicks: Option<u32>,
+    empty_kicks: Option<EmptyKicks>,
 }
 
 /// What a guest can cause lines of the log by, as often as it likes.
@@ -304,7 +301,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             start: setup.start,
             state,
             broken: false,
-            empty_kicks: Some(0),
+            empty_kicks: Some(EmptyKicks::new(self.clock.now().timer)),
         });
         let ring = Ring::start(view, config, setup.next_avail)?;
         // Now, for the session may put this ring off to a later one.
@@ -388,19 +385,19 @@ impl<P: Port, C: Clock> Pair<P, C> {
 
     /// The guest has kicked a queue.
     pub fn kicked(&mut self, queue: usize) {
-        if let Some(running) = &mut self.queues[queue].running {
-            running.empty_kicks = running.empty_kicks.map(|kicks| kicks.saturating_add(1));
+        let running = self.queues[queue].running.as_mut();
+        if let Some(kicks) = running.and_then(|running| running.empty_kicks.as_mut()) {
+            kicks.kicked(self.clock.now().timer);
         }
     }
 
-    /// A queue that has been kicked [`EMPTY_KICKS`] times and never had an entry: says once what
-    /// that means.
+    /// A queue that the guest kicks and that has never had an entry: says once what that means.
     pub(super) fn look_for_emptiness(&mut self, queue: usize, ring: &Ring<'_>) {
         let Some(running) = &mut self.queues[queue].running else { return };
         if !ring.is_untouched() {
             running.empty_kicks = None;
         }
-        if running.empty_kicks.is_none_or(|kicks| kicks < EMPTY_KICKS) {
+        if running.empty_kicks.is_none_or(|kicks| !kicks.are_the_guests()) {
             return;
         }
         running.empty_kicks = None;

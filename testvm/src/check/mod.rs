@@ -26,7 +26,7 @@ use log::Log;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
-use crate::output::{errln, outln};
+use crate::output::outln;
 use crate::progress::{Progress, Stage};
 use crate::verdict::Verdict;
 
@@ -212,9 +212,6 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
     }
     if let Some(bench) = bench {
         bench.end()?;
-    }
-    if let Some(logs) = lab.logs() {
-        errln!("Logs: {}", logs.display());
     }
     outln!("{tally}");
     Ok(tally.verdict())

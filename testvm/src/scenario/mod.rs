@@ -18,7 +18,7 @@ use plan::{Boot, Size};
 use crate::config::Config;
 use crate::interrupt;
 use crate::lab::Lab;
-use crate::output::{errln, outln};
+use crate::output::outln;
 use crate::progress::Progress;
 use crate::report::{Expected, Host, Provenance, Report, Results};
 use crate::verdict::Verdict;
@@ -59,9 +59,6 @@ pub fn repro(config: &Config) -> anyhow::Result<Verdict> {
             .with_context(|| format!("The report cannot be written to {}", path.display()))?;
     }
     outln!("{report}");
-    if let Some(logs) = lab.logs() {
-        errln!("Logs: {}", logs.display());
-    }
     Ok(report.verdict())
 }
 
