@@ -2,13 +2,19 @@
 //! docs/interface.md, "Interrupts on a queue with a page", as a driver sees them. The rules
 //! themselves are tested on the state machine; this is about the worker that drives it.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, FromRawFd as _, IntoRawFd as _};
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tsnic_abi::{Counter, RX_RECORDS, offset};
 use tsnic_core::moderation::Limits;
+use vhost::VhostBackend as _;
 use vm_memory::{Bytes as _, GuestAddress};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::support::{A_WHILE, AREA, Device, Guest, Options, eventually, frame};
 
@@ -280,5 +286,33 @@ fn an_arm_that_cannot_be_true_is_counted_and_does_no_harm() {
     eventually("it is counted", || (device.status().counters.ci_errors == 1).then_some(()));
     device.host.send(&frame(0, 64));
     expect_interrupt(&guest);
+    guest.leave();
+}
+
+/// A pipe whose write blocks, as user-mode Linux has for a call descriptor: full.
+fn full_pipe() -> (File, EventFd) {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let mut writer = File::from(writer);
+    let set = |file: &File, flags| fcntl(file.as_fd(), FcntlArg::F_SETFL(flags)).unwrap();
+    set(&writer, OFlag::O_NONBLOCK);
+    while writer.write(&[0; 4096]).is_ok() {}
+    set(&writer, OFlag::empty());
+    // SAFETY: the descriptor is open, and given away by its only owner.
+    (File::from(reader), unsafe { EventFd::from_raw_fd(writer.into_raw_fd()) })
+}
+
+#[test]
+fn a_line_that_is_full_and_would_block_does_not_stop_the_worker() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    let (reader, call) = full_pipe();
+    guest.frontend.set_vring_call(0, &call).unwrap();
+    for tag in 0..3 {
+        device.host.send(&frame(tag, 64));
+        guest.receive();
+    }
+    assert_eq!(device.status().counters.rx_frames, 3);
+    assert_eq!(guest.stop_queues(), [3, 0]);
+    drop(reader);
     guest.leave();
 }
