@@ -10,8 +10,8 @@ use tsnic_core::time::Instant;
 /// eventfd begins at 1, and it writes to it again), whatever is in the ring.
 const KICKS: u32 = 3;
 
-/// A kick as late as this is the guest's, not the start's. With the event index a guest kicks a ring
-/// that nobody serves only once, so there may be no more than this one.
+/// A kick as late as this is the guest's, not the start's. With the event index a guest kicks a
+/// ring that nobody serves only once, so there may be no more than this one.
 const LATE: Duration = Duration::from_millis(20);
 
 /// Counts the kicks of a ring from its start for as long as it has never had an entry.

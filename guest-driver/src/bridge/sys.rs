@@ -182,7 +182,8 @@ unsafe extern "C" {
 
     // glue_virtqueue.c and linux/virtio.h (drivers/virtio/virtio_ring.c). None sleeps.
     //
-    // # Safety, of all `unsafe` ones: nobody else is in a function on the same queue, `virtqueue_notify()` apart.
+    // # Safety, of all `unsafe` ones: nobody else is in a function on the same queue,
+    // `virtqueue_notify()` apart.
 
     pub unsafe fn glue_num_free(vq: QueueRef<'_>) -> c_uint;
     /// `virtqueue_add_inbuf()`: on success the ring owns the skb; its data has room for `length`
