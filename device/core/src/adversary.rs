@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 
 use super::injection_run::InjectionRun;
 use super::monitor::Monitor;
+use super::natural::Natural;
 use super::random::Random;
 use super::run::{
     Actions, Arrival, Observation, PageView, PortPolicy, Published, RunRequest, StartError,
@@ -30,6 +31,7 @@ pub struct Adversary {
 enum Run {
     Injection(Box<InjectionRun>),
     Random(Box<Random>),
+    Natural(Box<Natural>),
     Monitor(Box<Monitor>),
 }
 
@@ -54,6 +56,9 @@ impl Adversary {
             }
             RunRequest::Random(request) => {
                 Run::Random(Random::new(request, now, page.generation)?.into())
+            }
+            RunRequest::Natural(request) => {
+                Run::Natural(Natural::new(request, now, page.generation)?.into())
             }
             RunRequest::Monitor(request) => Run::Monitor(Monitor::new(request, page)?.into()),
         });
@@ -100,6 +105,7 @@ impl Adversary {
         match &self.run {
             Some(Run::Injection(injection)) => Some(injection.flow()),
             Some(Run::Random(random)) => Some(random.flow()),
+            Some(Run::Natural(natural)) => Some(natural.flow()),
             Some(Run::Monitor(_)) | None => None,
         }
     }
@@ -112,6 +118,7 @@ impl Adversary {
         let mut actions = match &mut self.run {
             Some(Run::Injection(injection)) => injection.step(now, seen, rendezvous),
             Some(Run::Random(random)) => random.step(now, seen),
+            Some(Run::Natural(natural)) => natural.step(now, seen),
             Some(Run::Monitor(monitor)) => monitor.step(now, seen, rendezvous),
             None => Actions::default(),
         };
@@ -149,6 +156,7 @@ impl Adversary {
         match &mut self.run {
             Some(Run::Injection(injection)) => injection.published(published),
             Some(Run::Random(random)) => random.published(published),
+            Some(Run::Natural(natural)) => natural.published(published),
             Some(Run::Monitor(monitor)) => monitor.published(published),
             None => {}
         }
@@ -160,6 +168,7 @@ impl Adversary {
         match &mut self.run {
             Some(Run::Injection(injection)) => injection.publish_failed(now),
             Some(Run::Random(random)) => random.publish_failed(now),
+            Some(Run::Natural(natural)) => natural.publish_failed(now),
             Some(Run::Monitor(monitor)) => monitor.publish_failed(),
             None => {}
         }

@@ -22,6 +22,7 @@ mod injection_run;
 pub mod loss;
 pub mod moderation;
 mod monitor;
+mod natural;
 pub mod progress;
 mod random;
 pub mod run;

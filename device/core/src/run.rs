@@ -11,7 +11,8 @@ use tsnic_abi::Counter;
 use crate::progress::Progress;
 use crate::rx_irq::RxIrq;
 use crate::spec::{
-    InjectionReport, InjectionSpec, MonitorReport, MonitorSpec, RandomReport, RandomSpec, Stimulus,
+    InjectionReport, InjectionSpec, MonitorReport, MonitorSpec, NaturalReport, NaturalSpec,
+    RandomReport, RandomSpec, Stimulus,
 };
 use crate::time::{Instant, NicTime};
 
@@ -87,6 +88,8 @@ pub enum Generated {
     Next,
     /// A UDP datagram of a random run.
     Random,
+    /// The UDP datagram that is to arrive after a poll's last look.
+    Straggler,
 }
 
 /// What to publish.
@@ -99,6 +102,16 @@ pub enum Publish {
         kind: Generated,
         /// Number of the frame in its run, from 0.
         serial: u32,
+    },
+    /// Frames that one poll is to find: a segment that ends what GRO holds of the flow, then
+    /// datagrams. They become visible together.
+    Burst {
+        /// `serial` of the segment that GRO holds.
+        segment: u32,
+        /// `serial` of the first datagram.
+        serial: u32,
+        /// How many.
+        datagrams: u32,
     },
     /// All frames held back, in order.
     Held,
@@ -115,8 +128,8 @@ pub struct Published {
     pub timestamp: NicTime,
 }
 
-/// What the worker is to do, in the order of the fields. `requested` and `port` are levels: they
-/// hold until the next step says otherwise. The others are done once.
+/// What the worker is to do, in the order of the fields. `requested`, `port` and `hold` are levels:
+/// they hold until the next step says otherwise. The others are done once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Actions {
     /// Value of the page's `requested` cell. Write it when the cell does not have it (a new page
@@ -124,13 +137,15 @@ pub struct Actions {
     pub requested: u32,
     /// What to do with the port.
     pub port: PortPolicy,
-    /// Publish this and tell [`super::adversary::Adversary::published`], or publish none of it and
-    /// tell `publish_failed` when the guest has not posted buffers for all of it, or the session
-    /// may read no more of them. Do the rest of the fields, then step again at once.
+    /// Publish this and tell [`super::adversary::Adversary::published`], or tell `publish_failed`
+    /// when the guest has not posted buffers for all of it, or the session may read no more of
+    /// them. Frames of a burst may have been published then. Do the rest of the fields, then step again at once.
     pub publish: Option<Publish>,
     /// If the publish went well, raise the interrupt without regard to moderation
     /// ([`RxIrq::force`]).
     pub fire: bool,
+    /// Raise no interrupt but that of `fire`.
+    pub hold: bool,
     /// Write this to the page's `released` cell.
     pub release: Option<u32>,
     /// Step again at this time at the latest; in any case after a kick. The worker sleeps until
@@ -185,6 +200,8 @@ pub enum RunRequest {
     Injection(InjectionSpec),
     /// Packets at random gaps.
     Random(RandomSpec),
+    /// Trials with no rendezvous.
+    Natural(NaturalSpec),
     /// Monitor requests from the port.
     Monitor(MonitorSpec),
 }
@@ -196,6 +213,8 @@ pub enum Finished {
     Injection(InjectionReport),
     /// Of a random run.
     Random(RandomReport),
+    /// Of a natural run.
+    Natural(NaturalReport),
     /// Of a traffic monitor.
     Monitor(MonitorReport),
     /// The run could not go on: what, and why.

@@ -22,6 +22,8 @@ pub enum Request {
     Injection(InjectionSpec),
     /// Send packets at random gaps, nothing else; answered by [`Reply::Random`].
     Random(RandomSpec),
+    /// Run trials with no rendezvous; answered by [`Reply::Natural`].
+    Natural(NaturalSpec),
     /// Monitor, and from time to time inject, the requests that come in on the port; answered by
     /// [`Reply::MonitorStarted`].
     MonitorStart(MonitorSpec),
@@ -37,15 +39,17 @@ pub enum Reply {
     Status(Box<Status>),
     /// A run goes on.
     Progress {
-        /// Rounds or packets done.
+        /// Rounds or trials done.
         done: u32,
-        /// Rounds or packets asked for.
+        /// Rounds or trials asked for.
         total: u32,
     },
     /// The injection run is over.
     Injection(InjectionReport),
     /// The random run is over.
     Random(RandomReport),
+    /// The natural run is over.
+    Natural(NaturalReport),
     /// Requests are being watched.
     MonitorStarted,
     /// The traffic monitor is over.
@@ -139,7 +143,7 @@ pub struct InjectionSpec {
     pub stuck_us: (u32, u32),
 }
 
-/// What became of an injected packet.
+/// What became of a packet whose interrupt was placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -149,7 +153,7 @@ pub enum Outcome {
     Lost,
     /// Was lost, then found by a poll that no interrupt of this device started.
     Rescued,
-    /// The injection did not come about, or its result was not seen.
+    /// It was not placed, or its result was not seen.
     Inconclusive,
 }
 
@@ -181,6 +185,96 @@ pub struct InjectionReport {
     pub rounds: Vec<Round>,
     /// Stimuli sent, repeats included.
     pub stimuli: u32,
+}
+
+/// Trials with no rendezvous: a segment that GRO holds, a burst, a straggler and its interrupt, all
+/// placed by time. Offsets are uniform between two numbers of microseconds, at most 100,000.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NaturalSpec {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Trials: 1 to 100,000.
+    pub trials: u32,
+    /// Addresses.
+    pub flow: Flow,
+    /// UDP datagrams of the burst, which are published together: 1 to 62. A segment that ends what
+    /// GRO holds comes before them.
+    pub burst: u32,
+    /// From the arm that covers the segment to the burst.
+    pub burst_us: (u32, u32),
+    /// From the burst to the straggler.
+    pub straggler_us: (u32, u32),
+    /// From the straggler to the interrupt.
+    pub interrupt_us: (u32, u32),
+    /// How long a lost packet is left alone before the next one is sent.
+    pub stuck_us: (u32, u32),
+}
+
+/// What is drawn for one trial of a [`NaturalSpec`], microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsets {
+    /// From the arm that covers the segment to the burst.
+    pub burst_us: u32,
+    /// From the burst to the straggler.
+    pub straggler_us: u32,
+    /// From the straggler to the interrupt.
+    pub interrupt_us: u32,
+}
+
+/// The window of a poll that another owner than the interrupt began, from the burst on, as far as
+/// the device sees it: it looks every few tens of microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The poll looks at the ring no more.
+    pub from_ns: u64,
+    /// `SCHED` has been released, and the queue armed.
+    pub to_ns: u64,
+}
+
+/// One trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// What was drawn.
+    pub offsets: Offsets,
+    /// The result of the straggler, or of the segment if that was lost already.
+    pub outcome: Outcome,
+    /// Why, when inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When the straggler was published, from the burst, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub straggler_ns: Option<u64>,
+    /// When the interrupt was raised, from the straggler, ns; `None` when the queue was not armed
+    /// then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupt_ns: Option<u64>,
+    /// From there to the first look that saw that the handler had run, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_ns: Option<u64>,
+    /// The handler found the NAPI owned.
+    pub owned: bool,
+    /// The window, when a poll was seen in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// Delivered: from the straggler's timestamp to the arm that covered it, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_ns: Option<u64>,
+    /// Lost or rescued: the same, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck_ns: Option<u64>,
+}
+
+/// Result of a [`NaturalSpec`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NaturalReport {
+    /// One entry a trial, in order.
+    pub trials: Vec<Trial>,
+    /// Every loss in the run.
+    pub lost: u32,
+    /// Every rescue.
+    pub rescued: u32,
+    /// How long it took, ns.
+    pub elapsed_ns: u64,
 }
 
 /// Packets of a flow at random gaps, with no rendezvous.

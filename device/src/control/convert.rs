@@ -32,6 +32,31 @@ pub fn random(run: &protocol::RandomSpec) -> RunRequest {
     RunRequest::Random(spec::RandomSpec { seed, packets, gap_us, flow: flow(addresses) })
 }
 
+/// The natural run that is asked for.
+#[must_use]
+pub fn natural(run: &protocol::NaturalSpec) -> RunRequest {
+    let &protocol::NaturalSpec {
+        seed,
+        trials,
+        flow: addresses,
+        burst,
+        burst_us,
+        straggler_us,
+        interrupt_us,
+        stuck_us,
+    } = run;
+    RunRequest::Natural(spec::NaturalSpec {
+        seed,
+        trials,
+        flow: flow(addresses),
+        burst,
+        burst_us,
+        straggler_us,
+        interrupt_us,
+        stuck_us,
+    })
+}
+
 /// The traffic monitor that is asked for.
 #[must_use]
 pub fn monitor(run: &protocol::MonitorSpec) -> RunRequest {
@@ -56,6 +81,33 @@ fn outcome(outcome: spec::Outcome) -> protocol::Outcome {
 fn round(round: spec::Round) -> protocol::Round {
     let spec::Round { outcome: result, reason, took_effect, delivered_ns, stuck_ns } = round;
     protocol::Round { outcome: outcome(result), reason, took_effect, delivered_ns, stuck_ns }
+}
+
+fn trial(trial: spec::Trial) -> protocol::Trial {
+    let spec::Trial {
+        offsets: spec::Offsets { burst_us, straggler_us, interrupt_us },
+        outcome: result,
+        reason,
+        straggler_ns,
+        interrupt_ns,
+        handled_ns,
+        owned,
+        window,
+        delivered_ns,
+        stuck_ns,
+    } = trial;
+    protocol::Trial {
+        offsets: protocol::Offsets { burst_us, straggler_us, interrupt_us },
+        outcome: outcome(result),
+        reason,
+        straggler_ns,
+        interrupt_ns,
+        handled_ns,
+        owned,
+        window: window.map(|spec::Window { from_ns, to_ns }| protocol::Window { from_ns, to_ns }),
+        delivered_ns,
+        stuck_ns,
+    }
 }
 
 /// The reply that tells the result of a run.
@@ -83,6 +135,10 @@ pub fn finished(finished: Finished) -> Reply {
             delivered_ns,
             stuck_ns,
         }),
+        Finished::Natural(spec::NaturalReport { trials, lost, rescued, elapsed_ns }) => {
+            let trials = trials.into_iter().map(trial).collect();
+            Reply::Natural(protocol::NaturalReport { trials, lost, rescued, elapsed_ns })
+        }
         Finished::Monitor(spec::MonitorReport { requests, injected, not_met, lost, rescued }) => {
             let injected = injected
                 .into_iter()

@@ -36,6 +36,7 @@ struct Run {
 enum Kind {
     Injection,
     Random,
+    Natural,
     Monitor,
 }
 
@@ -44,6 +45,7 @@ impl Kind {
         match self {
             Self::Injection => "injection run",
             Self::Random => "random run",
+            Self::Natural => "natural run",
             Self::Monitor => "traffic monitor",
         }
     }
@@ -74,6 +76,7 @@ impl Dispatcher {
             Request::MonitorStop => return self.stop_monitor(client),
             Request::Injection(run) => (Kind::Injection, convert::injection(&run)),
             Request::Random(run) => (Kind::Random, convert::random(&run)),
+            Request::Natural(run) => (Kind::Natural, convert::natural(&run)),
             Request::MonitorStart(run) => (Kind::Monitor, convert::monitor(&run)),
         };
         if let Some(on) = self.run {

@@ -155,7 +155,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             self.pair.control.report(&mut actions);
             let changed = self.obey(&actions)?;
             let changed = changed || self.poll_port(actions.port)? == Pass::Changed;
-            self.interrupt();
+            self.interrupt(actions.hold);
             if !changed {
                 self.wake_at(actions.wake);
                 return Ok(());
@@ -259,14 +259,31 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 self.flush();
                 Ok(if staged == Staged::Done { self.published(now) } else { None })
             }
+            Publish::Burst { segment, serial, datagrams } => {
+                let Some(flow) = self.pair.adversary.flow() else { return Ok(None) };
+                let mut frame = frames::gro_end(&flow, segment);
+                let now = self.pair.clock.now();
+                let mut staged = self.stage(&mut frame, now)?;
+                for offset in 0..datagrams {
+                    if staged != Staged::Done {
+                        break;
+                    }
+                    let serial = serial.wrapping_add(offset);
+                    staged = self.stage(&mut frames::udp(&flow, serial, DATAGRAM_LEN), now)?;
+                }
+                self.flush();
+                Ok(if staged == Staged::Done { self.published(now) } else { None })
+            }
             Publish::Held => self.release(),
         }
     }
 
-    /// Raises the receive interrupt if one is due.
-    fn interrupt(&mut self) {
+    /// Raises the receive interrupt if one is due, and the adversary does not hold it back.
+    fn interrupt(&mut self, hold: bool) {
         if self.cells.is_some() {
-            if let Some(page) = &mut self.pair.page {
+            if let Some(page) = &mut self.pair.page
+                && !hold
+            {
                 let request = page.irq.poll(self.pair.clock.now().timer);
                 self.carry_out(request);
             }

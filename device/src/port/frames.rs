@@ -38,11 +38,27 @@ pub fn udp(flow: &Flow, serial: u32, len: u16) -> Frame {
 /// Never: every such segment fits into a frame.
 #[must_use]
 pub fn gro_held(flow: &Flow, serial: u32) -> Frame {
-    let payload = payload(serial, SEGMENT_LEN as usize);
-    let builder = PacketBuilder::ethernet2(flow.peer_mac, flow.guest_mac)
+    segment(flow, serial, false)
+}
+
+/// The segment after [`gro_held`] of the same `serial`, with PSH: GRO lets go of both at once.
+///
+/// # Panics
+/// Never: every such segment fits into a frame.
+#[must_use]
+pub fn gro_end(flow: &Flow, serial: u32) -> Frame {
+    segment(flow, serial.wrapping_add(1), true)
+}
+
+fn segment(flow: &Flow, number: u32, push: bool) -> Frame {
+    let payload = payload(number, SEGMENT_LEN as usize);
+    let mut builder = PacketBuilder::ethernet2(flow.peer_mac, flow.guest_mac)
         .ipv4(flow.peer_ip.octets(), nobody(flow.guest_ip).octets(), TIME_TO_LIVE)
-        .tcp(flow.peer_port, flow.guest_port, serial.wrapping_mul(SEGMENT_LEN), TCP_WINDOW)
+        .tcp(flow.peer_port, flow.guest_port, number.wrapping_mul(SEGMENT_LEN), TCP_WINDOW)
         .ack(1);
+    if push {
+        builder = builder.psh();
+    }
     let mut bytes = Vec::with_capacity(builder.size(payload.len()));
     builder.write_to_vec(&mut bytes, &payload).expect("a segment of 64 bytes fits");
     Frame { header: NetHeader::checked(), bytes }
@@ -112,6 +128,21 @@ pub(crate) mod tests {
         let sum = tcp.to_header().calc_checksum_ipv4(&ip, tcp.payload()).unwrap();
         assert_eq!(tcp.checksum(), sum);
         assert_ne!(gro_held(&FLOW, 4).bytes, frame.bytes);
+    }
+
+    #[test]
+    fn the_segment_that_ends_what_gro_holds_follows_it_and_is_pushed() {
+        let [held, end] = [gro_held(&FLOW, 3), gro_end(&FLOW, 3)].map(|frame| {
+            let packet = SlicedPacket::from_ethernet(&frame.bytes).unwrap();
+            let Some(TransportSlice::Tcp(tcp)) = packet.transport else { panic!("no TCP") };
+            (tcp.to_header(), tcp.payload().len() as u32)
+        });
+        assert_eq!(end.0.sequence_number, held.0.sequence_number + held.1);
+        assert!(end.0.psh && end.0.ack && end.1 == held.1);
+        assert_eq!(
+            (end.0.source_port, end.0.destination_port, end.0.acknowledgment_number),
+            (held.0.source_port, held.0.destination_port, held.0.acknowledgment_number)
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tsnic::control::channel::{Answer, Command};
 use tsnic_abi::{offset, phase, point};
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::spec::{
-    Flow, InjectionReport, InjectionSpec, MonitorSpec, Outcome, RandomSpec, Stimulus,
+    Flow, InjectionReport, InjectionSpec, MonitorSpec, NaturalSpec, Outcome, RandomSpec, Stimulus,
 };
 
 use crate::support::{Device, Guest, Options, eventually};
@@ -219,6 +219,29 @@ fn a_random_run_delivers_every_packet_after_the_fix() {
         assert_eq!(report.delivered_ns.len(), 200);
     });
     assert_eq!(received.len(), 200);
+}
+
+#[test]
+fn a_natural_run_publishes_a_burst_at_once_and_delivers_every_packet_after_the_fix() {
+    let device = Device::new();
+    let received = beside_driver(&device, Mode::V4_11, || {
+        let run = NaturalSpec {
+            seed: 1,
+            trials: 30,
+            flow: flow(),
+            burst: 20,
+            burst_us: (10, 100),
+            straggler_us: (10, 500),
+            interrupt_us: (0, 100),
+            stuck_us: (0, 0),
+        };
+        assert_eq!(device.ask(Command::Start(RunRequest::Natural(run))), Answer::Started);
+        let Finished::Natural(report) = finish(&device) else { panic!("not a natural report") };
+        assert_eq!((report.trials.len(), report.lost, report.rescued), (30, 0, 0));
+        assert!(report.trials.iter().all(|trial| trial.outcome == Outcome::Delivered));
+    });
+    // A segment for GRO, one that ends it, the burst, the straggler.
+    assert_eq!(received.len(), 30 * 23);
 }
 
 fn request(serial: u32, port: u16) -> Vec<u8> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use tsnic_core::time::Instant;
 
+use super::guest::Received;
+
 /// The port it sends requests to.
 pub const PORT: u16 = 80;
 
@@ -90,14 +92,17 @@ pub fn frame(request: Option<u64>) -> Vec<u8> {
     bytes
 }
 
-/// The number of the request that a frame carries.
-pub fn request_of(frame: &[u8]) -> Option<u64> {
+/// What a frame is to the guest. A segment that is not to [`PORT`] is one of the device's own.
+pub fn received(frame: &[u8]) -> Received {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     match packet.transport {
         Some(TransportSlice::Tcp(tcp)) if tcp.destination_port() == PORT => {
-            tcp.payload().try_into().map(u64::from_le_bytes).ok()
+            let number = tcp.payload().try_into().map(u64::from_le_bytes);
+            number.map_or(Received::Other, Received::Request)
         }
-        _ => None,
+        Some(TransportSlice::Tcp(tcp)) if tcp.psh() => Received::Pushed,
+        Some(TransportSlice::Tcp(_)) => Received::Held,
+        _ => Received::Other,
     }
 }
 

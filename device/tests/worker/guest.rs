@@ -4,7 +4,7 @@
 //!
 //! A poll is a chain of events with a little time between them, so interrupts and other owners of
 //! `SCHED` can come in between: begin, look (until the ring is empty), the rendezvous, complete,
-//! arm, end.
+//! arm.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -33,6 +33,20 @@ pub enum Owner {
     Timer(Duration),
     /// A receiver that busy-polls for so long.
     BusyPoll(Duration),
+    /// The `gro_flush_timeout` watchdog, which runs only while GRO holds a segment.
+    Watchdog(Duration),
+}
+
+/// A frame, as far as the guest cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A request of the client, by its number.
+    Request(u64),
+    /// A segment that GRO holds.
+    Held,
+    /// One that makes GRO let go of it.
+    Pushed,
+    Other,
 }
 
 /// How the guest deviates from a healthy one.
@@ -94,7 +108,6 @@ enum Event {
     Spin(Poll, Instant),
     Complete(Poll),
     Arm(Poll, u32),
-    End,
     /// The timer that was started so many-th runs out; one that was started again later does not.
     Timer(u64),
     /// The receiver tries to take `SCHED`, until then; it was woken so many-th.
@@ -122,8 +135,8 @@ pub struct Guest {
     pub owner: Owner,
     pub temper: Temper,
     pub cells: Cells,
-    /// Contents of the ring: number of a request, or nothing of interest.
-    pub ring: VecDeque<Option<u64>>,
+    /// Contents of the ring.
+    pub ring: VecDeque<Received>,
     /// Requests answered, not fetched by the client yet.
     pub replies: VecDeque<(Instant, u64)>,
     /// The guest wrote its kick register.
@@ -135,7 +148,8 @@ pub struct Guest {
     sched: bool,
     receiving: bool,
     missed: bool,
-    running: u32,
+    /// GRO holds a segment.
+    gro_holds: bool,
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     sequence: u64,
     /// Times the timer was started, or the receiver woken.
@@ -160,7 +174,7 @@ impl Guest {
             sched: false,
             receiving: false,
             missed: false,
-            running: 0,
+            gro_holds: false,
             events: BinaryHeap::new(),
             sequence: 0,
             starts: 0,
@@ -216,7 +230,6 @@ impl Guest {
         match event {
             Event::Interrupt(_) => self.interrupt(now),
             Event::Begin(poll) => {
-                self.running += 1;
                 self.cells.phase = phase::POLL;
                 self.cells.polls = self.cells.polls.plus(1);
                 self.soon(now, 500..3_000, Event::Look(poll));
@@ -240,12 +253,14 @@ impl Guest {
                     self.cells.arm = self.cells.arm.plus(1);
                     self.kicked = true;
                 }
-                self.soon(now, 100..500, Event::End);
                 if poll.consumed {
                     self.starts += 1;
                     match self.owner {
                         Owner::Nobody => {}
-                        Owner::Timer(after) => self.after(now, after, Event::Timer(self.starts)),
+                        Owner::Watchdog(_) if !self.gro_holds => {}
+                        Owner::Timer(after) | Owner::Watchdog(after) => {
+                            self.after(now, after, Event::Timer(self.starts));
+                        }
                         Owner::BusyPoll(length) => {
                             let wakes =
                                 now.plus(Duration::from_micros(self.rng.random_range(10..60)));
@@ -256,12 +271,6 @@ impl Guest {
                             );
                         }
                     }
-                }
-            }
-            Event::End => {
-                self.running -= 1;
-                if self.running == 0 {
-                    self.cells.phase = phase::IDLE;
                 }
             }
             Event::Timer(start) => {
@@ -315,11 +324,14 @@ impl Guest {
             self.consumed = self.cells.used;
             poll.consumed = true;
             while let Some(frame) = self.ring.pop_front() {
-                if let Some(request) = frame
-                    && request > self.answered
-                {
-                    self.answered = request;
-                    self.soon(now, 20_000..80_000, Event::Reply(request));
+                match frame {
+                    Received::Request(request) if request > self.answered => {
+                        self.answered = request;
+                        self.soon(now, 20_000..80_000, Event::Reply(request));
+                    }
+                    Received::Held => self.gro_holds = true,
+                    Received::Pushed => self.gro_holds = false,
+                    Received::Request(_) | Received::Other => {}
                 }
             }
             self.soon(now, 500..5_000, Event::Look(poll));
@@ -336,6 +348,7 @@ impl Guest {
             self.soon(now, 500..2_000, Event::Look(poll));
             return;
         }
+        self.cells.phase = phase::IDLE;
         if self.temper.comes && self.cells.requested == point::BEFORE_COMPLETE {
             self.cells.point = point::BEFORE_COMPLETE;
             self.cells.arrived = self.cells.arrived.wrapping_add(1);
@@ -354,9 +367,10 @@ impl Guest {
         if poll.receiver {
             self.receiving = false;
         }
+        // A poll that finds nothing has GRO flushed.
+        self.gro_holds &= poll.consumed;
         if self.missed {
             self.missed = false;
-            self.running -= 1;
             self.soon(now, 500..3_000, Event::Begin(poll));
         } else {
             self.sched = false;

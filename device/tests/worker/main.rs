@@ -9,6 +9,7 @@ mod counters;
 mod guest;
 mod injection;
 mod monitor;
+mod natural;
 mod ports;
 mod random;
 mod rings;

@@ -302,7 +302,7 @@ impl World {
             }
             self.passed_on += u64::from(client::is_from_client(&frame));
             self.published.push(self.now);
-            self.guest.ring.push_back(client::request_of(&frame));
+            self.guest.ring.push_back(client::received(&frame));
         }
         self.rings.read_cells(&mut self.guest.cells);
         let raised = self.lines.take();

@@ -27,6 +27,9 @@ enum Line {
         numbers: [u64; 4],
         misspelt: bool,
     },
+    Natural {
+        numbers: [u64; 6],
+    },
     Injection {
         numbers: [u64; 4],
         held: bool,
@@ -60,6 +63,13 @@ impl Line {
                 let gap = if *misspelt { "gap" } else { "gap_us" };
                 format!(
                     r#"{{"request":"random","seed":{seed},"packets":{packets},"{gap}":[{from},{to}],"flow":{FLOW}}}"#
+                )
+                .into_bytes()
+            }
+            Self::Natural { numbers } => {
+                let [seed, trials, burst, from, to, other] = numbers.map(sized);
+                format!(
+                    r#"{{"request":"natural","seed":{seed},"trials":{trials},"flow":{FLOW},"burst":{burst},"burst_us":[{from},{to}],"straggler_us":[{to},{other}],"interrupt_us":[{from},{other}],"stuck_us":[{from},{to}]}}"#
                 )
                 .into_bytes()
             }
@@ -129,6 +139,7 @@ fn control_lines() {
                     Request::Status => Command::Status,
                     Request::Injection(run) => Command::Start(convert::injection(run)),
                     Request::Random(run) => Command::Start(convert::random(run)),
+                    Request::Natural(run) => Command::Start(convert::natural(run)),
                     Request::MonitorStart(run) => Command::Start(convert::monitor(run)),
                     Request::MonitorStop => Command::StopMonitor,
                 };
