@@ -6,7 +6,6 @@ use alloc::boxed::Box;
 use super::injection_run::InjectionRun;
 use super::monitor::Monitor;
 use super::natural::Natural;
-use super::random::Random;
 use super::run::{
     Actions, Arrival, Observation, PageView, PortPolicy, Published, RunRequest, StartError,
 };
@@ -30,7 +29,6 @@ pub struct Adversary {
 #[derive(Debug)]
 enum Run {
     Injection(Box<InjectionRun>),
-    Random(Box<Random>),
     Natural(Box<Natural>),
     Monitor(Box<Monitor>),
 }
@@ -53,9 +51,6 @@ impl Adversary {
         self.run = Some(match request {
             RunRequest::Injection(request) => {
                 Run::Injection(InjectionRun::new(request, now, page.generation)?.into())
-            }
-            RunRequest::Random(request) => {
-                Run::Random(Random::new(request, now, page.generation)?.into())
             }
             RunRequest::Natural(request) => {
                 Run::Natural(Natural::new(request, now, page.generation)?.into())
@@ -104,7 +99,6 @@ impl Adversary {
     pub fn flow(&self) -> Option<Flow> {
         match &self.run {
             Some(Run::Injection(injection)) => Some(injection.flow()),
-            Some(Run::Random(random)) => Some(random.flow()),
             Some(Run::Natural(natural)) => Some(natural.flow()),
             Some(Run::Monitor(_)) | None => None,
         }
@@ -117,7 +111,6 @@ impl Adversary {
         let rendezvous = seen.page.as_ref().and_then(|page| self.rendezvous(page));
         let mut actions = match &mut self.run {
             Some(Run::Injection(injection)) => injection.step(now, seen, rendezvous),
-            Some(Run::Random(random)) => random.step(now, seen),
             Some(Run::Natural(natural)) => natural.step(now, seen),
             Some(Run::Monitor(monitor)) => monitor.step(now, seen, rendezvous),
             None => Actions::default(),
@@ -155,7 +148,6 @@ impl Adversary {
     pub fn published(&mut self, published: Published) {
         match &mut self.run {
             Some(Run::Injection(injection)) => injection.published(published),
-            Some(Run::Random(random)) => random.published(published),
             Some(Run::Natural(natural)) => natural.published(published),
             Some(Run::Monitor(monitor)) => monitor.published(published),
             None => {}
@@ -167,7 +159,6 @@ impl Adversary {
     pub fn publish_failed(&mut self, now: Instant) {
         match &mut self.run {
             Some(Run::Injection(injection)) => injection.publish_failed(now),
-            Some(Run::Random(random)) => random.publish_failed(now),
             Some(Run::Natural(natural)) => natural.publish_failed(now),
             Some(Run::Monitor(monitor)) => monitor.publish_failed(),
             None => {}

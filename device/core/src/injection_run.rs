@@ -54,6 +54,7 @@ pub(super) struct InjectionRun {
     rng: Pcg64Mcg,
     report: InjectionReport,
     ticker: Ticker,
+    started: Instant,
     generation: u32,
     serial: u32,
     in_a_row: u32,
@@ -106,6 +107,7 @@ impl InjectionRun {
             rng,
             report: InjectionReport::default(),
             ticker: Ticker::new(now),
+            started: now,
             generation,
             serial: 0,
             in_a_row: 0,
@@ -168,6 +170,8 @@ impl InjectionRun {
             }
         }
         if self.is_over() {
+            let elapsed = now.since(self.started);
+            self.report.elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
             actions.finished =
                 Some(Box::new(Finished::Injection(core::mem::take(&mut self.report))));
             return actions;

@@ -24,7 +24,6 @@ pub mod moderation;
 mod monitor;
 mod natural;
 pub mod progress;
-mod random;
 pub mod run;
 pub mod rx_irq;
 pub mod spec;

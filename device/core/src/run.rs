@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::rx_irq::RxIrq;
 use crate::spec::{
     InjectionReport, InjectionSpec, MonitorReport, MonitorSpec, NaturalReport, NaturalSpec,
-    RandomReport, RandomSpec, Stimulus,
+    Stimulus,
 };
 use crate::time::{Instant, NicTime};
 
@@ -86,8 +86,6 @@ pub enum Generated {
     Injected,
     /// The UDP datagram that follows a lost one.
     Next,
-    /// A UDP datagram of a random run.
-    Random,
     /// The UDP datagram that is to arrive after a poll's last look.
     Straggler,
 }
@@ -198,8 +196,6 @@ impl Ticker {
 pub enum RunRequest {
     /// Rounds at the rendezvous.
     Injection(InjectionSpec),
-    /// Packets at random gaps.
-    Random(RandomSpec),
     /// Trials with no rendezvous.
     Natural(NaturalSpec),
     /// Monitor requests from the port.
@@ -211,8 +207,6 @@ pub enum RunRequest {
 pub enum Finished {
     /// Of an injection run.
     Injection(InjectionReport),
-    /// Of a random run.
-    Random(RandomReport),
     /// Of a natural run.
     Natural(NaturalReport),
     /// Of a traffic monitor.

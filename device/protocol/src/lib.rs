@@ -20,8 +20,6 @@ pub enum Request {
     Status,
     /// Run rounds at the rendezvous; answered by [`Reply::Injection`].
     Injection(InjectionSpec),
-    /// Send packets at random gaps, nothing else; answered by [`Reply::Random`].
-    Random(RandomSpec),
     /// Run trials with no rendezvous; answered by [`Reply::Natural`].
     Natural(NaturalSpec),
     /// Monitor, and from time to time inject, the requests that come in on the port; answered by
@@ -46,8 +44,6 @@ pub enum Reply {
     },
     /// The injection run is over.
     Injection(InjectionReport),
-    /// The random run is over.
-    Random(RandomReport),
     /// The natural run is over.
     Natural(NaturalReport),
     /// Requests are being watched.
@@ -185,6 +181,8 @@ pub struct InjectionReport {
     pub rounds: Vec<Round>,
     /// Stimuli sent, repeats included.
     pub stimuli: u32,
+    /// How long it took, ns.
+    pub elapsed_ns: u64,
 }
 
 /// Trials with no rendezvous: a segment that GRO holds, a burst, a straggler and its interrupt, all
@@ -275,38 +273,6 @@ pub struct NaturalReport {
     pub rescued: u32,
     /// How long it took, ns.
     pub elapsed_ns: u64,
-}
-
-/// Packets of a flow at random gaps, with no rendezvous.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RandomSpec {
-    /// Seed of the gaps.
-    pub seed: u64,
-    /// Packets.
-    pub packets: u32,
-    /// Gap between two packets: uniform between these, microseconds.
-    pub gap_us: (u32, u32),
-    /// Addresses.
-    pub flow: Flow,
-}
-
-/// Result of a [`RandomSpec`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RandomReport {
-    /// Packets published.
-    pub sent: u32,
-    /// Packets lost until the next one.
-    pub lost: u32,
-    /// Packets lost, then found by another poll.
-    pub rescued: u32,
-    /// Packets of which neither could be told: the next one was sent because the state did not
-    /// resolve in 2 s.
-    #[serde(default)]
-    pub inconclusive: u32,
-    /// Device timestamp to covering arm of the others, ns.
-    pub delivered_ns: Vec<u64>,
-    /// The same of the lost ones, ns.
-    pub stuck_ns: Vec<u64>,
 }
 
 /// Monitor TCP requests (frames with payload) that the port brings for one port.

@@ -25,13 +25,6 @@ pub fn injection(run: &protocol::InjectionSpec) -> RunRequest {
     })
 }
 
-/// The random run that is asked for.
-#[must_use]
-pub fn random(run: &protocol::RandomSpec) -> RunRequest {
-    let &protocol::RandomSpec { seed, packets, gap_us, flow: addresses } = run;
-    RunRequest::Random(spec::RandomSpec { seed, packets, gap_us, flow: flow(addresses) })
-}
-
 /// The natural run that is asked for.
 #[must_use]
 pub fn natural(run: &protocol::NaturalSpec) -> RunRequest {
@@ -114,27 +107,13 @@ fn trial(trial: spec::Trial) -> protocol::Trial {
 #[must_use]
 pub fn finished(finished: Finished) -> Reply {
     match finished {
-        Finished::Injection(spec::InjectionReport { rounds, stimuli }) => {
+        Finished::Injection(spec::InjectionReport { rounds, stimuli, elapsed_ns }) => {
             Reply::Injection(protocol::InjectionReport {
                 rounds: rounds.into_iter().map(round).collect(),
                 stimuli,
+                elapsed_ns,
             })
         }
-        Finished::Random(spec::RandomReport {
-            sent,
-            lost,
-            rescued,
-            inconclusive,
-            delivered_ns,
-            stuck_ns,
-        }) => Reply::Random(protocol::RandomReport {
-            sent,
-            lost,
-            rescued,
-            inconclusive,
-            delivered_ns,
-            stuck_ns,
-        }),
         Finished::Natural(spec::NaturalReport { trials, lost, rescued, elapsed_ns }) => {
             let trials = trials.into_iter().map(trial).collect();
             Reply::Natural(protocol::NaturalReport { trials, lost, rescued, elapsed_ns })

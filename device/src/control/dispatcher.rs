@@ -35,7 +35,6 @@ struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Injection,
-    Random,
     Natural,
     Monitor,
 }
@@ -44,7 +43,6 @@ impl Kind {
     const fn name(self) -> &'static str {
         match self {
             Self::Injection => "injection run",
-            Self::Random => "random run",
             Self::Natural => "natural run",
             Self::Monitor => "traffic monitor",
         }
@@ -75,7 +73,6 @@ impl Dispatcher {
             }
             Request::MonitorStop => return self.stop_monitor(client),
             Request::Injection(run) => (Kind::Injection, convert::injection(&run)),
-            Request::Random(run) => (Kind::Random, convert::random(&run)),
             Request::Natural(run) => (Kind::Natural, convert::natural(&run)),
             Request::MonitorStart(run) => (Kind::Monitor, convert::monitor(&run)),
         };

@@ -11,7 +11,7 @@ use tsnic::control::channel::{Answer, Command};
 use tsnic_abi::{offset, phase, point};
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::spec::{
-    Flow, InjectionReport, InjectionSpec, MonitorSpec, NaturalSpec, Outcome, RandomSpec, Stimulus,
+    Flow, InjectionReport, InjectionSpec, MonitorSpec, NaturalSpec, Outcome, Stimulus,
 };
 
 use crate::support::{Device, Guest, Options, eventually};
@@ -208,34 +208,24 @@ fn no_injected_packet_is_lost_after_the_fix() {
     assert_eq!(report.rounds.len(), 20);
 }
 
-#[test]
-fn a_random_run_delivers_every_packet_after_the_fix() {
-    let device = Device::new();
-    let received = beside_driver(&device, Mode::V4_11, || {
-        let run = RandomSpec { seed: 1, packets: 200, gap_us: (10, 500), flow: flow() };
-        assert_eq!(device.ask(Command::Start(RunRequest::Random(run))), Answer::Started);
-        let Finished::Random(report) = finish(&device) else { panic!("not a random report") };
-        assert_eq!((report.sent, report.lost, report.rescued), (200, 0, 0));
-        assert_eq!(report.delivered_ns.len(), 200);
-    });
-    assert_eq!(received.len(), 200);
+fn natural() -> NaturalSpec {
+    NaturalSpec {
+        seed: 1,
+        trials: 30,
+        flow: flow(),
+        burst: 20,
+        burst_us: (10, 100),
+        straggler_us: (10, 500),
+        interrupt_us: (0, 100),
+        stuck_us: (0, 0),
+    }
 }
 
 #[test]
 fn a_natural_run_publishes_a_burst_at_once_and_delivers_every_packet_after_the_fix() {
     let device = Device::new();
     let received = beside_driver(&device, Mode::V4_11, || {
-        let run = NaturalSpec {
-            seed: 1,
-            trials: 30,
-            flow: flow(),
-            burst: 20,
-            burst_us: (10, 100),
-            straggler_us: (10, 500),
-            interrupt_us: (0, 100),
-            stuck_us: (0, 0),
-        };
-        assert_eq!(device.ask(Command::Start(RunRequest::Natural(run))), Answer::Started);
+        assert_eq!(device.ask(Command::Start(RunRequest::Natural(natural()))), Answer::Started);
         let Finished::Natural(report) = finish(&device) else { panic!("not a natural report") };
         assert_eq!((report.trials.len(), report.lost, report.rescued), (30, 0, 0));
         assert!(report.trials.iter().all(|trial| trial.outcome == Outcome::Delivered));
@@ -381,8 +371,7 @@ fn a_request_that_waited_for_buffers_when_the_next_one_was_to_be_injected_is_cou
 fn a_run_without_a_page_is_refused_with_advice() {
     let device = Device::new();
     let guest = Guest::start(&device, Options::default());
-    let run = RandomSpec { seed: 1, packets: 10, gap_us: (10, 500), flow: flow() };
-    let Answer::Refused(why) = device.ask(Command::Start(RunRequest::Random(run))) else {
+    let Answer::Refused(why) = device.ask(Command::Start(RunRequest::Natural(natural()))) else {
         panic!("it was started")
     };
     assert!(why.contains("tsnic driver"), "{why}");

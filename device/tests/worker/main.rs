@@ -11,6 +11,5 @@ mod injection;
 mod monitor;
 mod natural;
 mod ports;
-mod random;
 mod rings;
 mod world;

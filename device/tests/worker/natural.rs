@@ -233,6 +233,16 @@ fn a_guest_without_buffers_ends_the_run_with_the_reason() {
 }
 
 #[test]
+fn a_guest_that_never_gets_idle_ends_the_run_with_the_reason() {
+    let mut world = world(Mode::V4_11, 1);
+    world.guest.cells.phase = 1;
+    let report = run(&mut world, request(100));
+    assert_eq!(count(&report, Outcome::Inconclusive), 100);
+    let reason = report.trials[0].reason.as_deref().unwrap();
+    assert!(reason.starts_with("The queue was not idle within 2s: armed, produced"), "{reason}");
+}
+
+#[test]
 fn a_cancelled_run_holds_no_interrupt_back() {
     for us in (0..3_000).step_by(37) {
         let mut world = world(Mode::V4_11, 1);

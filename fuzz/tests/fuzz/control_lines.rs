@@ -23,12 +23,9 @@ use crate::MOMENT;
 enum Line {
     Status,
     MonitorStop,
-    Random {
-        numbers: [u64; 4],
-        misspelt: bool,
-    },
     Natural {
         numbers: [u64; 6],
+        misspelt: bool,
     },
     Injection {
         numbers: [u64; 4],
@@ -58,18 +55,11 @@ impl Line {
         match self {
             Self::Status => br#"{"request":"status"}"#.to_vec(),
             Self::MonitorStop => br#"{"request":"monitor-stop"}"#.to_vec(),
-            Self::Random { numbers, misspelt } => {
-                let [seed, packets, from, to] = numbers.map(sized);
-                let gap = if *misspelt { "gap" } else { "gap_us" };
-                format!(
-                    r#"{{"request":"random","seed":{seed},"packets":{packets},"{gap}":[{from},{to}],"flow":{FLOW}}}"#
-                )
-                .into_bytes()
-            }
-            Self::Natural { numbers } => {
+            Self::Natural { numbers, misspelt } => {
+                let stuck = if *misspelt { "stuck" } else { "stuck_us" };
                 let [seed, trials, burst, from, to, other] = numbers.map(sized);
                 format!(
-                    r#"{{"request":"natural","seed":{seed},"trials":{trials},"flow":{FLOW},"burst":{burst},"burst_us":[{from},{to}],"straggler_us":[{to},{other}],"interrupt_us":[{from},{other}],"stuck_us":[{from},{to}]}}"#
+                    r#"{{"request":"natural","seed":{seed},"trials":{trials},"flow":{FLOW},"burst":{burst},"burst_us":[{from},{to}],"straggler_us":[{to},{other}],"interrupt_us":[{from},{other}],"{stuck}":[{from},{to}]}}"#
                 )
                 .into_bytes()
             }
@@ -138,7 +128,6 @@ fn control_lines() {
                 let command = match &request {
                     Request::Status => Command::Status,
                     Request::Injection(run) => Command::Start(convert::injection(run)),
-                    Request::Random(run) => Command::Start(convert::random(run)),
                     Request::Natural(run) => Command::Start(convert::natural(run)),
                     Request::MonitorStart(run) => Command::Start(convert::monitor(run)),
                     Request::MonitorStop => Command::StopMonitor,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run was to measure.
 
-use crate::scenario::plan::{Boot, Mode, Owner, RpcPlan};
+use std::cmp::Reverse;
+
+use crate::scenario::plan::{Boot, Mode, NaturalPlan, Owner, RpcPlan, SweepPlan};
 
 /// Everything a plan asks for, in the order in which it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,8 +12,10 @@ pub struct Expected {
     pub(super) cells: Vec<CellKey>,
     /// Rounds a cell.
     pub(super) rounds: u32,
-    /// Unassisted runs: mode, virtual CPUs, packets.
-    pub(super) unassisted: Vec<(Mode, usize, u32)>,
+    /// Sweeps: mode, virtual CPUs, what.
+    pub(super) sweeps: Vec<(Mode, usize, SweepPlan)>,
+    /// Natural runs: mode, virtual CPUs, what.
+    pub(super) natural: Vec<(Mode, usize, NaturalPlan)>,
     /// RPC runs: mode, virtual CPUs, what.
     pub(super) rpc: Vec<(Mode, usize, RpcPlan)>,
 }
@@ -45,15 +49,16 @@ impl Expected {
                     vcpus,
                     mode,
                 }));
-                if plan.unassisted > 0 {
-                    expected.unassisted.push((mode, vcpus, plan.unassisted));
-                }
+                expected.sweeps.extend(plan.sweeps.iter().map(|&sweep| (mode, vcpus, sweep)));
+                expected.natural.extend(plan.natural.iter().map(|&it| (mode, vcpus, it)));
                 expected.rpc.extend(plan.rpc.iter().map(|&rpc| (mode, vcpus, rpc)));
             }
         }
         // Boot by boot is how it is run; owner by owner is how it is read. The sort is stable:
         // modes stay in their order.
         expected.cells.sort_by_key(|key| (key.owner as u8, key.vcpus));
+        // Large batches first: they have the wider window.
+        expected.natural.sort_by_key(|(_, vcpus, plan)| (*vcpus, Reverse(plan.batch)));
         expected
     }
 }

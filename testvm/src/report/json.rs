@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::Report;
 use super::buckets::range_us;
-use super::judge::{find_cell, find_rpc, find_unassisted};
+use super::judge::{find_cell, find_natural, find_rpc, find_sweep, power};
+use super::natural::Natural;
 use super::provenance::Provenance;
-use super::results::{Cell, MedianMax, Quantiles, RpcRun, Unassisted};
-use crate::scenario::plan::{Mode, Owner, RpcPlan};
+use super::results::{Cell, MedianMax, Quantiles, RpcRun};
+use super::sweep::{self, Aim, Sweep, wilson};
+use crate::scenario::plan::{Mode, NaturalPlan, Owner, RpcPlan, SweepPlan};
 use crate::verdict::Verdict;
 
 /// Everything, in the order of the file. What was planned but not measured is there with `null`s.
@@ -20,8 +22,9 @@ pub(super) struct Document<'a> {
     failures: &'a [String],
     gaps: &'a [String],
     cells: Vec<CellView<'a>>,
-    unassisted: Vec<UnassistedView>,
     rpc: Vec<RpcView>,
+    natural: Vec<NaturalView<'a>>,
+    sweeps: Vec<SweepView>,
     provenance: &'a Provenance,
 }
 
@@ -31,23 +34,12 @@ struct CellView<'a> {
     vcpus: usize,
     mode: Mode,
     rounds: Option<u32>,
+    rounds_per_second: Option<f64>,
     lost: Option<u32>,
     rescued: Option<u32>,
     inconclusive: Option<u32>,
     inconclusive_reasons: Option<&'a BTreeMap<String, u32>>,
     stimuli: Option<u32>,
-    delivered_us: Quantiles,
-    stuck_ms: MedianMax,
-}
-
-#[derive(Serialize)]
-struct UnassistedView {
-    mode: Mode,
-    vcpus: usize,
-    packets: Option<u32>,
-    lost: Option<u32>,
-    rescued: Option<u32>,
-    inconclusive: Option<u32>,
     delivered_us: Quantiles,
     stuck_ms: MedianMax,
 }
@@ -74,6 +66,47 @@ struct RpcView {
 }
 
 #[derive(Serialize)]
+struct NaturalView<'a> {
+    mode: Mode,
+    vcpus: usize,
+    batch: u32,
+    trials: Option<u32>,
+    lost: Option<u32>,
+    lost_per_second: Option<f64>,
+    /// A mode that loses packets lost some at these offsets.
+    power_shown: bool,
+    rescued: Option<u32>,
+    inconclusive: Option<u32>,
+    inconclusive_reasons: Option<&'a BTreeMap<String, u32>>,
+    owned: Option<u32>,
+    aim: Option<Aim>,
+    window_us: Quantiles,
+    interrupt_us: Quantiles,
+    delivered_us: Quantiles,
+    stuck_ms: MedianMax,
+}
+
+#[derive(Serialize)]
+struct SweepView {
+    mode: Mode,
+    vcpus: usize,
+    batch: u32,
+    trials: Option<u32>,
+    cells: Vec<HeatView>,
+}
+
+#[derive(Serialize)]
+struct HeatView {
+    #[serde(flatten)]
+    aim: Aim,
+    trials: u32,
+    lost: u32,
+    /// Wilson's interval for 95 % of the probability of a loss.
+    low: Option<f64>,
+    high: Option<f64>,
+}
+
+#[derive(Serialize)]
 struct BucketView {
     from_us: u64,
     /// `null`: no end.
@@ -97,18 +130,26 @@ impl<'a> Document<'a> {
                 .iter()
                 .map(|key| CellView::of(key.owner, key.vcpus, key.mode, find_cell(results, *key)))
                 .collect(),
-            unassisted: expected
-                .unassisted
-                .iter()
-                .map(|&(mode, vcpus, _)| {
-                    UnassistedView::of(mode, vcpus, find_unassisted(results, mode, vcpus))
-                })
-                .collect(),
             rpc: expected
                 .rpc
                 .iter()
                 .map(|&(mode, vcpus, plan)| {
                     RpcView::of(mode, vcpus, plan, find_rpc(results, mode, vcpus, plan))
+                })
+                .collect(),
+            natural: expected
+                .natural
+                .iter()
+                .map(|&(mode, vcpus, plan)| {
+                    let run = find_natural(results, mode, vcpus, plan.batch);
+                    NaturalView::of(mode, vcpus, plan, run, power(results, plan.batch))
+                })
+                .collect(),
+            sweeps: expected
+                .sweeps
+                .iter()
+                .map(|&(mode, vcpus, plan)| {
+                    SweepView::of(mode, vcpus, plan, find_sweep(results, mode, vcpus, plan.batch))
                 })
                 .collect(),
             provenance,
@@ -123,6 +164,7 @@ impl<'a> CellView<'a> {
             vcpus,
             mode,
             rounds: cell.map(|c| c.rounds),
+            rounds_per_second: cell.map(|c| c.rounds_per_second),
             lost: cell.map(|c| c.lost),
             rescued: cell.map(|c| c.rescued),
             inconclusive: cell.map(|c| c.inconclusive),
@@ -130,21 +172,6 @@ impl<'a> CellView<'a> {
             stimuli: cell.map(|c| c.stimuli),
             delivered_us: cell.map(|c| c.delivered_us).unwrap_or_default(),
             stuck_ms: cell.map(|c| c.stuck_ms).unwrap_or_default(),
-        }
-    }
-}
-
-impl UnassistedView {
-    fn of(mode: Mode, vcpus: usize, run: Option<&Unassisted>) -> Self {
-        Self {
-            mode,
-            vcpus,
-            packets: run.map(|r| r.packets),
-            lost: run.map(|r| r.lost),
-            rescued: run.map(|r| r.rescued),
-            inconclusive: run.map(|r| r.inconclusive),
-            delivered_us: run.map(|r| r.delivered_us).unwrap_or_default(),
-            stuck_ms: run.map(|r| r.stuck_ms).unwrap_or_default(),
         }
     }
 }
@@ -169,6 +196,57 @@ impl RpcView {
             uncertainty_us: run.map(|r| r.uncertainty_us).unwrap_or_default(),
             histogram: run.map(histogram).unwrap_or_default(),
         }
+    }
+}
+
+impl<'a> NaturalView<'a> {
+    fn of(
+        mode: Mode,
+        vcpus: usize,
+        plan: NaturalPlan,
+        run: Option<&'a Natural>,
+        power_shown: bool,
+    ) -> Self {
+        Self {
+            mode,
+            vcpus,
+            batch: plan.batch,
+            trials: run.map(|r| r.trials),
+            lost: run.map(|r| r.lost),
+            lost_per_second: run.map(|r| r.lost_per_second),
+            power_shown,
+            rescued: run.map(|r| r.rescued),
+            inconclusive: run.map(|r| r.inconclusive),
+            inconclusive_reasons: run.map(|r| &r.inconclusive_reasons),
+            owned: run.map(|r| r.owned),
+            aim: run.map(|r| r.aim),
+            window_us: run.map(|r| r.window_us).unwrap_or_default(),
+            interrupt_us: run.map(|r| r.interrupt_us).unwrap_or_default(),
+            delivered_us: run.map(|r| r.delivered_us).unwrap_or_default(),
+            stuck_ms: run.map(|r| r.stuck_ms).unwrap_or_default(),
+        }
+    }
+}
+
+impl SweepView {
+    fn of(mode: Mode, vcpus: usize, plan: SweepPlan, sweep: Option<&Sweep>) -> Self {
+        let cells = sweep.map(|sweep| sweep.cells.iter().map(HeatView::of).collect());
+        Self {
+            mode,
+            vcpus,
+            batch: plan.batch,
+            trials: sweep.map(|s| s.trials),
+            cells: cells.unwrap_or_default(),
+        }
+    }
+}
+
+impl HeatView {
+    fn of(cell: &sweep::Cell) -> Self {
+        let &sweep::Cell { aim, trials, lost } = cell;
+        let short = |probability: f64| (probability * 1e4).round() / 1e4;
+        let (low, high) = wilson(lost, trials).map(|(low, high)| (short(low), short(high))).unzip();
+        Self { aim, trials, lost, low, high }
     }
 }
 

@@ -7,8 +7,10 @@
 //! - *pass*: everything was measured, and all of it is as expected.
 
 use super::expected::{CellKey, Expected};
-use super::results::{Cell, Results, RpcRun, Unassisted};
-use crate::scenario::plan::{Mode, RpcPlan};
+use super::natural::Natural;
+use super::results::{Cell, Results, RpcRun};
+use super::sweep::Sweep;
+use crate::scenario::plan::{Mode, NaturalPlan, RpcPlan};
 use crate::verdict::Verdict;
 
 /// Of a hundred conclusive rounds, how many must be lost where losses are expected.
@@ -34,13 +36,18 @@ pub fn judge(expected: &Expected, results: &Results) -> Judgement {
     for key in &expected.cells {
         judge.cell(*key, expected.rounds, find_cell(results, *key));
     }
-    for &(mode, vcpus, packets) in &expected.unassisted {
-        judge.unassisted(mode, packets, find_unassisted(results, mode, vcpus));
+    for &(mode, vcpus, plan) in &expected.sweeps {
+        if find_sweep(results, mode, vcpus, plan.batch).is_none() {
+            judge.not_run.push(format!("sweep, batch {}, {mode}", plan.batch));
+        }
+    }
+    for &(mode, vcpus, plan) in &expected.natural {
+        judge.natural(mode, plan, find_natural(results, mode, vcpus, plan.batch));
     }
     for &(mode, vcpus, plan) in &expected.rpc {
         judge.rpc(mode, plan, find_rpc(results, mode, vcpus, plan));
     }
-    if expected.cells.is_empty() && expected.unassisted.is_empty() && expected.rpc.is_empty() {
+    if expected.cells.is_empty() && expected.natural.is_empty() && expected.rpc.is_empty() {
         judge.gap("The plan", "asks for nothing");
     }
     // Causes before their consequences.
@@ -60,8 +67,29 @@ pub(super) fn find_cell(results: &Results, key: CellKey) -> Option<&Cell> {
     results.cells.iter().find(|cell| cell.key() == key)
 }
 
-pub(super) fn find_unassisted(results: &Results, mode: Mode, vcpus: usize) -> Option<&Unassisted> {
-    results.unassisted.iter().find(|run| (run.mode, run.vcpus) == (mode, vcpus))
+pub(super) fn find_sweep(
+    results: &Results,
+    mode: Mode,
+    vcpus: usize,
+    batch: u32,
+) -> Option<&Sweep> {
+    results.sweeps.iter().find(|run| (run.mode, run.vcpus, run.batch) == (mode, vcpus, batch))
+}
+
+pub(super) fn find_natural(
+    results: &Results,
+    mode: Mode,
+    vcpus: usize,
+    batch: u32,
+) -> Option<&Natural> {
+    results.natural.iter().find(|run| (run.mode, run.vcpus, run.batch) == (mode, vcpus, batch))
+}
+
+/// A mode that loses packets has lost some in the natural runs of this batch, so those of the mode
+/// that loses none say something.
+pub(super) fn power(results: &Results, batch: u32) -> bool {
+    let losing = |run: &&Natural| run.batch == batch && run.mode.loses();
+    results.natural.iter().filter(losing).any(|run| run.lost > 0)
 }
 
 pub(super) fn find_rpc(
@@ -122,27 +150,22 @@ impl Judge {
         }
     }
 
-    fn unassisted(&mut self, mode: Mode, packets: u32, run: Option<&Unassisted>) {
-        let what = format!("unassisted, {mode}");
+    /// Losses where they are expected are a count: nature owes nobody one.
+    fn natural(&mut self, mode: Mode, plan: NaturalPlan, run: Option<&Natural>) {
+        let what = format!("natural, batch {}, {mode}", plan.batch);
         let Some(run) = run else { return self.not_run.push(what) };
-        if run.packets != packets {
-            self.gap(&what, format!("{} packets of {packets} were sent", run.packets));
+        let planned = plan.trials(mode);
+        if run.trials != planned {
+            self.gap(&what, format!("{} trials of {planned} were run", run.trials));
         }
         if !mode.loses() {
-            self.none_lost(
-                &what,
-                run.packets - run.inconclusive.min(run.packets),
-                "packets",
-                run.lost,
-                run.rescued,
-            );
+            self.none_lost(&what, run.conclusive(), "packets", run.lost, run.rescued);
         }
         let unexplained = !mode.loses() && run.inconclusive > 0;
-        if unexplained || percent_above(run.inconclusive, run.packets, INCONCLUSIVE_PERCENT_MAX) {
-            self.gap(
-                &what,
-                format!("the end of {} of {} packets was not seen", run.inconclusive, run.packets),
-            );
+        if unexplained || percent_above(run.inconclusive, run.trials, INCONCLUSIVE_PERCENT_MAX) {
+            let text =
+                format!("the end of {} of {} trials was not seen", run.inconclusive, run.trials);
+            self.gap(&what, text);
         }
     }
 

@@ -10,14 +10,18 @@ mod distribution;
 mod expected;
 mod json;
 pub mod judge;
+mod natural;
 pub mod provenance;
 pub mod results;
+mod sweep;
 mod text;
 
 pub use expected::Expected;
 pub use judge::Judgement;
+pub use natural::Natural;
 pub use provenance::{Host, Provenance};
-pub use results::{Cell, Results, RpcRun, Unassisted};
+pub use results::{Cell, Results, RpcRun};
+pub use sweep::{Aim, Sweep};
 
 use crate::verdict::Verdict;
 

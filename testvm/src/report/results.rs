@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tsnic_protocol::{InjectionReport, MonitorReport, Outcome, RandomReport};
+use tsnic_protocol::{InjectionReport, MonitorReport, Outcome};
 
 use super::buckets::Buckets;
 
 pub use super::distribution::{MedianMax, Quantiles};
 use super::expected::CellKey;
+use super::natural::{Natural, per_second};
+use super::sweep::Sweep;
 use crate::rpc::Latency;
 use crate::scenario::plan::{Mode, Owner, RpcPlan};
 
@@ -20,8 +22,10 @@ const LATE_NS: u64 = 100_000_000;
 pub struct Results {
     /// Cells of the matrix.
     pub cells: Vec<Cell>,
-    /// Unassisted runs.
-    pub unassisted: Vec<Unassisted>,
+    /// Sweeps.
+    pub sweeps: Vec<Sweep>,
+    /// Natural runs.
+    pub natural: Vec<Natural>,
     /// RPC runs.
     pub rpc: Vec<RpcRun>,
     /// What went wrong on the way, one sentence each: a guest that hung, a module that did not
@@ -40,6 +44,8 @@ pub struct Cell {
     pub mode: Mode,
     /// Rounds run.
     pub rounds: u32,
+    /// How many a second.
+    pub rounds_per_second: f64,
     /// Of these: the injected packet was lost until the next one.
     pub lost: u32,
     /// It was lost, then found by a poll that no interrupt of the device started.
@@ -77,6 +83,7 @@ impl Cell {
             vcpus,
             mode,
             rounds: self::count(rounds.iter()),
+            rounds_per_second: per_second(self::count(rounds.iter()), report.elapsed_ns),
             lost: count(Outcome::Lost),
             rescued: count(Outcome::Rescued),
             inconclusive: count(Outcome::Inconclusive),
@@ -100,45 +107,6 @@ impl Cell {
     #[must_use]
     pub fn conclusive(&self) -> u32 {
         self.rounds - self.inconclusive
-    }
-}
-
-/// A run without a rendezvous: packets at random gaps to a busy-polling receiver.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Unassisted {
-    /// How the interrupt took the NAPI.
-    pub mode: Mode,
-    /// Virtual CPUs of the guest.
-    pub vcpus: usize,
-    /// Packets sent.
-    pub packets: u32,
-    /// Packets lost until the next one.
-    pub lost: u32,
-    /// Packets lost, then found by another poll.
-    pub rescued: u32,
-    /// Packets whose end was not seen.
-    pub inconclusive: u32,
-    /// From the packet's timestamp to the arm that covers it, of the packets that were never lost,
-    /// microseconds.
-    pub delivered_us: Quantiles,
-    /// How long the lost ones stayed stuck, milliseconds.
-    pub stuck_ms: MedianMax,
-}
-
-impl Unassisted {
-    /// Takes over the device's count.
-    #[must_use]
-    pub fn new(mode: Mode, vcpus: usize, report: &RandomReport) -> Self {
-        Self {
-            mode,
-            vcpus,
-            packets: report.sent,
-            lost: report.lost,
-            rescued: report.rescued,
-            inconclusive: report.inconclusive,
-            delivered_us: Quantiles::in_us(report.delivered_ns.iter().copied()),
-            stuck_ms: MedianMax::in_ms(report.stuck_ns.iter().copied()),
-        }
     }
 }
 
@@ -254,6 +222,6 @@ impl RpcRun {
     }
 }
 
-fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+pub(super) fn count<T>(items: impl Iterator<Item = T>) -> u32 {
     u32::try_from(items.count()).unwrap_or(u32::MAX)
 }

@@ -81,7 +81,15 @@ fn json_has_the_promised_fields() {
     );
     has(&value["cells"][0]["delivered_us"], &["p50", "p99", "max"]);
     has(&value["cells"][0]["stuck_ms"], &["p50", "max"]);
-    has(&value["unassisted"][0], &["mode", "packets", "lost"]);
+    has(&value["cells"][0], &["rounds_per_second"]);
+    has(
+        &value["natural"][0],
+        &["mode", "batch", "trials", "lost", "lost_per_second", "window_us", "interrupt_us"],
+    );
+    has(
+        &value["sweeps"][0]["cells"][0],
+        &["straggler_us", "interrupt_us", "trials", "lost", "low", "high"],
+    );
     has(&value["rpc"][0], &["mode", "requests", "injected", "over_100ms"]);
     has(&value["rpc"][0]["latency_us"], &["p50", "p99", "max"]);
     has(&value["provenance"], &["commit", "kernel", "qemu", "accelerator", "cpu", "seed"]);

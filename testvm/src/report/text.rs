@@ -2,12 +2,13 @@
 //! The report for people, fit for a mail: at most 100 columns of plain ASCII.
 
 mod histogram;
+mod natural;
 
 use std::fmt::{self, Formatter};
 
-use super::judge::{find_cell, find_rpc, find_unassisted};
+use super::judge::{find_cell, find_rpc};
 use super::provenance::Provenance;
-use super::results::{Cell, MedianMax, Quantiles, RpcRun, Unassisted};
+use super::results::{Cell, MedianMax, Quantiles, RpcRun};
 use super::{Judgement, Report};
 use crate::scenario::plan::Mode;
 use crate::verdict::Verdict;
@@ -19,8 +20,8 @@ const WIDTH: usize = 100;
 
 pub(super) fn write(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     matrix(f, report)?;
-    unassisted(f, report)?;
     rpc(f, report)?;
+    natural::write(f, report)?;
     provenance(f, &report.provenance)?;
     verdict(f, report)
 }
@@ -54,7 +55,7 @@ fn matrix(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         f,
         "rendezvous included; stuck: lost packets to covering arm (the next packet is sent 5-15 ms later)\n"
     )?;
-    heading(f, "owner", "rounds")?;
+    heading(f)?;
     let mut owner = None;
     for key in &expected.cells {
         if owner.is_some_and(|last| last != key.owner) {
@@ -73,25 +74,11 @@ fn matrix(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     writeln!(f)
 }
 
-fn unassisted(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let Report { expected, results, .. } = report;
-    if expected.unassisted.is_empty() {
-        return Ok(());
-    }
-    writeln!(f, "Unassisted: packets at random gaps to a busy-polling receiver, no rendezvous\n")?;
-    heading(f, "owner", "packets")?;
-    for &(mode, vcpus, _) in &expected.unassisted {
-        let row =
-            find_unassisted(results, mode, vcpus).map_or_else(Row::default, Row::of_unassisted);
-        row.write(f, "busy-poll", vcpus, mode)?;
-    }
-    writeln!(f)
-}
-
-/// One row of the first two tables.
+/// One row of the matrix.
 #[derive(Default)]
 struct Row {
-    events: Option<u32>,
+    rounds: Option<u32>,
+    rate: Option<f64>,
     lost: Option<u32>,
     rescued: Option<u32>,
     inconclusive: Option<u32>,
@@ -99,19 +86,20 @@ struct Row {
     stuck_ms: MedianMax,
 }
 
-fn heading(f: &mut Formatter<'_>, who: &str, events: &str) -> fmt::Result {
-    writeln!(f, "{:63}{:14}   stuck, ms", "", "delivered, us")?;
+fn heading(f: &mut Formatter<'_>) -> fmt::Result {
+    writeln!(f, "{:65}{:14}   stuck, ms", "", "delivered, us")?;
     writeln!(
         f,
-        "{who:<9}  vCPUs  {:<9} {events:>8} {:>6} {:>5} {:>5}   {:>6} {:>6} {:>8}  {:>6} {:>6}",
-        "mode", "lost", "resc.", "inc.", "p50", "p99", "max", "p50", "max"
+        "{:<9}  vCPUs  {:<9} {:>6} {:>5} {:>6} {:>5} {:>5}  {:>6} {:>6} {:>8}  {:>6} {:>6}",
+        "owner", "mode", "rounds", "/s", "lost", "resc.", "inc.", "p50", "p99", "max", "p50", "max"
     )
 }
 
 impl Row {
     fn of_cell(cell: &Cell) -> Self {
         Self {
-            events: Some(cell.rounds),
+            rounds: Some(cell.rounds),
+            rate: Some(cell.rounds_per_second),
             lost: Some(cell.lost),
             rescued: Some(cell.rescued),
             inconclusive: Some(cell.inconclusive),
@@ -120,27 +108,17 @@ impl Row {
         }
     }
 
-    fn of_unassisted(run: &Unassisted) -> Self {
-        Self {
-            events: Some(run.packets),
-            lost: Some(run.lost),
-            rescued: Some(run.rescued),
-            inconclusive: Some(run.inconclusive),
-            delivered_us: run.delivered_us,
-            stuck_ms: run.stuck_ms,
-        }
-    }
-
     fn write(&self, f: &mut Formatter<'_>, who: &str, vcpus: usize, mode: Mode) -> fmt::Result {
-        let [events, lost, rescued, inconclusive] =
-            [self.events, self.lost, self.rescued, self.inconclusive].map(count);
+        let [rounds, lost, rescued, inconclusive] =
+            [self.rounds, self.lost, self.rescued, self.inconclusive].map(count);
+        let rate = self.rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"));
         let Quantiles { p50, p99, max } = self.delivered_us;
         let [p50, p99, max] = [p50, p99, max].map(number);
         let [stuck_p50, stuck_max] = [self.stuck_ms.p50, self.stuck_ms.max].map(number);
         writeln!(
             f,
-            "{who:<9}  {vcpus:>5}  {mode:<9} {events:>8} {lost:>6} {rescued:>5} {inconclusive:>5}   \
-             {p50:>6} {p99:>6} {max:>8}  {stuck_p50:>6} {stuck_max:>6}"
+            "{who:<9}  {vcpus:>5}  {mode:<9} {rounds:>6} {rate:>5} {lost:>6} {rescued:>5} \
+             {inconclusive:>5}  {p50:>6} {p99:>6} {max:>8}  {stuck_p50:>6} {stuck_max:>6}"
         )
     }
 }
@@ -316,17 +294,18 @@ fn evidence(report: &Report) -> String {
             parts.push(format!("{mode} {lost}/{of}"));
         }
     }
-    let unassisted: Vec<_> = MODES
+    let natural: Vec<_> = MODES
         .into_iter()
-        .flat_map(|mode| results.unassisted.iter().filter(move |run| run.mode == mode))
-        .map(|run| run.lost.to_string())
+        .map(|mode| results.natural.iter().filter(move |run| run.mode == mode))
+        .filter(|runs| runs.clone().any(|run| run.conclusive() > 0))
+        .map(|runs| runs.map(|run| run.lost).sum::<u32>().to_string())
         .collect();
-    let unassisted = if unassisted.is_empty() {
+    let natural = if natural.is_empty() {
         String::new()
     } else {
-        format!("; unassisted {}", unassisted.join(", "))
+        format!("; natural {}", natural.join(", "))
     };
-    format!("lost: injected {}{unassisted}", parts.join(", "))
+    format!("lost: injected {}{natural}", parts.join(", "))
 }
 
 /// A sentence in lines of at most [`WIDTH`] columns, all but the first indented.

@@ -1,32 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The two experiments in a booted guest. What is measured goes into the results as it comes, so
+//! The experiments in a booted guest. What is measured goes into the results as it comes, so
 //! that a guest that dies takes nothing with it.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use tsnic_protocol::{
-    InjectionSpec, MonitorReport, MonitorSpec, RandomSpec, Reply, Request, Stimulus,
-};
+use tsnic_protocol::{InjectionSpec, MonitorReport, MonitorSpec, Reply, Request, Stimulus};
 
 use super::error::Error;
 use super::guest::{Guest, RPC_PORT};
 use super::plan::{Boot, Measurement, Mode, Owner, RpcPlan};
 use crate::progress::{Progress, Stage};
-use crate::report::{Cell, Results, RpcRun, Unassisted};
+use crate::report::{Cell, Results, RpcRun};
 use crate::rpc::{ClientConfig, latencies, run as run_client};
 use crate::vm::Vm;
 
 /// A lost packet is left alone this long, microseconds: many times what a poll takes, and never the
 /// same twice.
 const STUCK_US: (u32, u32) = (5_000, 15_000);
-/// Gaps of the unassisted runs, microseconds: they cross the end of the receiver's busy polling
-/// (200), where the window is.
-const GAP_US: (u32, u32) = (50, 450);
 /// Time between a reply and the next request, microseconds.
 const THINK_US: (u32, u32) = (0, 400);
 /// The device reports progress many times a second; this long without a word is a hang.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Time for one RPC on average: with every thirtieth injected and 200 ms late, still ten times what
 /// is needed.
 const RPC_LIMIT: Duration = Duration::from_millis(100);
@@ -58,9 +53,11 @@ impl Experiment<'_, '_> {
     pub fn run(&mut self, boot: &Boot) -> Result<(), Error> {
         for (mode, measurement) in boot.steps(self.seed) {
             self.guest.set_mode(mode)?;
+            self.guest.set_rendezvous(measurement.needs_rendezvous())?;
             match measurement {
                 Measurement::Cell(owner) => self.cell(mode, owner)?,
-                Measurement::Unassisted(packets) => self.unassisted(mode, packets)?,
+                Measurement::Sweep(sweep) => self.sweep(mode, sweep)?,
+                Measurement::Natural(natural) => self.natural(mode, natural)?,
                 Measurement::Rpc(rpc) => self.rpc(mode, rpc)?,
             }
         }
@@ -97,24 +94,6 @@ impl Experiment<'_, '_> {
         let cell = Cell::new(owner, self.vcpus, mode, &report);
         stage.done(format!("{} of {} lost", cell.lost, cell.rounds));
         self.results.cells.push(cell);
-        Ok(())
-    }
-
-    fn unassisted(&mut self, mode: Mode, packets: u32) -> Result<(), Error> {
-        let mut stage = self.progress.stage(Stage::Run(format!("{mode}, unassisted")));
-        self.guest.start_owner(Owner::BusyPoll)?;
-        let run = RandomSpec { seed: self.seed, packets, gap_us: GAP_US, flow: self.guest.flow() };
-        let request = Request::Random(run);
-        let report = match self
-            .guest
-            .run(&request, PATIENCE, &mut |done, total| stage.at(done.into(), total.into()))?
-        {
-            Reply::Random(report) => report,
-            other => return Err(reply("random", &other)),
-        };
-        self.guest.stop_owner(Owner::BusyPoll)?;
-        stage.done(format!("{} of {} lost", report.lost, report.sent));
-        self.results.unassisted.push(Unassisted::new(mode, self.vcpus, &report));
         Ok(())
     }
 
@@ -158,6 +137,6 @@ fn stop_monitor(vm: &mut Vm) -> Result<MonitorReport, Error> {
     }
 }
 
-fn reply(run: &'static str, reply: &Reply) -> Error {
+pub(super) fn reply(run: &'static str, reply: &Reply) -> Error {
     Error::Reply { run, reply: format!("{reply:?}") }
 }

@@ -8,7 +8,7 @@ use guest_protocol::Request;
 use tsnic_protocol::{self as device, Flow, Status};
 
 use super::error::Error;
-use super::plan::{Mode, Owner};
+use super::plan::{Mode, NORMAL_BATCH_DEFAULT, Owner};
 use crate::initramfs::Initramfs;
 use crate::isolate::Link;
 use crate::vm::Vm;
@@ -25,6 +25,8 @@ const BUSY_POLL_US: u32 = 200;
 /// `gro_flush_timeout` of the watchdog cells. Long enough for the device to see the arm before the
 /// watchdog's poll.
 const GRO_FLUSH_TIMEOUT_NS: u32 = 2_000_000;
+/// `gro_flush_timeout` of the natural runs.
+const NATURAL_FLUSH_TIMEOUT_NS: u32 = 500_000;
 /// With two vCPUs the owner of `SCHED` runs on this one.
 const OWNER_CPU: usize = 0;
 /// How long the driver may take to hand its page over and the kernel to finish a livepatch
@@ -36,6 +38,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 pub struct Guest<'a> {
     vm: &'a mut Vm,
     vcpus: usize,
+    rendezvous: String,
+    has_rendezvous: bool,
     livepatch: String,
     livepatched: bool,
     mode: Option<Mode>,
@@ -43,18 +47,18 @@ pub struct Guest<'a> {
 }
 
 impl<'a> Guest<'a> {
-    /// Loads the driver and the rendezvous module.
+    /// Loads the driver.
     ///
     /// # Errors
-    /// The guest refuses a module, or has died.
+    /// The guest refuses the module, or has died.
     pub fn prepare(vm: &'a mut Vm, files: &Initramfs) -> Result<Self, Error> {
         let vcpus = vm.ready().cpus;
-        for module in [&files.driver, &files.rendezvous] {
-            vm.command(&insert(module))?;
-        }
+        vm.command(&insert(&files.driver))?;
         Ok(Self {
             vm,
             vcpus,
+            rendezvous: files.rendezvous.clone(),
+            has_rendezvous: false,
             livepatch: files.livepatch.clone(),
             livepatched: false,
             mode: None,
@@ -107,6 +111,23 @@ impl<'a> Guest<'a> {
         self.write("/sys/module/tsnic/parameters/irq_mode", irq_mode)?;
         self.link_up()?;
         self.mode = Some(mode);
+        Ok(())
+    }
+
+    /// Has the rendezvous module loaded, or not.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn set_rendezvous(&mut self, wanted: bool) -> Result<(), Error> {
+        if wanted != self.has_rendezvous {
+            let request = if wanted {
+                insert(&self.rendezvous)
+            } else {
+                Request::RemoveModule { name: "tsnic_rendezvous".into() }
+            };
+            self.vm.command(&request)?;
+            self.has_rendezvous = wanted;
+        }
         Ok(())
     }
 
@@ -176,6 +197,28 @@ impl<'a> Guest<'a> {
             Owner::Driver => self.write(FAIL_REFILL, "0")?,
             Owner::Watchdog => self.write(FLUSH_TIMEOUT, "0")?,
         }
+        Ok(received)
+    }
+
+    /// Sets the guest up for natural runs: the watchdog, a stack that takes `batch` frames at once
+    /// from GRO, and a receiver that does not busy-poll.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn start_natural(&mut self, batch: u32) -> Result<(), Error> {
+        self.write(NORMAL_BATCH, &batch.to_string())?;
+        self.write(FLUSH_TIMEOUT, &NATURAL_FLUSH_TIMEOUT_NS.to_string())?;
+        self.start_receiver(0)
+    }
+
+    /// Undoes [`Self::start_natural`]; the datagrams received.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn stop_natural(&mut self) -> Result<u64, Error> {
+        let received = self.vm.count(&Request::ReceiverStop)?;
+        self.write(FLUSH_TIMEOUT, "0")?;
+        self.write(NORMAL_BATCH, &NORMAL_BATCH_DEFAULT.to_string())?;
         Ok(received)
     }
 
@@ -321,6 +364,7 @@ pub(crate) fn flow(link: &Link) -> Flow {
 
 const FAIL_REFILL: &str = "/sys/module/tsnic/parameters/fail_refill";
 const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
+const NORMAL_BATCH: &str = "/proc/sys/net/core/gro_normal_batch";
 const THREADED: &str = "/sys/class/net/eth0/threaded";
 
 /// How often `irq` has come to `cpu`, from /proc/interrupts: the number, a column for each CPU, the

@@ -4,6 +4,7 @@
 mod error;
 mod experiment;
 pub(crate) mod guest;
+mod natural;
 pub mod plan;
 
 use std::fs;

@@ -75,10 +75,45 @@ pub struct ModePlan {
     pub mode: Mode,
     /// Owners of `NAPI_STATE_SCHED`, one cell each.
     pub owners: Vec<Owner>,
-    /// Packets of the unassisted run; 0: none.
-    pub unassisted: u32,
+    /// Sweeps for the natural runs.
+    pub sweeps: Vec<SweepPlan>,
+    /// Natural runs.
+    pub natural: Vec<NaturalPlan>,
     /// RPC runs.
     pub rpc: Vec<RpcPlan>,
+}
+
+/// What `net.core.gro_normal_batch` is when nobody has changed it.
+pub const NORMAL_BATCH_DEFAULT: u32 = 8;
+/// More frames than a burst has: GRO hands them to the stack in `napi_complete_done()`.
+const NORMAL_BATCH_LARGE: u32 = 64;
+
+/// Trials all over the offsets of straggler and interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepPlan {
+    /// `net.core.gro_normal_batch`.
+    pub batch: u32,
+    /// Trials.
+    pub trials: u32,
+}
+
+/// Trials with no rendezvous, where the sweep of the same batch has found most losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NaturalPlan {
+    /// `net.core.gro_normal_batch`.
+    pub batch: u32,
+    /// Trials in the modes that lose packets.
+    pub losing: u32,
+    /// Trials in the mode that should lose none.
+    pub sound: u32,
+}
+
+impl NaturalPlan {
+    /// Trials in this mode.
+    #[must_use]
+    pub fn trials(self, mode: Mode) -> u32 {
+        if mode.loses() { self.losing } else { self.sound }
+    }
 }
 
 /// One RPC run.
@@ -95,17 +130,32 @@ pub struct RpcPlan {
 pub enum Measurement {
     /// A cell of the matrix.
     Cell(Owner),
-    /// An unassisted run of this many packets.
-    Unassisted(u32),
+    /// A sweep.
+    Sweep(SweepPlan),
+    /// A natural run.
+    Natural(NaturalPlan),
     /// An RPC run.
     Rpc(RpcPlan),
+}
+
+impl Measurement {
+    /// Whether it injects at the rendezvous. What does not is done without the rendezvous module.
+    #[must_use]
+    pub fn needs_rendezvous(self) -> bool {
+        match self {
+            Self::Cell(_) => true,
+            Self::Sweep(_) | Self::Natural(_) => false,
+            Self::Rpc(rpc) => rpc.inject_per_mille > 0,
+        }
+    }
 }
 
 impl ModePlan {
     fn measurements(&self) -> impl Iterator<Item = Measurement> {
         let cells = self.owners.iter().copied().map(Measurement::Cell);
-        let unassisted = (self.unassisted > 0).then_some(Measurement::Unassisted(self.unassisted));
-        cells.chain(unassisted).chain(self.rpc.iter().copied().map(Measurement::Rpc))
+        let sweeps = self.sweeps.iter().copied().map(Measurement::Sweep);
+        let natural = self.natural.iter().copied().map(Measurement::Natural);
+        cells.chain(sweeps).chain(natural).chain(self.rpc.iter().copied().map(Measurement::Rpc))
     }
 }
 
@@ -139,8 +189,13 @@ impl Boot {
 pub struct Size {
     /// Rounds a cell.
     pub rounds: u32,
-    /// Packets of the unassisted runs.
-    pub unassisted: u32,
+    /// Trials of a sweep.
+    pub sweep: u32,
+    /// Trials of a natural run with a large batch, in the modes that lose packets and in the one
+    /// that should not.
+    pub natural: (u32, u32),
+    /// The same with the default batch.
+    pub natural_default: (u32, u32),
     /// Requests of an RPC run.
     pub rpcs: u32,
     /// Also with one vCPU.
@@ -149,9 +204,23 @@ pub struct Size {
 
 impl Size {
     /// The full run.
-    pub const FULL: Self = Self { rounds: 100, unassisted: 20_000, rpcs: 1_000, single_cpu: true };
+    pub const FULL: Self = Self {
+        rounds: 100,
+        sweep: 1_800,
+        natural: (2_000, 10_000),
+        natural_default: (1_000, 2_000),
+        rpcs: 1_000,
+        single_cpu: true,
+    };
     /// `--quick`.
-    pub const QUICK: Self = Self { rounds: 10, unassisted: 1_000, rpcs: 200, single_cpu: false };
+    pub const QUICK: Self = Self {
+        rounds: 10,
+        sweep: 600,
+        natural: (300, 1_000),
+        natural_default: (200, 200),
+        rpcs: 200,
+        single_cpu: false,
+    };
 }
 
 /// Of a thousand RPCs, how many are injected.
@@ -162,11 +231,16 @@ pub const INJECT_PER_MILLE: u32 = 30;
 pub fn plan(size: Size) -> Vec<Boot> {
     let owners = vec![Owner::Driver, Owner::BusyPoll, Owner::Watchdog];
     let injected = RpcPlan { requests: size.rpcs, inject_per_mille: INJECT_PER_MILLE };
-    let natural = RpcPlan { requests: size.rpcs, inject_per_mille: 0 };
+    let unassisted = RpcPlan { requests: size.rpcs, inject_per_mille: 0 };
+    let batches =
+        [(NORMAL_BATCH_LARGE, size.natural), (NORMAL_BATCH_DEFAULT, size.natural_default)];
+    let sweeps = batches.map(|(batch, _)| SweepPlan { batch, trials: size.sweep });
+    let natural =
+        batches.map(|(batch, (losing, sound))| NaturalPlan { batch, losing, sound }).to_vec();
     let two = [
-        (Mode::V4_10, size.unassisted, vec![injected, natural]),
-        (Mode::Livepatch, size.unassisted, vec![injected]),
-        (Mode::V4_11, size.unassisted, vec![injected]),
+        (Mode::V4_10, sweeps.to_vec(), vec![injected, unassisted]),
+        (Mode::Livepatch, vec![], vec![injected]),
+        (Mode::V4_11, vec![], vec![injected]),
     ];
     let mut boots = Vec::new();
     if size.single_cpu {
@@ -175,7 +249,8 @@ pub fn plan(size: Size) -> Vec<Boot> {
             .map(|(mode, ..)| ModePlan {
                 mode: *mode,
                 owners: owners.clone(),
-                unassisted: 0,
+                sweeps: vec![],
+                natural: vec![],
                 rpc: vec![],
             })
             .collect();
@@ -183,7 +258,13 @@ pub fn plan(size: Size) -> Vec<Boot> {
     }
     let modes = two
         .into_iter()
-        .map(|(mode, unassisted, rpc)| ModePlan { mode, owners: owners.clone(), unassisted, rpc })
+        .map(|(mode, sweeps, rpc)| ModePlan {
+            mode,
+            owners: owners.clone(),
+            sweeps,
+            natural: natural.clone(),
+            rpc,
+        })
         .collect();
     boots.push(Boot { vcpus: 2, modes });
     boots
@@ -210,23 +291,36 @@ mod tests {
             boots
                 .iter()
                 .flat_map(|b| &b.modes)
-                .any(|m| m.mode == Mode::V4_11 && m.unassisted == 20_000)
+                .filter(|m| m.mode == Mode::V4_11)
+                .flat_map(|m| &m.natural)
+                .any(|natural| natural.batch == 64 && natural.trials(Mode::V4_11) >= 10_000)
         );
     }
 
     #[test]
-    fn every_mode_is_in_both_experiments_and_in_the_unassisted_run() {
+    fn every_mode_is_in_all_experiments_and_every_natural_run_has_its_sweep() {
         for size in [Size::FULL, Size::QUICK] {
             let boots = plan(size);
             for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {
                 let plans =
                     || boots.iter().flat_map(|boot| &boot.modes).filter(|plan| plan.mode == mode);
                 assert!(plans().any(|plan| !plan.owners.is_empty()), "{mode}");
-                assert!(plans().any(|plan| plan.unassisted > 0), "{mode}");
+                assert!(plans().any(|plan| plan.natural.len() == 2), "{mode}");
                 assert!(
                     plans().any(|plan| plan.rpc.iter().any(|rpc| rpc.inject_per_mille > 0)),
                     "{mode}"
                 );
+            }
+            for boot in &boots {
+                let steps = boot.steps(1);
+                for (at, (_, measurement)) in steps.iter().enumerate() {
+                    let Measurement::Natural(natural) = measurement else { continue };
+                    let swept = |(mode, step): &(Mode, Measurement)| {
+                        matches!(step, Measurement::Sweep(sweep) if sweep.batch == natural.batch)
+                            && mode.loses()
+                    };
+                    assert!(steps[..at].iter().any(swept), "{natural:?}");
+                }
             }
         }
     }
@@ -248,8 +342,8 @@ mod tests {
         let groups: Vec<_> = steps.chunk_by(|(_, one), (_, other)| one == other).collect();
         assert_eq!(
             groups.len(),
-            6,
-            "three owners, the unassisted run, the RPCs and the unassisted RPCs"
+            9,
+            "three owners, two sweeps, two natural runs, the RPCs and the unassisted RPCs"
         );
         assert_eq!(steps, boot.steps(1), "the same seed is the same order");
         for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-use tsnic_protocol::{MonitorReport, MonitorSpec, RandomReport};
+use tsnic_protocol::{MonitorReport, MonitorSpec, NaturalReport};
 
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::spec;
@@ -115,8 +115,8 @@ fn a_traffic_monitor_that_ends_while_it_is_being_stopped_is_told_once() {
 #[test]
 fn each_kind_of_result_has_its_reply() {
     assert_eq!(
-        convert::finished(Finished::Random(spec::RandomReport::default())),
-        Reply::Random(RandomReport::default())
+        convert::finished(Finished::Natural(spec::NaturalReport::default())),
+        Reply::Natural(NaturalReport::default())
     );
     assert_eq!(convert::finished(Finished::Failed("x".into())), error("x".into()));
 }

@@ -195,21 +195,20 @@ fn a_run_reports_progress_and_its_result() {
     let bench = Bench::new();
     let mut connection = bench.connect();
     connection.send(&format!(
-        r#"{{"request":"random","seed":1,"packets":5,"gap_us":[1,2],"flow":{FLOW}}}"#
+        r#"{{"request":"injection","seed":1,"rounds":1,"flow":{FLOW},"stimulus":"udp","stuck_us":[1,2]}}"#
     ));
     let mut progress = 0;
     let last = loop {
         match connection.receive() {
-            Reply::Progress { done: 0, total: 5 } => progress += 1,
+            Reply::Progress { done: 0, total: 1 } => progress += 1,
             other => break other,
         }
     };
     assert!(progress > 3, "{progress}");
-    let Reply::Error { message } = last else { panic!("{last:?}") };
-    assert_eq!(
-        message,
-        "For 2s no packet could be published, for want of receive buffers as a rule, after 0 packets"
-    );
+    let Reply::Injection(report) = last else { panic!("{last:?}") };
+    let reason = report.rounds[0].reason.as_deref().unwrap();
+    assert!(reason.contains("did not come to the rendezvous"), "{reason}");
+    assert!(report.elapsed_ns > 1_000_000_000);
 }
 
 #[test]

@@ -17,6 +17,14 @@ fn cell(results: &mut Results, owner: Owner, mode: Mode) -> &mut Cell {
         .expect("a cell of the plan")
 }
 
+fn natural(results: &mut Results, batch: u32, mode: Mode) -> &mut Natural {
+    results
+        .natural
+        .iter_mut()
+        .find(|run| (run.batch, run.mode) == (batch, mode))
+        .expect("a natural run of the plan")
+}
+
 fn rpc(results: &mut Results, mode: Mode) -> &mut RpcRun {
     results
         .rpc
@@ -100,12 +108,10 @@ fn a_v4_11_packet_whose_end_was_not_seen_is_no_verdict() {
     assert_eq!(verdict_of(&run).verdict, Verdict::Undecided);
 
     let mut run = fixture::pass();
-    for unassisted in &mut run.results.unassisted {
-        unassisted.inconclusive = u32::from(unassisted.mode == Mode::V4_11);
-    }
+    natural(&mut run.results, 64, Mode::V4_11).inconclusive = 1;
     assert_eq!(
         verdict_of(&run).gaps,
-        ["unassisted, v4_11: the end of 1 of 20000 packets was not seen"]
+        ["natural, batch 64, v4_11: the end of 1 of 10000 trials was not seen"]
     );
 
     let mut run = fixture::pass();
@@ -116,9 +122,10 @@ fn a_v4_11_packet_whose_end_was_not_seen_is_no_verdict() {
 #[test]
 fn whatever_is_missing_is_no_verdict() {
     type Remove = fn(&mut Results);
-    let removals: [(Remove, &str); 5] = [
+    let removals: [(Remove, &str); 6] = [
         (|r| r.cells.truncate(17), "not run: watchdog, 2 vCPUs, v4_11"),
-        (|r| r.unassisted.truncate(2), "not run: unassisted, v4_11"),
+        (|r| r.natural.retain(|run| run.mode.loses()), "not run: natural, batch 64, v4_11"),
+        (|r| r.sweeps.truncate(1), "not run: sweep, batch 8, v4_10"),
         (|r| r.rpc.truncate(3), "not run: RPC, v4_11"),
         (|r| r.rpc.retain(|run| !run.unassisted()), "not run: RPC, unassisted, v4_10"),
         (
@@ -143,7 +150,7 @@ fn less_than_was_asked_for_is_no_verdict() {
             let cell = cell(r, Owner::Driver, Mode::V4_10);
             (cell.rounds, cell.lost) = (57, 57);
         },
-        |r| r.unassisted[2].packets -= 1,
+        |r| natural(r, 64, Mode::V4_11).trials -= 1,
         |r| rpc(r, Mode::V4_11).requests -= 1,
     ];
     for reduce in reductions {
@@ -171,16 +178,39 @@ fn a_failure_stands_whatever_is_missing() {
 }
 
 #[test]
-fn unassisted_losses_are_a_count_before_the_fix_and_a_failure_after_it() {
+fn natural_losses_are_a_count_before_the_fix_and_a_failure_after_it() {
     let mut run = fixture::pass();
-    run.results.unassisted[0].lost = 0;
-    assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "nature owes nobody a loss");
-    run.results.unassisted[2].lost = 1;
-    let judgement = verdict_of(&run);
-    assert_eq!(
-        judgement.failures,
-        ["unassisted, v4_11: 1 of 20000 packets were lost, none should be"]
-    );
+    for mode in [Mode::V4_10, Mode::Livepatch] {
+        natural(&mut run.results, 64, mode).lost = 0;
+        assert_eq!(verdict_of(&run).verdict, Verdict::Pass, "nature owes nobody a loss");
+    }
+    for (batch, lost, rescued, failure) in [
+        (64, 1, 0, "natural, batch 64, v4_11: 1 of 10000 packets were lost, none should be"),
+        (
+            8,
+            0,
+            2,
+            "natural, batch 8, v4_11: 2 of 2000 packets were lost until another poll found them, none should be",
+        ),
+    ] {
+        let mut run = fixture::pass();
+        let v4_11 = natural(&mut run.results, batch, Mode::V4_11);
+        (v4_11.lost, v4_11.rescued) = (lost, rescued);
+        assert_eq!(verdict_of(&run).failures, [failure]);
+    }
+}
+
+#[test]
+fn a_zero_has_power_only_beside_a_loss_at_the_same_offsets() {
+    let mut run = fixture::pass();
+    assert!(power(&run.results, 64));
+    for mode in [Mode::V4_10, Mode::Livepatch] {
+        assert!(power(&run.results, 64), "the other mode has lost some");
+        natural(&mut run.results, 64, mode).lost = 0;
+    }
+    natural(&mut run.results, 64, Mode::V4_11).lost = 1;
+    natural(&mut run.results, 8, Mode::V4_10).lost = 1;
+    assert!(!power(&run.results, 64));
 }
 
 #[test]

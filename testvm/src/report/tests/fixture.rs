@@ -3,11 +3,13 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use tsnic_protocol::{Injected, InjectionReport, MonitorReport, Outcome, RandomReport, Round};
+use tsnic_protocol::{
+    Injected, InjectionReport, MonitorReport, NaturalReport, Offsets, Outcome, Round, Trial, Window,
+};
 
 use super::super::*;
 use crate::rpc::{HostNs, Latency};
-use crate::scenario::plan::{Boot, Mode, ModePlan, Owner, RpcPlan, Size, plan};
+use crate::scenario::plan::{Boot, Mode, ModePlan, Owner, RpcPlan, Size, SweepPlan, plan};
 
 /// A plan and what came of it.
 pub(in crate::report) struct Fixture {
@@ -52,7 +54,8 @@ pub(in crate::report) fn fail() -> Fixture {
 pub(in crate::report) fn ended_early() -> Fixture {
     let mut fixture = pass();
     fixture.results.cells.truncate(11);
-    fixture.results.unassisted.clear();
+    fixture.results.sweeps.clear();
+    fixture.results.natural.clear();
     fixture.results.rpc.clear();
     fixture
         .results
@@ -78,7 +81,7 @@ pub(in crate::report) fn provenance() -> Provenance {
 }
 
 fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Results) {
-    let ModePlan { mode, ref owners, unassisted, ref rpc } = *plan;
+    let ModePlan { mode, ref owners, ref sweeps, natural: ref runs, ref rpc } = *plan;
     for &owner in owners {
         let inconclusive =
             u32::from(owner == Owner::Watchdog && boot.vcpus == 1 && mode == Mode::V4_10);
@@ -90,12 +93,15 @@ fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Re
             &injection(random, lost, inconclusive),
         ));
     }
-    if unassisted > 0 {
-        let lost = if mode.loses() { 21 } else { 0 };
-        let mut report = RandomReport { sent: unassisted, lost, ..RandomReport::default() };
-        report.delivered_ns = (lost..unassisted).map(|_| delivered(random)).collect();
-        report.stuck_ns = (0..lost).map(|_| random.random_range(200_000..3_000_000)).collect();
-        results.unassisted.push(Unassisted::new(mode, boot.vcpus, &report));
+    for &SweepPlan { batch, trials } in sweeps {
+        let report = natural(random, trials, Aim::SWEEP, batch, mode);
+        results.sweeps.push(Sweep::new(mode, boot.vcpus, batch, &report));
+    }
+    for &plan in runs {
+        let aim =
+            results.sweeps.iter().find(|it| it.batch == plan.batch).expect("it is first").aim();
+        let report = natural(random, plan.trials(mode), aim, plan.batch, mode);
+        results.natural.push(Natural::new(mode, boot.vcpus, plan.batch, aim, &report));
     }
     for &rpc in rpc {
         results.rpc.push(rpc_run(random, mode, boot.vcpus, rpc));
@@ -123,7 +129,41 @@ fn injection(random: &mut Pcg64Mcg, lost: u32, inconclusive: u32) -> InjectionRe
             _ => Round { delivered_ns: Some(delivered(random)), ..round(Outcome::Delivered) },
         })
         .collect();
-    InjectionReport { rounds, stimuli: 104 }
+    InjectionReport { rounds, stimuli: 104, elapsed_ns: 450_000_000 }
+}
+
+/// A guest whose watchdog polls about 200 us after the burst, for 150 us, and whose stack takes 300
+/// us for a large batch.
+fn natural(random: &mut Pcg64Mcg, trials: u32, aim: Aim, batch: u32, mode: Mode) -> NaturalReport {
+    let mut report = NaturalReport::default();
+    for _ in 0..trials {
+        let mut draw = |(from, to): (u32, u32)| random.random_range(from..=to);
+        let (straggler_us, interrupt_us) = (draw(aim.straggler_us), draw(aim.interrupt_us));
+        let from_ns = u64::from(draw((330_000, 400_000)));
+        let length = if batch > 8 { (200_000, 400_000) } else { (5_000, 30_000) };
+        let window = Window { from_ns, to_ns: from_ns + u64::from(draw(length)) };
+        let handled_ns = u64::from(draw((50_000, 150_000)));
+        let published = u64::from(straggler_us) * 1_000 + u64::from(draw((1_000, 20_000)));
+        let raised = u64::from(interrupt_us) * 1_000;
+        let arrives = published + raised + handled_ns;
+        let owned = published > window.from_ns && arrives < window.to_ns;
+        let lost = owned && mode.loses();
+        report.lost += u32::from(lost);
+        report.elapsed_ns += if lost { 3_000_000 } else { 1_400_000 };
+        report.trials.push(Trial {
+            offsets: Offsets { burst_us: 300, straggler_us, interrupt_us },
+            outcome: if lost { Outcome::Lost } else { Outcome::Delivered },
+            reason: None,
+            straggler_ns: Some(published),
+            interrupt_ns: Some(raised),
+            handled_ns: Some(handled_ns),
+            owned,
+            window: Some(window),
+            delivered_ns: (!lost).then_some(handled_ns + 40_000),
+            stuck_ns: lost.then(|| u64::from(draw((1_200_000, 2_300_000)))),
+        });
+    }
+    report
 }
 
 /// A skewed time around 100 us, ns.
