@@ -21,7 +21,7 @@ use super::run::{
     Actions, Arrival, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published,
     StartError, Ticker,
 };
-use crate::spec::{Flow, InjectionReport, InjectionSpec, Outcome, Round};
+use crate::spec::{Flow, InjectionReport, InjectionSpec, Outcome, Round, Stimulus};
 use crate::time::Instant;
 
 #[cfg(test)]
@@ -40,9 +40,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A queue that does not become idle because of a packet nobody finds is sent another one this
 /// often.
 const NUDGE: Duration = Duration::from_millis(100);
-/// A round begins when no poll has begun for this long: a receiver that still busy-polls from the
-/// round before would find the stimulus on its way out, come back at once, and rescue the packet
-/// that was injected meanwhile. Longer than a busy host keeps a virtual CPU waiting, as a rule.
+/// The last datagram of a round is the next one's stimulus: a receiver that it has woken polls on,
+/// a driver that has to refill has started its timer. When the guest has not come by then, longer
+/// than a refill timer takes, it gets a stimulus of its own.
+const FOLLOWS: Duration = Duration::from_millis(20);
+/// A datagram is sent as a stimulus when no poll has begun for this long: a receiver that still
+/// busy-polls would find it on its way out, come back at once, and rescue the packet that was
+/// injected meanwhile. Longer than a busy host keeps a virtual CPU waiting, as a rule.
 const QUIET: Duration = Duration::from_millis(5);
 /// So many inconclusive rounds in a row end the run.
 const IN_A_ROW_MAX: u32 = 10;
@@ -66,10 +70,12 @@ pub(super) struct InjectionRun {
 
 #[derive(Debug)]
 enum State {
-    /// Waiting for the queue to be idle and the guest quiet: `polls` polls had begun at `since`.
-    Settle { deadline: Instant, nudge_at: Instant, polls: Counter, since: Instant },
-    /// Waiting for the guest to come to the rendezvous, armed.
-    Meet { stimuli: u32, stimulus_at: Instant, drain: Drain },
+    /// Waiting for the queue to be idle and the guest quiet for `quiet`: `polls` polls had begun at
+    /// `since`.
+    Settle { deadline: Instant, nudge_at: Instant, quiet: Duration, polls: Counter, since: Instant },
+    /// Waiting for the guest to come to the rendezvous, armed; with `follows` on account of the
+    /// round before.
+    Meet { follows: bool, stimuli: u32, stimulus_at: Instant, drain: Drain },
     /// An injection is under way.
     Injection(Injection),
     /// Missing: left alone until `due`.
@@ -113,7 +119,7 @@ impl InjectionRun {
             in_a_row: 0,
             unpublished: 0,
             stuck: Duration::ZERO,
-            state: Self::settle(now),
+            state: Self::settle(now, QUIET),
         };
         injection.draw();
         Ok(injection)
@@ -123,13 +129,18 @@ impl InjectionRun {
         self.request.flow
     }
 
-    fn settle(now: Instant) -> State {
+    fn settle(now: Instant, quiet: Duration) -> State {
         State::Settle {
             deadline: now.plus(PATIENCE),
             nudge_at: now.plus(NUDGE),
+            quiet,
             polls: Counter(0),
             since: now,
         }
+    }
+
+    fn meet_at(stimulus_at: Instant, follows: bool) -> State {
+        State::Meet { follows, stimuli: 0, stimulus_at, drain: Drain::default() }
     }
 
     /// Draws the round's choices, one draw a round whatever its outcome: the same seed gives the
@@ -248,13 +259,15 @@ impl InjectionRun {
     }
 
     fn settling(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Then {
-        let State::Settle { deadline, nudge_at, polls, since } = &mut self.state else {
+        let State::Settle { deadline, nudge_at, quiet, polls, since } = &mut self.state else {
             return Then::Again;
         };
-        if page.progress.polls != *polls || !page.irq.is_idle(&page.progress) {
+        let idle = page.irq.is_idle(&page.progress);
+        if page.progress.polls != *polls || !idle {
             (*polls, *since) = (page.progress.polls, now);
-        } else if now.since(*since) >= QUIET {
-            self.state = State::Meet { stimuli: 0, stimulus_at: now, drain: Drain::default() };
+        }
+        if idle && now.since(*since) >= *quiet {
+            self.state = Self::meet_at(now, false);
             return Then::Again;
         }
         if now >= *deadline {
@@ -279,7 +292,7 @@ impl InjectionRun {
         rendezvous: Option<Arrival>,
         actions: &mut Actions,
     ) -> Then {
-        let State::Meet { stimuli, stimulus_at, drain } = &mut self.state else {
+        let State::Meet { follows, stimuli, stimulus_at, drain } = &mut self.state else {
             return Then::Again;
         };
         let irq = page.irq.interrupts();
@@ -305,6 +318,10 @@ impl InjectionRun {
         }
         *drain = Drain::default();
         if now >= *stimulus_at {
+            if *follows {
+                self.state = Self::settle(now, QUIET);
+                return Then::Again;
+            }
             if *stimuli == STIMULI_MAX {
                 let waited = STIMULUS_AGAIN * STIMULI_MAX;
                 let unpublished = self.unpublished;
@@ -413,7 +430,7 @@ impl InjectionRun {
     /// Ends the round that is on because of something outside it.
     fn abandon(&mut self, reason: &str, now: Instant) {
         if matches!(self.state, State::Settle { .. }) {
-            self.state = Self::settle(now);
+            self.state = Self::settle(now, QUIET);
         } else {
             self.inconclusive(reason.to_owned(), now);
         }
@@ -450,13 +467,18 @@ impl InjectionRun {
             Round { outcome, reason: None, took_effect: true, delivered_ns, stuck_ns },
             now,
         );
+        self.state = match self.request.stimulus {
+            Stimulus::Udp => Self::meet_at(now.plus(FOLLOWS), true),
+            // No receiver sees this one.
+            Stimulus::GroHeld => Self::settle(now, Duration::ZERO),
+        };
         Then::Again
     }
 
     fn end_round(&mut self, round: Round, now: Instant) {
         self.report.rounds.push(round);
         self.unpublished = 0;
-        self.state = Self::settle(now);
+        self.state = Self::settle(now, QUIET);
         self.draw();
     }
 

@@ -86,7 +86,7 @@ pub struct Round {
 pub struct InjectionReport {
     /// One entry a round, in order.
     pub rounds: Vec<Round>,
-    /// Stimuli sent, repeats included.
+    /// Stimuli sent, repeats included. A round that follows another one may need none.
     pub stimuli: u32,
     /// How long it took, ns.
     pub elapsed_ns: u64,

@@ -70,6 +70,37 @@ fn a_v4_11_guest_loses_none() {
 }
 
 #[test]
+fn a_round_begins_with_what_the_last_one_left_and_waits_for_no_quiet() {
+    for mode in [Mode::V4_10, Mode::V4_11] {
+        let mut world = World::new(mode, OWNERS[1], 1);
+        let report = run(&mut world, InjectionSpec { stuck_us: (1_000, 1_000), ..request(200) });
+        assert_eq!(report.stimuli, 1, "the first one");
+        assert!(report.elapsed_ns < 200 * 2_000_000, "{} ns", report.elapsed_ns);
+    }
+    // GRO holds a stimulus only.
+    let owner = Owner::Watchdog(Duration::from_micros(500));
+    let mut world = World::new(Mode::V4_10, owner, 1);
+    let spec =
+        InjectionSpec { stimulus: Stimulus::GroHeld, stuck_us: (1_000, 1_000), ..request(200) };
+    let report = run(&mut world, spec);
+    assert_eq!((count(&report, Outcome::Lost), report.stimuli), (200, 200));
+    assert!(report.elapsed_ns < 200 * 3_000_000, "{} ns", report.elapsed_ns);
+}
+
+#[test]
+fn a_guest_that_does_not_come_by_itself_gets_a_stimulus() {
+    // Its timer takes longer than the device waits for it.
+    let mut world = World::new(Mode::V4_10, Owner::Timer(Duration::from_millis(40)), 1);
+    let report = run(&mut world, request(50));
+    assert_eq!(count(&report, Outcome::Lost), 50);
+    assert_eq!(report.stimuli, 50);
+    // Stimulus, injected packet, the one after it. The stimulus waits for a quiet guest.
+    for (one, next) in world.published.chunks(3).zip(world.published.chunks(3).skip(1)) {
+        assert!(next[0].since(one[2]) >= Duration::from_millis(20 + 5));
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_plan_and_another_seed_another() {
     let stuck_ms = |world_seed, seed| {
         let mut world = World::new(Mode::V4_10, OWNERS[1], world_seed);

@@ -53,7 +53,7 @@ fn matrix(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     )?;
     writeln!(
         f,
-        "rendezvous included; stuck: lost packets to covering arm (the next packet is sent 5-15 ms later)\n"
+        "rendezvous included; stuck: lost packets to covering arm (the next packet is sent 1-2 ms later)\n"
     )?;
     heading(f)?;
     let mut owner = None;

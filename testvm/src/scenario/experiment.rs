@@ -17,7 +17,7 @@ use crate::vm::Vm;
 
 /// A lost packet is left alone this long, microseconds: many times what a poll takes, and never the
 /// same twice.
-const STUCK_US: (u32, u32) = (5_000, 15_000);
+const STUCK_US: (u32, u32) = (1_000, 2_000);
 /// Time between a reply and the next request, microseconds.
 const THINK_US: (u32, u32) = (0, 400);
 /// The device reports progress many times a second; this long without a word is a hang.

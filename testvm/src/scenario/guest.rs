@@ -22,11 +22,9 @@ pub const RPC_PORT: u16 = 7001;
 /// `SO_BUSY_POLL` of every busy poller. Long enough that the stimulus's own poll is over when it
 /// ends.
 const BUSY_POLL_US: u32 = 200;
-/// `gro_flush_timeout` of the watchdog cells. Long enough for the device to see the arm before the
-/// watchdog's poll.
-const GRO_FLUSH_TIMEOUT_NS: u32 = 2_000_000;
-/// `gro_flush_timeout` of the natural runs.
-const NATURAL_FLUSH_TIMEOUT_NS: u32 = 500_000;
+/// `gro_flush_timeout` wherever the watchdog is to poll. Long enough for the device to see the arm
+/// before that poll.
+const GRO_FLUSH_TIMEOUT_NS: u32 = 500_000;
 /// With two vCPUs the owner of `SCHED` runs on this one.
 const OWNER_CPU: usize = 0;
 /// How long the driver may take to hand its page over and the kernel to finish a livepatch
@@ -207,7 +205,7 @@ impl<'a> Guest<'a> {
     /// The guest refuses.
     pub fn start_natural(&mut self, batch: u32) -> Result<(), Error> {
         self.write(NORMAL_BATCH, &batch.to_string())?;
-        self.write(FLUSH_TIMEOUT, &NATURAL_FLUSH_TIMEOUT_NS.to_string())?;
+        self.write(FLUSH_TIMEOUT, &GRO_FLUSH_TIMEOUT_NS.to_string())?;
         self.start_receiver(0)
     }
 
