@@ -26,6 +26,12 @@ pub enum Error {
         #[source]
         source: process::Error,
     },
+    /// Cargo succeeded and has told of no such program.
+    #[error("Cargo does not say where it has put the program {program}")]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+    },
     /// A build succeeded and its product is not there.
     #[error("{path} was not built")]
     NoProduct {
@@ -64,8 +70,8 @@ const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 pub struct Builder<'a> {
     /// The checkout.
     pub source: &'a Path,
-    /// Cargo's target directory.
-    pub target: &'a Path,
+    /// Cargo's target directory, where it is not for cargo's configuration to say.
+    pub target: Option<&'a Path>,
     /// Where driver builds are kept, one directory a kernel.
     pub cache: &'a Path,
 }
@@ -78,8 +84,8 @@ impl Builder<'_> {
     pub fn device(&self, tick: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
         // Together with testvm, as scripts/repro builds them: cargo chooses the features of shared
         // dependencies by what is built together, and would otherwise compile some of them twice.
-        self.cargo("The device", &["build", "-p", "testvm", "-p", "tsnic"], &[], tick)?;
-        product(self.target.join("release/tsnic"))
+        let packages = ["build", "-p", "testvm", "-p", "tsnic"];
+        self.cargo("The device", "tsnic", &packages, &[], tick)
     }
 
     /// The guest agent: static, for it is alone in the guest.
@@ -92,11 +98,11 @@ impl Builder<'_> {
         let flags = ["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"];
         self.cargo(
             "The guest agent",
+            "guest-agent",
             &["rustc", "-p", "guest-agent", "--bin", "guest-agent"],
             &flags,
             tick,
-        )?;
-        product(self.target.join("release/guest-agent"))
+        )
     }
 
     /// The driver and the test modules for `kernel`. The second value tells whether they were there
@@ -144,25 +150,32 @@ impl Builder<'_> {
         Ok((modules, false))
     }
 
+    /// Runs cargo; where it has put the executable of `program`. Only cargo knows: a `build.target`
+    /// in its configuration adds a directory.
     fn cargo(
         &self,
         what: &'static str,
+        program: &'static str,
         args: &[&str],
         last: &[&str],
         tick: &mut dyn FnMut(&str),
-    ) -> Result<(), Error> {
+    ) -> Result<PathBuf, Error> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command
             .args(args)
             .args(["--release", "--locked", "--color", "never"])
+            .arg("--message-format=json-render-diagnostics")
             .args(last)
             .current_dir(self.source);
         // Set for cross builds of something else.
-        command.env("CARGO_TARGET_DIR", self.target).env_remove("CARGO_BUILD_TARGET");
-        process::run_family("cargo", &command, BUILD_LIMIT, tick)
-            .map(drop)
-            .map_err(|source| Error::Build { what, source })
+        command.env_remove("CARGO_BUILD_TARGET");
+        if let Some(target) = self.target {
+            command.env("CARGO_TARGET_DIR", target);
+        }
+        let messages = process::run_family_output("cargo", &command, BUILD_LIMIT, tick)
+            .map_err(|source| Error::Build { what, source })?;
+        product(executable(&messages, program).ok_or(Error::NoProgram { program })?)
     }
 
     /// Everything a driver build depends on. A new compiler changes the toolchain's directory or
@@ -222,6 +235,27 @@ fn hash(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// A message of cargo's, as far as it is of use here.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Where cargo's messages, one a line, say that the executable of `program` is.
+fn executable(messages: &str, program: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter(|message| message.target.as_ref().is_some_and(|target| target.name == program))
+        .find_map(|message| message.executable)
+}
+
 fn product(path: PathBuf) -> Result<PathBuf, Error> {
     if path.is_file() { Ok(path) } else { Err(Error::NoProduct { path }) }
 }
@@ -251,7 +285,7 @@ mod tests {
     const MAKES_ALL: &str = "for m in tsnic tsnic_livepatch tsnic_rendezvous tsnic_napicheck; do touch \"$2/$m.ko\"; done";
 
     fn builder(dir: &Path) -> Builder<'_> {
-        Builder { source: dir, target: dir, cache: dir }
+        Builder { source: dir, target: Some(dir), cache: dir }
     }
 
     #[test]
@@ -292,5 +326,70 @@ mod tests {
             };
             assert!(source.to_string().contains("no such compiler"), "{source}");
         }
+    }
+
+    /// A package of this name that only prints its name, and a configuration of cargo's.
+    fn package(dir: &Path, name: &str, configuration: &str) {
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n\
+             members = [\"testvm\"]\n"
+        );
+        let member = "[package]\nname = \"testvm\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
+        for (file, content) in [
+            ("Cargo.toml", manifest.as_str()),
+            ("src/main.rs", "fn main() { println!(env!(\"CARGO_PKG_NAME\")); }"),
+            ("testvm/Cargo.toml", member),
+            ("testvm/src/main.rs", "fn main() {}"),
+            (".cargo/config.toml", configuration),
+        ] {
+            let path = dir.join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            fs::write(path, content).expect("a file");
+        }
+        let mut cargo = Command::new(env!("CARGO"));
+        let done = cargo.args(["generate-lockfile", "--offline"]).current_dir(dir).output();
+        assert!(done.expect("cargo").status.success());
+    }
+
+    /// The host as a compiler's target.
+    fn host() -> String {
+        let output = Command::new("rustc").arg("-vV").output().expect("rustc").stdout;
+        let text = String::from_utf8(output).expect("text");
+        text.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host").to_owned()
+    }
+
+    #[test]
+    fn a_program_is_where_cargo_says_whatever_its_configuration() {
+        let triple = host();
+        let dir = tempfile::tempdir().expect("a directory");
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        let configuration = format!(
+            "[build]\ntarget = \"{triple}\"\ntarget-dir = \"{}\"\n",
+            elsewhere.path().display()
+        );
+        package(dir.path(), "tsnic", &configuration);
+        let own = dir.path().join("own");
+        // A stale program where cargo would put it without the configuration.
+        fs::create_dir_all(own.join("release")).expect("a directory");
+        fs::write(own.join("release/tsnic"), "stale").expect("a file");
+        let builder = Builder { source: dir.path(), target: Some(&own), cache: dir.path() };
+        let program = builder.device(&mut |_| ()).expect("a program");
+        assert_eq!(program, own.join(&triple).join("release/tsnic"));
+        let said = Command::new(program).output().expect("a program that runs").stdout;
+        assert_eq!(said, b"tsnic\n");
+    }
+
+    #[test]
+    fn a_program_that_cargo_does_not_tell_of_is_an_error() {
+        let library =
+            r#"{"reason":"compiler-artifact","target":{"name":"tsnic"},"executable":null}"#;
+        let other =
+            r#"{"reason":"compiler-artifact","target":{"name":"testvm"},"executable":"/t"}"#;
+        let end = r#"{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(&[library, other, end].join("\n"), "tsnic"), None);
+        let program =
+            r#"{"reason":"compiler-artifact","target":{"name":"tsnic"},"executable":"/x/tsnic"}"#;
+        let all = [library, program, other, end].join("\n");
+        assert_eq!(executable(&all, "tsnic"), Some("/x/tsnic".into()));
     }
 }

@@ -226,10 +226,8 @@ impl TryFrom<ReproArgs> for Config {
 /// There is no cache directory, or a path cannot be resolved.
 pub fn places() -> Result<Places, UsageError> {
     let source = source_dir();
-    let target = match env::var_os("CARGO_TARGET_DIR").filter(|v| !v.is_empty()) {
-        Some(dir) => absolute(Path::new(&dir))?,
-        None => source.join("target"),
-    };
+    let target = env::var_os("CARGO_TARGET_DIR").filter(|v| !v.is_empty());
+    let target = target.map(|dir| absolute(Path::new(&dir))).transpose()?;
     let cache = cache_dir(|name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from));
     Ok(Places { cache: absolute(&cache.ok_or(UsageError::NoCache)?)?, source, target })
 }

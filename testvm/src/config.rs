@@ -46,8 +46,8 @@ pub struct Machine {
     pub cache: PathBuf,
     /// The checkout the device, driver and agent are built from.
     pub source: PathBuf,
-    /// Cargo's target directory.
-    pub target: PathBuf,
+    /// Cargo's target directory, where it is not for cargo's configuration to say.
+    pub target: Option<PathBuf>,
 }
 
 /// What every time limit of a guest is multiplied by: 1 on a usual machine, more on one that is
@@ -76,8 +76,8 @@ pub struct Places {
     pub cache: PathBuf,
     /// The checkout the device, driver and agent are built from.
     pub source: PathBuf,
-    /// Cargo's target directory.
-    pub target: PathBuf,
+    /// Cargo's target directory, where it is not for cargo's configuration to say.
+    pub target: Option<PathBuf>,
 }
 
 /// Where the guest's kernel comes from.

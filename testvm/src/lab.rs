@@ -120,8 +120,11 @@ impl Built {
             return Err(Error::Architecture(std::env::consts::ARCH));
         }
         process::adopt_orphans().map_err(Error::Orphans)?;
-        let builder =
-            Builder { source: &machine.source, target: &machine.target, cache: &machine.cache };
+        let builder = Builder {
+            source: &machine.source,
+            target: machine.target.as_deref(),
+            cache: &machine.cache,
+        };
 
         let mut stage = progress.stage(Stage::Kernel);
         let lock = cache::lock(&machine.cache, &mut |line| stage.note(line))?;

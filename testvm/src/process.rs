@@ -3,7 +3,8 @@
 //! and seen dead.
 
 use std::fmt;
-use std::io::{self, PipeReader, Read};
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid};
+use rustix::fs::{MemfdFlags, memfd_create};
 use thiserror::Error;
 
 use crate::interrupt::{self, Interrupted};
@@ -269,7 +271,7 @@ pub fn run(
     limit: Duration,
     each: &mut dyn FnMut(&str),
 ) -> Result<String, Error> {
-    run_signalled(name, command, Signal::SIGKILL, limit, each)
+    run_signalled(name, command, None, Signal::SIGKILL, limit, each)
 }
 
 /// Waits for a program with children of its own, and at SIGTERM kills the process group, which is
@@ -287,8 +289,33 @@ pub fn run_family(
     limit: Duration,
     each: &mut dyn FnMut(&str),
 ) -> Result<String, Error> {
-    // The kernel tells only children of a death, not their children: so the child is a shell that
-    // passes it on.
+    run_signalled(name, &mut guarded(command), None, Signal::SIGTERM, limit, each)
+}
+
+/// [`run_family`] for a program whose standard output is data: this is what is returned; `each` and
+/// errors have only what it writes to standard error.
+///
+/// # Errors
+/// As [`run_family`], or there is no memory to keep the output in.
+pub fn run_family_output(
+    name: &str,
+    command: &Command,
+    limit: Duration,
+    each: &mut dyn FnMut(&str),
+) -> Result<String, Error> {
+    let wait_error = |source: io::Error| Error::Wait { name: name.to_owned(), source };
+    let memory = memfd_create("output", MemfdFlags::CLOEXEC);
+    let mut output = File::from(memory.map_err(|errno| wait_error(errno.into()))?);
+    let stdout = output.try_clone().map_err(wait_error)?;
+    run_signalled(name, &mut guarded(command), Some(stdout), Signal::SIGTERM, limit, each)?;
+    let mut data = Vec::new();
+    output.rewind().and_then(|()| output.read_to_end(&mut data)).map_err(wait_error)?;
+    Ok(String::from_utf8_lossy(&data).into_owned())
+}
+
+/// The kernel tells only children of a death, not their children: so the child is a shell that
+/// passes it on.
+fn guarded(command: &Command) -> Command {
     let mut guard = Command::new("/bin/sh");
     guard.args(["-c", GUARD, "sh"]).arg(command.get_program()).args(command.get_args());
     if let Some(dir) = command.get_current_dir() {
@@ -300,19 +327,25 @@ pub fn run_family(
             None => guard.env_remove(name),
         };
     }
-    run_signalled(name, &mut guard, Signal::SIGTERM, limit, each)
+    guard
 }
 
+/// Both streams are what is returned, or standard error alone when `stdout` has the other.
 fn run_signalled(
     name: &str,
     command: &mut Command,
+    stdout: Option<File>,
     orphaned: Signal,
     limit: Duration,
     each: &mut dyn FnMut(&str),
 ) -> Result<String, Error> {
     let wait_error = |source: io::Error| Error::Wait { name: name.to_owned(), source };
     let (reader, writer) = io::pipe().map_err(wait_error)?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(wait_error)?).stderr(writer);
+    let stdout = match stdout {
+        Some(file) => Stdio::from(file),
+        None => writer.try_clone().map_err(wait_error)?.into(),
+    };
+    command.stdin(Stdio::null()).stdout(stdout).stderr(writer);
     let mut child = Child::spawn_signalled(name, command, orphaned)?;
     // The command keeps its ends of the pipe; without this the end of the output would never be
     // seen.
@@ -396,92 +429,4 @@ pub fn readable(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sh(script: &str) -> Command {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", script]);
-        command
-    }
-
-    fn quiet(script: &str, limit: Duration) -> Result<String, Error> {
-        run("script", &mut sh(script), limit, &mut |_| ())
-    }
-
-    const LONG: Duration = Duration::from_secs(20);
-
-    #[test]
-    fn output_of_both_streams_is_returned_line_by_line() {
-        let mut lines = Vec::new();
-        let text = run("script", &mut sh("echo one; echo two >&2"), LONG, &mut |l| {
-            lines.push(l.to_owned());
-        })
-        .expect("success");
-        assert_eq!(text, "one\ntwo\n");
-        lines.retain(|l| !l.is_empty());
-        assert_eq!(lines, ["one", "two"]);
-    }
-
-    #[test]
-    fn a_failure_shows_the_last_words() {
-        let error = quiet("echo reason; exit 3", LONG).expect_err("exit 3");
-        assert!(matches!(&error, Error::Failed { status, .. } if status.code() == Some(3)));
-        assert!(error.to_string().ends_with("| reason"), "{error}");
-    }
-
-    #[test]
-    fn a_family_is_run_as_its_command_says() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut command = sh(r#"echo "$PWD $ONE ${HOME-unset} $0"; exit $ONE"#);
-        command.arg("a b").current_dir(&dir).env("ONE", "7").env_remove("HOME");
-        let error = run_family("script", &command, LONG, &mut |_| ()).expect_err("exit 7");
-        assert!(
-            matches!(&error, Error::Failed { status, .. } if status.code() == Some(7)),
-            "{error}"
-        );
-        let said = format!("| {} 7 unset a b", dir.path().display());
-        assert!(error.to_string().ends_with(&said), "{error}");
-        assert_eq!(
-            run_family("script", &sh("echo fine"), LONG, &mut |_| ()).expect("success"),
-            "fine\n"
-        );
-    }
-
-    #[test]
-    fn a_missing_program_is_named() {
-        let error = run("tool", &mut Command::new("/nonexistent/tool"), LONG, &mut |_| ())
-            .expect_err("nothing there");
-        assert!(error.to_string().contains("/nonexistent/tool"), "{error}");
-    }
-
-    #[test]
-    fn a_program_that_does_not_end_is_killed() {
-        let started = Instant::now();
-        let error =
-            quiet("echo stuck; sleep 60", Duration::from_millis(300)).expect_err("too slow");
-        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn the_whole_group_is_seen_dead() {
-        adopt_orphans().expect("a subreaper");
-        let mut command = sh("sleep 61 & sleep 62 & echo up; wait");
-        let (mut reader, writer) = io::pipe().expect("a pipe");
-        command.stdout(writer);
-        let mut child = Child::spawn("family", &mut command).expect("a shell");
-        command.stdout(Stdio::null());
-        let mut up = [0; 3];
-        reader.read_exact(&mut up).expect("the shell speaks");
-        let group = Pid::from_raw(child.pid().cast_signed());
-        child.kill().expect("all dead");
-        assert_eq!(killpg(group, None), Err(Errno::ESRCH), "a member of the group is left");
-    }
-
-    #[test]
-    fn a_tail_has_no_control_characters_and_no_blank_lines() {
-        let tail = Tail::of("one\n\n\u{1b}[2Jtwo\r\n three\n\n", 2);
-        assert_eq!(tail.0, ["[2Jtwo", " three"]);
-    }
-}
+mod tests;

@@ -90,7 +90,8 @@ pub fn run(places: &Places, program: Option<&Path>) -> anyhow::Result<Verdict> {
     let uml = Uml::find(program)?;
     process::adopt_orphans()?;
     let mut progress = Progress::new();
-    let builder = Builder { source: &places.source, target: &places.target, cache: &places.cache };
+    let builder =
+        Builder { source: &places.source, target: places.target.as_deref(), cache: &places.cache };
     let mut stage = progress.stage(Stage::Device);
     let _lock = cache::lock(&places.cache, &mut |line| stage.note(line))?;
     let device = builder.device(&mut |line| stage.note(line))?;
