@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The guest's files: the agent as `/init`, the kernel's virtio modules, and ours.
 
-mod cpio;
+mod archive;
 mod modules;
 
 use std::fs::{self, File};
@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::build::DriverModules;
 use crate::provision::Kernel;
 
+use archive::Archive;
 pub use modules::{Error as ModuleError, Module, Tree};
 
 /// What can go wrong.
@@ -151,9 +152,9 @@ pub fn stock(path: &Path, modules: &Path, agent: &Path) -> Result<(PathBuf, Vec<
 }
 
 /// An archive at `path` with directories, a console, and the agent as init.
-fn start(path: &Path, agent: &Path) -> Result<cpio::Archive<BufWriter<File>>, Error> {
+fn start(path: &Path, agent: &Path) -> Result<Archive<BufWriter<File>>, Error> {
     let written = |source| Error::Io { path: path.to_owned(), source };
-    let mut archive = cpio::Archive::new(BufWriter::new(File::create(path).map_err(written)?));
+    let mut archive = Archive::new(BufWriter::new(File::create(path).map_err(written)?));
     for dir in ["dev", "proc", "sys", MODULE_DIR] {
         archive.directory(dir).map_err(written)?;
     }
