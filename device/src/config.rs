@@ -3,10 +3,12 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use thiserror::Error;
+use tsnic_core::arming::Rearm;
 use tsnic_core::moderation::Limits;
 
+use crate::net::pair::InterruptConfig;
 use crate::port::{PortConfig, PortParseError};
 
 /// A virtual NIC that timestamps every packet and places its interrupts: the vhost-user backend.
@@ -48,18 +50,30 @@ pub struct Args {
     #[arg(long, alias = "wire", value_name = "PORT", verbatim_doc_comment)]
     pub port: String,
 
-    /// Hold a receive interrupt back until this many microseconds after the first packet it is for
-    /// (tsnic driver only).
+    /// Hold a receive interrupt back until this many microseconds after the first packet it is for.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rx_usecs: u32,
 
-    /// Hold a receive interrupt back until there are this many packets (tsnic driver only).
+    /// Hold a receive interrupt back until there are this many packets.
     ///
-    /// With --rx-usecs as well, whichever comes first. With neither, interrupts are raised at once.
+    /// With --rx-usecs as well, whichever comes first; without, 1000 microseconds after the first
+    /// packet at the latest. With neither, interrupts are raised at once.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rx_frames: u32,
 
-    /// Seed of the random choices of the wire. Runs started over the control socket bring their
+    /// The same for transmit interrupts: microseconds after the first packet that was sent.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub tx_usecs: u32,
+
+    /// The same for transmit interrupts: packets that were sent.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub tx_frames: u32,
+
+    /// What an arm of the tsnic driver does, to study drivers with.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    pub rearm: RearmArg,
+
+    /// Seed of the random choices of the port. Runs started over the control socket bring their
     /// own.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -72,6 +86,31 @@ pub struct Args {
     /// instead.
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// A device kind; see [`Rearm`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RearmArg {
+    /// One interrupt for each arm, none for a packet that one was raised for.
+    #[default]
+    OneShot,
+    /// One for each arm, also for packets that one was raised for and that the driver left.
+    Level,
+    /// One for each arm, and only for packets that come after it.
+    Edge,
+    /// Interrupts go on after the first one without waiting for the next arm.
+    NoAutomask,
+}
+
+impl From<RearmArg> for Rearm {
+    fn from(kind: RearmArg) -> Self {
+        match kind {
+            RearmArg::OneShot => Self::OneShot,
+            RearmArg::Level => Self::Level,
+            RearmArg::Edge => Self::Edge,
+            RearmArg::NoAutomask => Self::NoAutomask,
+        }
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -87,7 +126,7 @@ pub enum ConfigError {
     /// Both sockets at the same place.
     #[error("--socket and --control are both {}", .0.display())]
     SameSocket(PathBuf),
-    /// `--rx-usecs` or `--rx-frames`.
+    /// `--rx-usecs` and its like.
     #[error("{option} is {value}, more than {max}")]
     TooLarge {
         /// Which.
@@ -100,10 +139,10 @@ pub enum ConfigError {
 }
 
 /// Longest that an interrupt may be held back: one second.
-const RX_USECS_MAX: u32 = 1_000_000;
+pub const USECS_MAX: u32 = 1_000_000;
 
 /// Most packets that an interrupt may be held back for: a ring of the usual size.
-const RX_FRAMES_MAX: u32 = 256;
+pub const FRAMES_MAX: u32 = 256;
 
 /// Everything the engine needs to know, checked as far as it can be without touching the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,9 +153,9 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// The port.
     pub port: PortConfig,
-    /// Moderation of receive interrupts.
-    pub limits: Limits,
-    /// Seed of the wire's random choices.
+    /// Moderation, and what an arm does.
+    pub interrupts: InterruptConfig,
+    /// Seed of the port's random choices.
     pub seed: u64,
     /// End with the first front end.
     pub once: bool,
@@ -130,8 +169,10 @@ impl TryFrom<Args> for Config {
             return Err(ConfigError::SameSocket(args.socket));
         }
         for (option, value, max) in [
-            ("--rx-usecs", args.rx_usecs, RX_USECS_MAX),
-            ("--rx-frames", args.rx_frames, RX_FRAMES_MAX),
+            ("--rx-usecs", args.rx_usecs, USECS_MAX),
+            ("--rx-frames", args.rx_frames, FRAMES_MAX),
+            ("--tx-usecs", args.tx_usecs, USECS_MAX),
+            ("--tx-frames", args.tx_frames, FRAMES_MAX),
         ] {
             if value > max {
                 return Err(ConfigError::TooLarge { option, value, max });
@@ -141,7 +182,13 @@ impl TryFrom<Args> for Config {
             port: args.port.parse()?,
             socket: args.socket,
             control: args.control,
-            limits: Limits { rx_usecs: args.rx_usecs, rx_frames: args.rx_frames },
+            interrupts: InterruptConfig {
+                limits: [
+                    Limits { usecs: args.rx_usecs, frames: args.rx_frames },
+                    Limits { usecs: args.tx_usecs, frames: args.tx_frames },
+                ],
+                rearm: args.rearm.into(),
+            },
             seed: args.seed,
             once: args.once,
         })
@@ -166,9 +213,10 @@ mod tests {
     #[test]
     fn a_full_command_line_is_understood() {
         let config =
-            config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --once")
+            config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --tx-usecs 9 --tx-frames 3 --rearm edge --once")
                 .unwrap();
-        assert_eq!(config.limits, Limits { rx_usecs: 50, rx_frames: 8 });
+        let limits = [Limits { usecs: 50, frames: 8 }, Limits { usecs: 9, frames: 3 }];
+        assert_eq!(config.interrupts, InterruptConfig { limits, rearm: Rearm::Edge });
         assert_eq!(config.port.to_string(), "tap:t0");
         assert!(config.once && config.control.is_some());
     }
@@ -177,8 +225,8 @@ mod tests {
     fn impossible_settings_are_named() {
         let same = config("tsnic --socket s --control s --port tap:t0");
         assert_eq!(same, Err(ConfigError::SameSocket("s".into())));
-        let wire = config("tsnic --socket s --port loop");
-        assert_eq!(wire, Err(ConfigError::Port(PortParseError::Kind("loop".into()))));
+        let port = config("tsnic --socket s --port loop");
+        assert_eq!(port, Err(ConfigError::Port(PortParseError::Kind("loop".into()))));
         let usecs = config("tsnic --socket s --port tap:t0 --rx-usecs 1000001");
         assert!(matches!(usecs, Err(ConfigError::TooLarge { option: "--rx-usecs", .. })));
     }

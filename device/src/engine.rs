@@ -147,7 +147,7 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     let (control_end, worker_end) = control_channel().map_err(host("make the control channel"))?;
     // A clone that stays readable here while no worker is there to serve it.
     let commands = worker_end.event().try_clone().map_err(host("make the control channel"))?;
-    let pair = Pair::new(0, port, HostClock, worker_end, config.limits);
+    let pair = Pair::new(0, port, HostClock, worker_end, &config.interrupts);
     let backend = Arc::new(Backend::new(vec![pair]).map_err(host("make a timer"))?);
     let mut manager = EventManager::<Subscriber>::new()?;
     if let Some(path) = &config.control {
@@ -177,17 +177,19 @@ type Subscriber = Box<dyn MutEventSubscriber + Send>;
 
 /// The line that says what this process is.
 fn ready(config: &Config) -> String {
-    let Config { socket, control, port, limits, .. } = config;
+    let Config { socket, control, port, interrupts, .. } = config;
     let mut line = format!("tsnic: listening on {}, port {port}", socket.display());
     if let Some(control) = control {
         let _ = write!(line, ", control socket {}", control.display());
     }
-    if limits.rx_usecs != limits.usecs() {
-        let _ = write!(
-            line,
-            "; --rx-frames without --rx-usecs waits for {} us at most",
-            limits.usecs()
-        );
+    for (name, limits) in ["rx", "tx"].into_iter().zip(interrupts.limits) {
+        let bound = limits.bound_usecs();
+        if limits.usecs != bound {
+            let _ = write!(
+                line,
+                "; --{name}-frames without --{name}-usecs waits for {bound} us at most"
+            );
+        }
     }
     line
 }

@@ -39,6 +39,13 @@ impl Counter {
         Self(self.0.wrapping_add(n))
     }
 
+    /// `self`, `n` back.
+    #[inline]
+    #[must_use]
+    pub const fn minus(self, n: u32) -> Self {
+        Self(self.0.wrapping_sub(n))
+    }
+
     /// The counter nearest after (or equal to) `self` whose low 16 bits are `index`: widens a
     /// used-ring index, which is at most 65,535 entries ahead.
     ///

@@ -6,6 +6,34 @@ use tsnic_abi::Counter;
 #[cfg(test)]
 mod tests;
 
+/// How the device treats an arm, and what it does between two of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rearm {
+    /// Rules 1 to 4: one interrupt for each arm, and none for a packet that one was raised for.
+    #[default]
+    OneShot,
+    /// One interrupt for each arm, which looks at the ring and not at `signaled`: it is raised again
+    /// for what the driver has not consumed.
+    Level,
+    /// One interrupt for each arm, and only for what is published after it: the device does not look
+    /// back.
+    Edge,
+    /// Armed for good by the first arm: interrupts go on without waiting for the next one.
+    NoAutomask,
+}
+
+/// What became of the latest interrupt that was requested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// It was raised, or there was none.
+    #[default]
+    Raised,
+    /// A policy holds it.
+    Held,
+    /// A policy has dropped it.
+    Dropped,
+}
+
 /// Interrupt state of one receive queue whose driver has registered a page.
 ///
 /// Counters of completions are free-running and wrap at 2^32. The device publishes at most one ring
@@ -19,6 +47,9 @@ pub struct Interrupts {
     arm: Counter,
     armed: bool,
     ci_errors: u64,
+    rearm: Rearm,
+    way: Way,
+    forgotten: bool,
 }
 
 impl Interrupts {
@@ -35,8 +66,25 @@ impl Interrupts {
         arm: Counter,
         irq_seen: Counter,
     ) -> Self {
-        let produced = ci.widen(used_index);
-        Self { produced, signaled: ci, ci, fired: irq_seen, arm, armed: false, ci_errors: 0 }
+        Self {
+            produced: ci.widen(used_index),
+            signaled: ci,
+            ci,
+            fired: irq_seen,
+            arm,
+            armed: false,
+            ci_errors: 0,
+            rearm: Rearm::OneShot,
+            way: Way::Raised,
+            forgotten: false,
+        }
+    }
+
+    /// The same for another kind of device.
+    #[must_use]
+    pub const fn with_rearm(mut self, rearm: Rearm) -> Self {
+        self.rearm = rearm;
+        self
     }
 
     /// Rule 1, second half: `completions` have been published by the used index, their records
@@ -51,17 +99,34 @@ impl Interrupts {
         self.armed && self.produced.is_after(self.signaled)
     }
 
-    /// Rule 3: fires, and returns the interrupt's number, which the caller writes to the page
-    /// before it raises the interrupt. `None`, and nothing changes, when no interrupt is requested.
-    #[must_use = "the number must be written to the page and the interrupt raised"]
-    pub fn fire(&mut self) -> Option<Counter> {
+    /// Rule 3, first half: lets an interrupt through, which is on its way from now on. False, and
+    /// nothing changes, when none is requested.
+    pub fn signal(&mut self) -> bool {
         if !self.requested() {
-            return None;
+            return false;
         }
         self.signaled = self.produced;
-        self.armed = false;
+        self.armed = self.rearm == Rearm::NoAutomask;
+        true
+    }
+
+    /// Rule 3, second half: numbers an interrupt that is raised now, on request or as a spurious
+    /// one.
+    #[must_use = "the number must be written to the page and the interrupt raised"]
+    pub fn raise(&mut self) -> Counter {
         self.fired = self.fired.plus(1);
-        Some(self.fired)
+        self.fired
+    }
+
+    /// Tells what became of the latest interrupt that was let through.
+    pub const fn set_way(&mut self, way: Way) {
+        self.way = way;
+    }
+
+    /// What became of the latest interrupt that was let through.
+    #[must_use]
+    pub const fn way(&self) -> Way {
+        self.way
     }
 
     /// Rule 4: takes over the doorbell record. False, and nothing changes, when `arm` is the number
@@ -82,7 +147,13 @@ impl Interrupts {
                 self.ci = self.produced;
             }
         }
-        self.signaled = self.signaled.latest(self.ci);
+        let signaled = self.signaled.latest(self.ci);
+        self.signaled = match self.rearm {
+            Rearm::OneShot | Rearm::NoAutomask => signaled,
+            Rearm::Level => self.ci,
+            Rearm::Edge => self.produced,
+        };
+        self.forgotten = self.signaled.is_after(signaled);
         self.armed = true;
         true
     }
@@ -91,6 +162,12 @@ impl Interrupts {
     #[must_use]
     pub fn loss_candidate(&self) -> bool {
         self.armed && self.produced == self.signaled && self.produced.is_after(self.ci)
+    }
+
+    /// The last arm made an edge-triggered device forget packets that no interrupt was raised for.
+    #[must_use]
+    pub const fn forgotten(&self) -> bool {
+        self.forgotten
     }
 
     /// Completions published.

@@ -57,12 +57,20 @@ macro_rules! for_each_counter {
             pages_forgotten,
             /// Arms processed.
             arms,
+            /// Interrupts that a policy held back, in both directions.
+            interrupts_held,
+            /// Interrupts that a policy dropped.
+            interrupts_dropped,
+            /// Interrupts that a policy raised though none was requested: duplicates included.
+            interrupts_spurious,
             /// Rendezvous released.
             releases,
             /// Front ends that have connected.
             connections,
             /// Packets lost until the next one: verdicts of the loss detector.
             lost,
+            /// Packets lost until the next one because a policy dropped their interrupt.
+            lost_to_drops,
             /// Packets that looked lost and were found by another poll.
             rescued,
             /// Packets that looked lost, whatever became of them.
@@ -90,8 +98,10 @@ impl Counters {
     /// use.
     pub fn add_losses(&mut self, irq: &RxIrq) {
         let detector = irq.detector();
-        self.lost += detector.lost();
-        self.rescued += detector.rescued();
+        let tally = detector.tally();
+        self.lost += tally.lost;
+        self.rescued += tally.rescued;
+        self.lost_to_drops += tally.dropped;
         self.loss_candidates += detector.candidates();
         self.ci_errors += irq.interrupts().ci_errors();
     }

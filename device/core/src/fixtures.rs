@@ -5,7 +5,9 @@ use core::net::Ipv4Addr;
 
 use tsnic_abi::Counter;
 
+use crate::path::Gate as _;
 use crate::progress::Doorbell;
+use crate::rx_irq::RxIrq;
 use crate::spec::Flow;
 use crate::time::{Instant, NicTime};
 
@@ -27,4 +29,9 @@ pub fn stamp(at: Instant) -> NicTime {
 /// Arm number `arm` of a driver that has seen one interrupt less, as one that arms after each has.
 pub fn bell(arm: u32, ci: u32) -> Doorbell {
     Doorbell { arm: Counter(arm), irq_seen: Counter(arm - 1), ci: Counter(ci) }
+}
+
+/// Lets an interrupt of a queue without moderation and policies through and raises it.
+pub fn fire(irq: &mut RxIrq) -> Option<Counter> {
+    irq.pass().then(|| irq.raise())
 }

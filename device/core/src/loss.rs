@@ -20,7 +20,7 @@
 
 use tsnic_abi::{Counter, phase};
 
-use super::arming::Interrupts;
+use super::arming::{Interrupts, Way};
 use super::progress::Progress;
 
 #[cfg(test)]
@@ -31,6 +31,8 @@ mod tests;
 pub enum LossState {
     /// No candidate: rule 5 does not hold.
     Clear,
+    /// A policy holds the interrupt: it will be raised.
+    Held,
     /// The interrupt has not reached its handler.
     InFlight,
     /// The handler took the NAPI, or found it taken by an owner later than the one that has armed:
@@ -41,6 +43,9 @@ pub enum LossState {
     Polling,
     /// The handler found the NAPI owned, the owner has armed since, and no poll is running.
     Lost,
+    /// A policy has dropped the interrupt, and no poll is running: nobody can deliver the packet,
+    /// and the driver is not to blame.
+    Dropped,
 }
 
 /// What became of a loss candidate.
@@ -48,6 +53,8 @@ pub enum LossState {
 pub enum Verdict {
     /// The next packet is due and it is lost.
     Lost,
+    /// The next packet is due, and the interrupt for this one had been dropped by a policy.
+    Dropped,
     /// It was lost as far as could be told, then an arm covered it.
     Rescued,
     /// Something ended it before it could be told: covered while in flight, scheduled or polling,
@@ -62,6 +69,8 @@ pub struct Tally {
     pub lost: u64,
     /// [`Verdict::Rescued`].
     pub rescued: u64,
+    /// [`Verdict::Dropped`].
+    pub dropped: u64,
 }
 
 /// Keeps count of the losses of one receive queue.
@@ -129,14 +138,22 @@ impl LossDetector {
     #[must_use]
     pub fn loss_state(&self, irq: &Interrupts, progress: &Progress) -> LossState {
         let Some(candidate) = &self.candidate else { return LossState::Clear };
-        if progress.irq_seen != irq.fired() {
+        // Only an interrupt that was raised has a handler to tell of.
+        let for_packet = irq.way() == Way::Raised && !irq.forgotten();
+        if irq.way() == Way::Held {
+            LossState::Held
+        } else if progress.irq_seen != irq.fired() {
             LossState::InFlight
-        } else if progress.irq_owned != irq.fired() || candidate.arm_irq_seen != irq.fired() {
+        } else if candidate.arm_irq_seen != irq.fired()
+            || for_packet && progress.irq_owned != irq.fired()
+        {
             LossState::Scheduled
-        } else if progress.phase == phase::IDLE {
-            LossState::Lost
-        } else {
+        } else if progress.phase != phase::IDLE {
             LossState::Polling
+        } else if irq.way() == Way::Dropped {
+            LossState::Dropped
+        } else {
+            LossState::Lost
         }
     }
 
@@ -145,11 +162,16 @@ impl LossDetector {
     pub fn judge(&mut self, irq: &Interrupts, progress: &Progress) -> Option<Verdict> {
         let loss_state = self.loss_state(irq, progress);
         self.candidate.take()?;
-        Some(if loss_state == LossState::Lost {
-            self.tally.lost += 1;
-            Verdict::Lost
-        } else {
-            Verdict::NotLost
+        Some(match loss_state {
+            LossState::Lost => {
+                self.tally.lost += 1;
+                Verdict::Lost
+            }
+            LossState::Dropped => {
+                self.tally.dropped += 1;
+                Verdict::Dropped
+            }
+            _ => Verdict::NotLost,
         })
     }
 
@@ -169,17 +191,5 @@ impl LossDetector {
     #[must_use]
     pub const fn tally(&self) -> Tally {
         self.tally
-    }
-
-    /// Verdicts [`Verdict::Lost`] so far.
-    #[must_use]
-    pub const fn lost(&self) -> u64 {
-        self.tally.lost
-    }
-
-    /// Verdicts [`Verdict::Rescued`] so far.
-    #[must_use]
-    pub const fn rescued(&self) -> u64 {
-        self.tally.rescued
     }
 }

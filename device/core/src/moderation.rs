@@ -4,7 +4,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use tsnic_abi::{Counter, RX_RECORDS};
+use tsnic_abi::Counter;
 
 use crate::time::Instant;
 
@@ -14,25 +14,25 @@ mod tests;
 /// When a requested interrupt may be raised. The default, both 0, is: at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// `rx-usecs`: microseconds from the first unsignaled packet. 0: no limit of time.
-    pub rx_usecs: u32,
-    /// `rx-frames`: unsignaled packets. 0: no limit of packets; more than [`RX_RECORDS`] is as much
-    /// as that.
+    /// `rx-usecs`, `tx-usecs`: microseconds from the first unsignaled packet. 0: no limit of time.
+    pub usecs: u32,
+    /// `rx-frames`, `tx-frames`: unsignaled packets. 0: no limit of packets; more than the guest can
+    /// have outstanding is as much as that.
     ///
-    /// Alone, with `rx_usecs` 0, it is bounded by [`FRAMES_ALONE_USECS`]: a request whose sender
+    /// Alone, with `usecs` 0, it is bounded by [`FRAMES_ALONE_USECS`]: a request whose sender
     /// waits for the answer has no second packet behind it.
-    pub rx_frames: u32,
+    pub frames: u32,
 }
 
-/// Microseconds from the first unsignaled packet at which `rx-frames` without `rx-usecs` stops
+/// Microseconds from the first unsignaled packet at which frames without usecs stop
 /// waiting for more packets.
 pub const FRAMES_ALONE_USECS: u32 = 1_000;
 
 impl Limits {
     /// The limit of time in force, microseconds.
     #[must_use]
-    pub const fn usecs(self) -> u32 {
-        if self.rx_usecs == 0 && self.rx_frames != 0 { FRAMES_ALONE_USECS } else { self.rx_usecs }
+    pub const fn bound_usecs(self) -> u32 {
+        if self.usecs == 0 && self.frames != 0 { FRAMES_ALONE_USECS } else { self.usecs }
     }
 }
 
@@ -45,20 +45,37 @@ pub enum Moment {
     At(Instant),
 }
 
-/// Moderation of one receive queue.
+/// Moderation of one queue.
 #[derive(Clone, Debug)]
 pub struct Moderation {
     limits: Limits,
+    /// Most completions that the guest can have outstanding.
+    outstanding: u16,
     /// The unsignaled packets, oldest first: end completion number and time of publication. Empty
-    /// while moderation is off, and never longer than [`RX_RECORDS`].
+    /// while moderation is off, and never longer than `outstanding`.
     packets: VecDeque<(Counter, Instant)>,
 }
 
 impl Moderation {
-    /// Nothing published yet.
+    /// Nothing published yet, by a device whose guest can have `outstanding` completions that it
+    /// has not consumed (1 or more).
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, packets: VecDeque::new() }
+    pub fn new(limits: Limits, outstanding: u16) -> Self {
+        Self { limits, outstanding, packets: VecDeque::new() }
+    }
+
+    /// Other limits, from now on: also for the packets that wait.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        if self.is_off() {
+            self.packets.clear();
+        }
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Whether [`Self::published`] has any effect.
@@ -70,10 +87,8 @@ impl Moderation {
     /// A packet has been published whose completions end before number `end`.
     pub fn published(&mut self, end: Counter, now: Instant) {
         if !self.is_off() {
-            // The driver never has more descriptors out than this, however long the ring is. So it
-            // has consumed the oldest one, though it has never armed since to say so. One that has
-            // more out is interrupted when it has no more.
-            if self.packets.len() == usize::from(RX_RECORDS) {
+            // The guest has consumed the oldest one, though it has not said so since.
+            if self.packets.len() == usize::from(self.outstanding) {
                 self.packets.pop_front();
             }
             self.packets.push_back((end, now));
@@ -92,11 +107,11 @@ impl Moderation {
     pub fn moment(&self, now: Instant) -> Moment {
         // Completions of unknown age, published before the registration, are not held back.
         let Some(&(_, first)) = self.packets.front() else { return Moment::Now };
-        let rx_frames = self.limits.rx_frames;
-        if rx_frames != 0 && self.packets.len() >= rx_frames.min(RX_RECORDS.into()) as usize {
+        let frames = self.limits.frames;
+        if frames != 0 && self.packets.len() >= frames.min(self.outstanding.into()) as usize {
             return Moment::Now;
         }
-        let due = first.plus(Duration::from_micros(self.limits.usecs().into()));
+        let due = first.plus(Duration::from_micros(self.limits.bound_usecs().into()));
         if now >= due { Moment::Now } else { Moment::At(due) }
     }
 }

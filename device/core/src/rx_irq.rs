@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Everything about the interrupts of one receive queue with a page: arming, moderation and the
-//! loss detector as one.
+//! The armed gate: arming and the loss detector of one receive queue with a page as one.
 
 use core::fmt;
 
 use tsnic_abi::{Counter, phase};
 
-use super::arming::Interrupts;
+use super::arming::{Interrupts, Way};
 use super::loss::{LossDetector, LossState, Verdict};
-use super::moderation::{Limits, Moderation, Moment};
+use super::path::Gate;
 use super::progress::{Doorbell, Progress};
 use crate::time::Instant;
 
 #[cfg(test)]
 mod tests;
 
-/// Interrupts of one receive queue whose driver has registered a page. Made anew at each
-/// registration.
+/// Interrupts of one receive queue whose driver has registered a page: its gate on the interrupt
+/// path ([`super::path`]). Made anew at each registration.
 ///
 /// The worker drives it in this order, each time round:
 /// 1. copy out of the page: the rendezvous and progress cells first, then the doorbell (`arm`,
@@ -27,24 +26,13 @@ mod tests;
 /// 4. for each packet it publishes, from the port or made up: 1 and 2 again if the detector has an
 ///    open candidate, so that the verdict is of now and not of when the step began; [`Self::due`],
 ///    write the record and the used index, [`Self::published`];
-/// 5. [`Self::poll`], and raise the interrupt when it says so.
+/// 5. poll the path, tell what became of the interrupt ([`Self::set_way`]), and raise what it says,
+///    each with its number ([`Self::raise`]).
 #[derive(Clone, Debug)]
 pub struct RxIrq {
     interrupts: Interrupts,
-    moderation: Moderation,
     detector: LossDetector,
     armed_at: Option<Instant>,
-}
-
-/// What [`RxIrq::poll`] wants done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Nothing.
-    None,
-    /// Write this number to the page's `fired` cell (release), then write the call eventfd.
-    Raise(Counter),
-    /// Poll again at this time: moderation holds an interrupt back.
-    At(Instant),
 }
 
 impl fmt::Display for RxIrq {
@@ -59,22 +47,11 @@ impl fmt::Display for RxIrq {
 }
 
 impl RxIrq {
-    /// The state after a registration; see [`Interrupts::at_registration`]. Write
-    /// [`Interrupts::fired`] to the page.
+    /// The state after a registration, `interrupts` being that of [`Interrupts::at_registration`].
+    /// Write [`Interrupts::fired`] to the page.
     #[must_use]
-    pub fn at_registration(
-        ci: Counter,
-        used_index: u16,
-        arm: Counter,
-        irq_seen: Counter,
-        limits: Limits,
-    ) -> Self {
-        Self {
-            interrupts: Interrupts::at_registration(ci, used_index, arm, irq_seen),
-            moderation: Moderation::new(limits),
-            detector: LossDetector::default(),
-            armed_at: None,
-        }
+    pub fn new(interrupts: Interrupts) -> Self {
+        Self { interrupts, detector: LossDetector::default(), armed_at: None }
     }
 
     /// Takes over the doorbell record. True when it was an arm. Also has the detector look at
@@ -83,7 +60,6 @@ impl RxIrq {
         let armed = self.interrupts.arm(doorbell.arm, doorbell.ci);
         if armed {
             self.armed_at = Some(now);
-            self.moderation.signaled(self.interrupts.signaled());
             self.detector.armed(&self.interrupts, progress, doorbell.irq_seen);
         } else {
             self.detector.look(&self.interrupts, progress);
@@ -100,33 +76,26 @@ impl RxIrq {
     }
 
     /// A packet of `completions` (1 or more, with mergeable buffers) has been published.
-    pub fn published(&mut self, completions: u32, now: Instant) {
+    pub fn published(&mut self, completions: u32) {
         self.interrupts.publish(completions);
-        self.moderation.published(self.interrupts.produced(), now);
     }
 
-    /// Rules 2 and 3: raises the interrupt if one is requested and moderation allows.
-    #[must_use = "an interrupt that was fired must be raised"]
-    pub fn poll(&mut self, now: Instant) -> Request {
-        if !self.interrupts.requested() {
-            return Request::None;
-        }
-        match self.moderation.moment(now) {
-            Moment::Now => self.force(),
-            Moment::At(due) => Request::At(due),
-        }
+    /// Numbers an interrupt that is raised now: write the number to the page's `fired` cell
+    /// (release), then write the call eventfd.
+    #[must_use = "the number must be written to the page and the interrupt raised"]
+    pub fn raise(&mut self) -> Counter {
+        self.interrupts.raise()
     }
 
-    /// The same without moderation: the adversary chose this moment.
-    #[must_use = "an interrupt that was fired must be raised"]
-    pub fn force(&mut self) -> Request {
-        match self.interrupts.fire() {
-            Some(number) => {
-                self.moderation.signaled(self.interrupts.signaled());
-                Request::Raise(number)
-            }
-            None => Request::None,
-        }
+    /// Tells what became of the latest interrupt that went through.
+    pub const fn set_way(&mut self, way: Way) {
+        self.interrupts.set_way(way);
+    }
+
+    /// Completions that no interrupt and no arm has covered.
+    #[must_use]
+    pub const fn unsignaled(&self) -> u32 {
+        self.interrupts.produced().since(self.interrupts.signaled())
     }
 
     /// The counters.
@@ -158,5 +127,15 @@ impl RxIrq {
     #[must_use]
     pub const fn armed_at(&self) -> Option<Instant> {
         self.armed_at
+    }
+}
+
+impl Gate for RxIrq {
+    fn requested(&self) -> bool {
+        self.interrupts.requested()
+    }
+
+    fn pass(&mut self) -> bool {
+        self.interrupts.signal()
     }
 }

@@ -5,8 +5,10 @@
 
 mod counters;
 pub mod line;
+pub mod policy;
 
 pub use counters::Counters;
+pub use policy::{Policy, Vector};
 
 use std::net::Ipv4Addr;
 
@@ -27,6 +29,17 @@ pub enum Request {
     MonitorStart(MonitorSpec),
     /// End the traffic monitor; answered by [`Reply::Monitor`].
     MonitorStop,
+    /// Moderate the interrupts of a vector otherwise from now on; answered by [`Reply::Done`].
+    Moderation(Moderation),
+    /// Let these policies decide on interrupts from now on, instead of those before, on both
+    /// vectors; answered by [`Reply::Done`]. An empty list ends them.
+    Policies(Policies),
+    /// What the policies of a vector have decided since they were set; answered by
+    /// [`Reply::Schedule`].
+    Schedule {
+        /// Which.
+        vector: Vector,
+    },
 }
 
 /// A reply of the backend.
@@ -50,11 +63,49 @@ pub enum Reply {
     MonitorStarted,
     /// The traffic monitor is over.
     Monitor(MonitorReport),
+    /// It is done.
+    Done,
+    /// What policies have decided.
+    Schedule(ScheduleReport),
     /// The request could not be carried out.
     Error {
         /// What, and why.
         message: String,
     },
+}
+
+/// Moderation of one vector, with the meaning of `ethtool -C`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moderation {
+    /// Which.
+    pub vector: Vector,
+    /// Microseconds from the first packet that no interrupt was raised for; 0: no limit of time.
+    #[serde(default)]
+    pub usecs: u32,
+    /// Packets that no interrupt was raised for; 0: no limit of packets.
+    #[serde(default)]
+    pub frames: u32,
+}
+
+/// Policies for both vectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policies {
+    /// Seed of their random choices.
+    pub seed: u64,
+    /// The policies; those of one vector are asked in this order.
+    pub policies: Vec<Policy>,
+}
+
+/// What the policies of a vector have decided, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleReport {
+    /// The entries: as many as are kept.
+    pub entries: Vec<policy::Entry>,
+    /// Later ones, which are not.
+    pub left_out: u64,
 }
 
 /// Device state at one moment.

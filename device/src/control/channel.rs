@@ -6,7 +6,10 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tsnic_core::adversary::Adversary;
+use tsnic_core::moderation::Limits;
+use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::{Actions, Finished, Observation, RunRequest};
+use tsnic_core::schedule::Schedule;
 use tsnic_core::time::Instant;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -24,6 +27,21 @@ pub enum Command {
     StopMonitor,
     /// End the run without a result: [`Answer::Cancelled`] comes.
     Cancel,
+    /// Change or tell something of the interrupt paths: [`Answer::Paths`] or [`Answer::Refused`]
+    /// comes at once.
+    Paths(PathCommand),
+}
+
+/// What is asked of the interrupt paths. Queues are [`crate::net::pair::RX`] and
+/// [`crate::net::pair::TX`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum PathCommand {
+    /// Moderate a queue's interrupts so.
+    Moderation(usize, Limits),
+    /// Let these policies decide, by queue, with this seed.
+    Policies(u64, [Vec<PolicySpec>; 2]),
+    /// Tell what the policies of a queue have decided.
+    Schedule(usize),
 }
 
 /// What the data path answers: one answer to each command, in their order, and in between what a
@@ -40,6 +58,8 @@ pub enum Answer {
     Stopping,
     /// The run, if one was on, has ended without a result.
     Cancelled,
+    /// To [`Command::Paths`]: it is done; with the schedule that was asked for.
+    Paths(Option<Schedule>),
     /// Of a run: it goes on.
     Progress {
         /// Rounds or packets done.
@@ -127,6 +147,7 @@ impl WorkerEnd {
         adversary: &mut Adversary,
         now: Instant,
         seen: &Observation,
+        mut paths: impl FnMut(PathCommand) -> Answer,
         mut status: impl FnMut() -> PairStatus,
     ) {
         // EAGAIN: nothing was waiting, or it has been served already.
@@ -143,6 +164,7 @@ impl WorkerEnd {
                 } else {
                     Answer::Refused("No traffic monitor is on".into())
                 }),
+                Command::Paths(command) => self.send(paths(command)),
                 Command::Cancel => {
                     adversary.cancel();
                     self.send(Answer::Cancelled);

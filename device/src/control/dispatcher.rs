@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 
 use tsnic_protocol::{Reply, Request};
 
-use super::channel::{Answer, Command};
-use super::convert;
+use super::channel::{Answer, Command, PathCommand};
+use super::{convert, policies};
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +54,7 @@ enum Pending {
     Status(ClientId),
     Start(Run),
     StopMonitor(ClientId),
+    Paths(ClientId),
     Cancel,
 }
 
@@ -72,6 +73,18 @@ impl Dispatcher {
                 return Ok(Command::Status);
             }
             Request::MonitorStop => return self.stop_monitor(client),
+            Request::Moderation(moderation) => {
+                let command =
+                    policies::moderation(moderation).map_err(|error| error.to_string())?;
+                return Ok(self.paths(client, command));
+            }
+            Request::Policies(asked) => {
+                let command = policies::policies(&asked).map_err(|error| error.to_string())?;
+                return Ok(self.paths(client, command));
+            }
+            Request::Schedule { vector } => {
+                return Ok(self.paths(client, PathCommand::Schedule(policies::queue(vector))));
+            }
             Request::Injection(run) => (Kind::Injection, convert::injection(&run)),
             Request::Natural(run) => (Kind::Natural, convert::natural(&run)),
             Request::MonitorStart(run) => (Kind::Monitor, convert::monitor(&run)),
@@ -87,6 +100,11 @@ impl Dispatcher {
         self.run = Some(on);
         self.pending.push_back(Pending::Start(on));
         Ok(Command::Start(run))
+    }
+
+    fn paths(&mut self, client: ClientId, command: PathCommand) -> Command {
+        self.pending.push_back(Pending::Paths(client));
+        Command::Paths(command)
     }
 
     fn stop_monitor(&mut self, client: ClientId) -> Result<Command, String> {
@@ -133,6 +151,13 @@ impl Dispatcher {
                 }
                 _ => None,
             },
+            Answer::Paths(told) => match self.pending.pop_front()? {
+                Pending::Paths(client) => Some((
+                    client,
+                    told.map_or(Reply::Done, |it| Reply::Schedule(policies::schedule(&it))),
+                )),
+                _ => None,
+            },
             Answer::Started => match self.pending.pop_front()? {
                 Pending::Start(Run { client, kind: Kind::Monitor }) => {
                     Some((client, Reply::MonitorStarted))
@@ -146,6 +171,7 @@ impl Dispatcher {
                     }
                     Some((run.client, error(why)))
                 }
+                Pending::Paths(client) => Some((client, error(why))),
                 // The traffic monitor ended by itself while the command was under way, and its
                 // result has been told.
                 Pending::StopMonitor(_) | Pending::Status(_) | Pending::Cancel => None,
@@ -169,7 +195,9 @@ impl Dispatcher {
     pub fn owes(&self, client: ClientId) -> bool {
         self.run.is_some_and(|run| run.client == client)
             || self.pending.iter().any(|it| match it {
-                Pending::Status(other) | Pending::StopMonitor(other) => *other == client,
+                Pending::Status(other) | Pending::StopMonitor(other) | Pending::Paths(other) => {
+                    *other == client
+                }
                 Pending::Start(run) => run.client == client,
                 Pending::Cancel => false,
             })

@@ -4,5 +4,6 @@
 pub mod channel;
 mod client;
 pub mod convert;
-mod dispatcher;
+pub mod dispatcher;
+pub mod policies;
 pub mod server;

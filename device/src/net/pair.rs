@@ -2,10 +2,12 @@
 //! A queue pair: everything about it that outlives a session.
 
 use tracing::{debug, info, warn};
-use tsnic_abi::Counter;
+use tsnic_abi::{Counter, RX_RECORDS};
 use tsnic_core::adversary::Adversary;
+use tsnic_core::arming::Rearm;
 use tsnic_core::counters::Counters;
 use tsnic_core::moderation::Limits;
+use tsnic_core::path::Path;
 use tsnic_core::run;
 use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::time::Instant;
@@ -36,6 +38,15 @@ const STALE_MAX: u32 = 4096;
 pub const RX: usize = 0;
 /// The transmit queue of a pair.
 pub const TX: usize = 1;
+
+/// How the device interrupts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterruptConfig {
+    /// Moderation of [`RX`] and [`TX`].
+    pub limits: [Limits; 2],
+    /// What an arm does.
+    pub rearm: Rearm,
+}
 
 /// A queue as the VMM has set it up, enabled and started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +126,13 @@ pub(super) struct PageState {
 pub struct Pair<P, C> {
     pub(super) number: u16,
     pub(super) features: Features,
-    pub(super) limits: Limits,
+    /// What an arm does.
+    pub(super) rearm: Rearm,
     pub(super) queues: [Queue; 2],
+    /// The interrupt path of each queue.
+    pub(super) paths: [Path; 2],
+    /// Kicks of each queue.
+    pub(super) kicks: [u32; 2],
     pub(super) page: Option<PageState>,
     pub(super) adversary: Adversary,
     pub(super) control: WorkerEnd,
@@ -138,12 +154,20 @@ pub struct Pair<P, C> {
 impl<P: Port, C: Clock> Pair<P, C> {
     /// A pair whose queues do not run yet.
     #[must_use]
-    pub fn new(number: u16, port: P, clock: C, control: WorkerEnd, limits: Limits) -> Self {
+    pub fn new(
+        number: u16,
+        port: P,
+        clock: C,
+        control: WorkerEnd,
+        interrupts: &InterruptConfig,
+    ) -> Self {
         Self {
             number,
             features: Features::default(),
-            limits,
+            rearm: interrupts.rearm,
             queues: [Queue::default(), Queue::default()],
+            paths: interrupts.limits.map(Path::new),
+            kicks: [0; 2],
             page: None,
             adversary: Adversary::default(),
             control,
@@ -316,6 +340,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
         // if the queue was stopped at 0, which it may have been after 65,536 chains. Forgetting is
         // the safe error of the two.
         if !resumed || (queue == TX && setup.next_avail == Index(0)) {
+            self.paths[queue].reset(config.entries.max(1));
             self.forget_page(Some(view), "a queue was reset");
             if queue == RX {
                 self.discard_stale_frames();
@@ -385,6 +410,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
 
     /// The guest has kicked a queue.
     pub fn kicked(&mut self, queue: usize) {
+        self.kicks[queue] = self.kicks[queue].wrapping_add(1);
         let running = self.queues[queue].running.as_mut();
         if let Some(kicks) = running.and_then(|running| running.empty_kicks.as_mut()) {
             kicks.kicked(self.clock.now().timer);
@@ -430,6 +456,10 @@ impl<P: Port, C: Clock> Pair<P, C> {
             }
             self.counters.add_losses(&page.irq);
             self.counters.pages_forgotten += 1;
+            // What is unsignaled goes by the virtio gate from here on, which asks once more.
+            if let Some(running) = &self.queues[RX].running {
+                self.paths[RX].reset(running.config.entries.max(1));
+            }
             if let Some(line) = self.limited.forgotten.line(self.now()) {
                 let generation = page.generation;
                 info!(
@@ -443,8 +473,18 @@ impl<P: Port, C: Clock> Pair<P, C> {
         }
     }
 
+    /// Counts what the policies of a queue have done.
+    pub(super) fn count_policies(&mut self, queue: usize) {
+        let tally = self.paths[queue].take_tally();
+        self.counters.interrupts_held += tally.held;
+        self.counters.interrupts_dropped += tally.dropped;
+        self.counters.interrupts_spurious += tally.spurious;
+    }
+
     /// Uses this page from now on.
     pub(super) fn use_page(&mut self, page: PageState) {
+        // However long the ring is, its driver has no more out than the page has records.
+        self.paths[RX].reset(RX_RECORDS);
         self.counters.registrations += 1;
         if let Some(line) = self.limited.accepted.line(self.now()) {
             let (generation, ci) = (page.generation, page.irq.interrupts().ci().0);

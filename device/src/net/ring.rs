@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use thiserror::Error;
+use tsnic_core::path::Gate;
 use virtio_bindings::bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Le16, Le64, VolatileArrayRef};
@@ -211,7 +212,7 @@ impl<'m> Ring<'m> {
     #[must_use]
     pub const fn state(&self) -> RingState {
         let mut state = self.state;
-        state.next_used = state.next_used.minus(self.staged);
+        state.next_used = self.published();
         state
     }
 
@@ -312,10 +313,23 @@ impl<'m> Ring<'m> {
         std::mem::take(&mut self.staged)
     }
 
+    /// How far the guest is with this ring, as far as its memory tells: the available index, and the
+    /// event index or flags.
+    #[must_use]
+    pub fn guest_cells(&self) -> (u16, u16) {
+        let wish = if self.config.event_idx { self.used_event } else { self.available_flags };
+        (self.available_index.load(Ordering::Relaxed), wish.load(Ordering::Relaxed))
+    }
+
+    /// Index of the first entry that is not published.
+    const fn published(&self) -> Index {
+        self.state.next_used.minus(self.staged)
+    }
+
     /// Whether the guest wants an interrupt for what was published since it was last asked
     /// (2.7.7.2). The interrupt is taken as raised.
-    pub fn needs_notification(&mut self) -> bool {
-        let new = self.state.next_used.minus(self.staged);
+    fn needs_notification(&mut self) -> bool {
+        let new = self.published();
         let old = self.state.signal_used.replace(new);
         if old == Some(new) {
             return false;
@@ -375,6 +389,17 @@ impl<'m> Ring<'m> {
         if self.used_flags.load(Ordering::Relaxed) != flags.to_le() {
             self.used_flags.store(flags.to_le(), Ordering::Relaxed);
         }
+    }
+}
+
+/// The gate of any virtio driver: flags, or the event index.
+impl Gate for Ring<'_> {
+    fn requested(&self) -> bool {
+        self.state.signal_used != Some(self.published())
+    }
+
+    fn pass(&mut self) -> bool {
+        self.needs_notification()
     }
 }
 

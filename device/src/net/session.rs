@@ -5,15 +5,17 @@
 //! call, so a queue that is stopped, or a memory table that is replaced, between two sessions
 //! cannot be touched by mistake.
 
+mod interrupt;
 mod receive;
 mod transmit;
 
 use receive::{Pass, Staged};
+use tsnic_core::path::Path;
+use tsnic_core::policy::{Cause, Policies};
 use tsnic_core::progress::Progress;
 use tsnic_core::run::{
     Actions, Arrival, Generated, HeldFrames, Observation, PageView, Publish, Published,
 };
-use tsnic_core::rx_irq::Request;
 use tsnic_core::spec::Stimulus;
 use tsnic_core::time::Instant;
 use vm_memory::GuestMemoryMmap;
@@ -25,6 +27,7 @@ use super::queue_page::QueuePage;
 use super::ring::{Ring, RingError};
 use super::rx::Receiver;
 use crate::clock::Clock;
+use crate::control::channel::{Answer, PathCommand};
 use crate::port::{Port, frames};
 
 /// Steps of the adversary in one session.
@@ -117,6 +120,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             self.tx = None;
             self.cells = None;
         }
+        let transmit_due = self.due.take();
         // Once more after the queue has broken, with no queue that could break: a run has to learn
         // of it, and say how long it waits.
         while let Err(error) = self.receive() {
@@ -132,6 +136,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 self.pair.keep(queue, ring.state());
             }
         }
+        self.wake_at(transmit_due);
         self.pair.note_port_state();
         if self.pair.port.detached().is_some() {
             self.wake_at(self.pair.port.due());
@@ -155,7 +160,9 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             self.pair.control.report(&mut actions);
             let changed = self.obey(&actions)?;
             let changed = changed || self.poll_port(actions.port)? == Pass::Changed;
-            self.interrupt(actions.hold);
+            if !actions.hold {
+                self.interrupt(Cause::Completions);
+            }
             if !changed {
                 self.wake_at(actions.wake);
                 return Ok(());
@@ -192,6 +199,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             adversary,
             control,
             queues,
+            paths,
             counters,
             held,
             commands_wait,
@@ -208,9 +216,13 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             held: HeldFrames { count: held.frames.len() as u32, request: held.request },
         };
         if std::mem::take(commands_wait) {
-            control.serve(adversary, now, &seen, || {
-                status(queues, page.as_ref(), port_detached.as_ref(), counters)
-            });
+            control.serve(
+                adversary,
+                now,
+                &seen,
+                |command| path_command(paths, command, now),
+                || status(queues, page.as_ref(), port_detached.as_ref(), counters),
+            );
         }
         adversary.step(now, &seen)
     }
@@ -233,9 +245,8 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 fire = false;
             }
         }
-        if fire && let Some(page) = &mut self.pair.page {
-            let request = page.irq.force();
-            self.carry_out(request);
+        if fire {
+            self.interrupt(Cause::Injection);
         }
         if let (Some(number), Some(cells)) = (actions.release, &self.cells) {
             cells.release(number);
@@ -277,38 +288,28 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             Publish::Held => self.release(),
         }
     }
+}
 
-    /// Raises the receive interrupt if one is due, and the adversary does not hold it back.
-    fn interrupt(&mut self, hold: bool) {
-        if self.cells.is_some() {
-            if let Some(page) = &mut self.pair.page
-                && !hold
-            {
-                let request = page.irq.poll(self.pair.clock.now().timer);
-                self.carry_out(request);
-            }
-            if let Some(ring) = &mut self.rx {
-                ring.forget_signal_used();
-            }
-        } else if let Some(ring) = &mut self.rx
-            && ring.needs_notification()
-        {
-            self.pair.counters.rx_interrupts += 1;
-            self.lines.raise(RX);
-        }
-    }
-
-    fn carry_out(&mut self, request: Request) {
-        match request {
-            Request::None => {}
-            Request::Raise(number) => {
-                if let Some(cells) = &self.cells {
-                    cells.set_fired(number);
+/// Carries out what the control socket asks of the interrupt paths.
+fn path_command(paths: &mut [Path; 2], command: PathCommand, now: Instant) -> Answer {
+    match command {
+        PathCommand::Moderation(queue, limits) => paths[queue].set_limits(limits),
+        PathCommand::Policies(seed, stacks) => {
+            // A seed of its own for each queue, so that none follows the other.
+            let seeds = [seed, !seed];
+            let stacks = [RX, TX].map(|queue| Policies::new(&stacks[queue], seeds[queue], now));
+            match stacks {
+                [Ok(rx), Ok(tx)] => {
+                    for (path, policies) in paths.iter_mut().zip([rx, tx]) {
+                        path.set_policies(policies, now);
+                    }
                 }
-                self.pair.counters.rx_interrupts += 1;
-                self.lines.raise(RX);
+                [Err(error), _] | [_, Err(error)] => return Answer::Refused(error.to_string()),
             }
-            Request::At(due) => self.wake_at(Some(due)),
+        }
+        PathCommand::Schedule(queue) => {
+            return Answer::Paths(Some(paths[queue].schedule().clone()));
         }
     }
+    Answer::Paths(None)
 }

@@ -183,9 +183,8 @@ mod tests {
     use super::*;
     use crate::clock::HostClock;
     use crate::control::channel::control_channel;
-    use crate::net::pair::Pair;
+    use crate::net::pair::{InterruptConfig, Pair};
     use crate::port::generator::{Generator, GeneratorConfig};
-    use tsnic_core::moderation::Limits;
 
     /// `SET_VRING_ENABLE` of queue 0, then `GET_FEATURES`, which is answered by 20 bytes.
     const EARLY_ENABLE: [u8; 32] = [
@@ -197,8 +196,14 @@ mod tests {
         let (_, worker) = control_channel().unwrap();
         let wire = Generator::new(&GeneratorConfig::default(), 0);
         Arc::new(
-            Backend::new(vec![Pair::new(0, Box::new(wire), HostClock, worker, Limits::default())])
-                .unwrap(),
+            Backend::new(vec![Pair::new(
+                0,
+                Box::new(wire),
+                HostClock,
+                worker,
+                &InterruptConfig::default(),
+            )])
+            .unwrap(),
         )
     }
 

@@ -11,11 +11,10 @@ use tsnic::frame::Frame;
 use tsnic::frame::NetHeader;
 use tsnic::net::features::Features;
 use tsnic::net::index::Index;
-use tsnic::net::pair::{Lines, Next, Pair, QueueSetup};
+use tsnic::net::pair::{InterruptConfig, Lines, Next, Pair, QueueSetup};
 use tsnic::net::ring::{DESCRIPTOR_BUDGET, RingConfig};
 use tsnic::net::session;
 use tsnic::port::Port;
-use tsnic_core::moderation::Limits;
 use tsnic_core::time::Instant;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -88,7 +87,7 @@ impl Bench {
             Flood { frames },
             HostClock,
             control_channel().unwrap().1,
-            Limits::default(),
+            &InterruptConfig::default(),
         );
         pair.set_features(Features::OFFERED);
         Self { memory, pair, queues }

@@ -10,6 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tsnic::frame::NetHeader;
+use tsnic::net::pair::InterruptConfig;
 use tsnic_abi::{Counter, RX_RECORDS, offset};
 use tsnic_core::moderation::Limits;
 use vhost::VhostBackend as _;
@@ -134,8 +136,7 @@ fn a_packet_is_judged_by_what_the_driver_has_done_until_the_next_one_comes() {
 #[test]
 fn rule_6_without_a_page_virtios_rules_apply_and_no_other() {
     for options in Options::ring_variants() {
-        // Neither an arm nor moderation is asked for: without a page there is none.
-        let device = Device::with_limits(Limits { rx_usecs: 3_600_000_000, rx_frames: 100 });
+        let device = Device::new();
         let mut guest = Guest::start(&device, options);
         for after_a_page in [false, true] {
             if after_a_page {
@@ -218,7 +219,7 @@ fn interrupts_are_numbered_on_from_what_the_handler_saw_last() {
 
 #[test]
 fn rx_usecs_holds_the_interrupt_back_and_rx_frames_lets_it_go() {
-    let device = Device::with_limits(Limits { rx_usecs: 200_000, rx_frames: 3 });
+    let device = Device::with_limits(200_000, 3);
     let mut guest = with_page(&device, Options::default());
     guest.arm();
     let start = Instant::now();
@@ -238,8 +239,47 @@ fn rx_usecs_holds_the_interrupt_back_and_rx_frames_lets_it_go() {
 }
 
 #[test]
+fn moderation_is_for_every_driver_in_both_directions() {
+    for options in Options::ring_variants() {
+        let limits = Limits { usecs: 900_000, frames: 3 };
+        let device = Device::with_interrupts(InterruptConfig {
+            limits: [limits, limits],
+            ..InterruptConfig::default()
+        });
+        let mut guest = Guest::start(&device, options);
+        // A start raises each line once, whatever is in the ring.
+        device.running();
+        guest.rx.interrupts();
+        guest.tx.interrupts();
+        let before = device.status().counters;
+        for round in 0..3 {
+            for queue in [&mut guest.rx, &mut guest.tx] {
+                queue.set_used_event(queue.next_used);
+            }
+            for tag in 0..3 {
+                assert_eq!(guest.rx.interrupts(), 0, "{options:?}, round {round}");
+                device.host.send(&frame(tag, 64));
+                guest.receive();
+            }
+            eventually("the receive interrupt", || (guest.rx.interrupts() == 1).then_some(()));
+            for tag in 0..3 {
+                assert_eq!(guest.tx.interrupts(), 0, "{options:?}, round {round}");
+                guest.send(NetHeader::default(), &frame(tag, 64));
+                device.host.receive();
+            }
+            eventually("the transmit interrupt", || (guest.tx.interrupts() == 1).then_some(()));
+            guest.post(3, 2048);
+        }
+        let counters = device.status().counters;
+        assert_eq!(counters.rx_interrupts - before.rx_interrupts, 3);
+        assert_eq!(counters.tx_interrupts - before.tx_interrupts, 3);
+        guest.leave();
+    }
+}
+
+#[test]
 fn a_full_ring_does_not_wait_for_more_packets_than_it_holds() {
-    let device = Device::with_limits(Limits { rx_usecs: 900_000, rx_frames: 100 });
+    let device = Device::with_limits(900_000, 100);
     let mut guest = with_page(&device, Options::default());
     guest.arm();
     for tag in 0..63 {
@@ -257,7 +297,7 @@ fn on_a_longer_ring_more_packets_than_there_are_records_are_not_waited_for() {
     // As many buffers as a driver with a page has out; or as many as the ring has entries, which is
     // against the rules.
     for buffers in [u64::from(RX_RECORDS), 1024] {
-        let device = Device::with_limits(Limits { rx_usecs: 900_000, rx_frames: 600 });
+        let device = Device::with_limits(900_000, 600);
         let mut guest =
             Guest::start_with(&device, Options { size: 1024, ..Options::default() }, buffers, 2048);
         guest.register();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tsnic::frame::{Frame, NetHeader};
 use tsnic::net::features::Features;
 use tsnic_core::counters::Counters;
+use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::RunRequest;
 use tsnic_core::spec::{InjectionSpec, MonitorSpec, Stimulus};
 
@@ -121,6 +122,25 @@ fn a_port_that_goes_and_comes() -> Counters {
     world.counters()
 }
 
+/// An interrupt that is raised twice, one that is held, and one that is dropped while its driver
+/// arms by itself.
+fn policies_at_work() -> Counters {
+    let mut world = World::new(Mode::V4_10, Owner::Nobody, 1);
+    let duplicate = PolicySpec::Duplicate { copies: 1, gap_us: 10, per_mille: 1000 };
+    world.set_policies(vec![PolicySpec::FixedDelay { delay_us: 5 }, duplicate]);
+    world.send([None]);
+    world.poke();
+    world.run_for(Duration::from_millis(1));
+    world.set_policies(vec![PolicySpec::Drop { per_mille: 1000 }]);
+    world.send([None]);
+    world.poke();
+    world.guest.cells.arm = world.guest.cells.arm.plus(1);
+    world.poke();
+    world.send([None]);
+    world.poke();
+    world.counters()
+}
+
 fn a_page_that_is_refused() -> Counters {
     let mut world = world();
     world.withdraw();
@@ -135,7 +155,7 @@ fn a_broken_ring() -> Counters {
 
 #[test]
 fn every_counter_counts() {
-    let situations: [(Counters, &[&str]); 10] = [
+    let situations: [(Counters, &[&str]); 11] = [
         (
             ordinary_traffic(),
             &[
@@ -162,6 +182,10 @@ fn every_counter_counts() {
         (frames_held_for_a_guest_that_goes(), &["rx_not_running"]),
         (a_port_that_goes_and_comes(), &["port_detached", "port_reattached"]),
         (a_page_that_is_refused(), &["registrations_refused", "pages_forgotten"]),
+        (
+            policies_at_work(),
+            &["interrupts_held", "interrupts_dropped", "interrupts_spurious", "lost_to_drops"],
+        ),
         (a_broken_ring(), &["queues_broken"]),
     ];
     let mut left = tsnic_protocol::Counters::default().by_name();

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
-use tsnic::control::channel::{Answer, Command, ControlEnd, control_channel};
+use tsnic::control::channel::{Answer, Command, ControlEnd, PathCommand, control_channel};
 use tsnic::frame::Frame;
 use tsnic::net::features::Features;
-use tsnic::net::pair::{Next, Pair};
+use tsnic::net::pair::{InterruptConfig, Next, Pair};
 use tsnic::net::session::service;
 use tsnic_abi::{Counter, Registration, record_flags};
 use tsnic_core::counters::Counters;
-use tsnic_core::moderation::Limits;
+use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::spec::Flow;
 use tsnic_core::time::Instant;
@@ -69,7 +69,8 @@ impl World {
         let now = Instant::from_ns(1_000_000);
         let clock = VirtualClock::default();
         let (control, worker) = control_channel().unwrap();
-        let mut pair = Pair::new(0, Waiting::default(), clock.clone(), worker, Limits::default());
+        let mut pair =
+            Pair::new(0, Waiting::default(), clock.clone(), worker, &InterruptConfig::default());
         pair.set_features(Features::OFFERED);
         let mut guest = Guest::new(mode, owner, start, seed);
         guest.schedule(now);
@@ -137,6 +138,12 @@ impl World {
 
     pub fn cancel(&mut self) {
         assert_eq!(self.ask(Command::Cancel), Answer::Cancelled);
+    }
+
+    /// Lets these policies decide on receive interrupts.
+    pub fn set_policies(&mut self, policies: Vec<PolicySpec>) {
+        let command = PathCommand::Policies(1, [policies, Vec::new()]);
+        assert_eq!(self.ask(Command::Paths(command)), Answer::Paths(None));
     }
 
     fn ask(&mut self, command: Command) -> Answer {

@@ -21,10 +21,9 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tsnic::clock::HostClock;
 use tsnic::control::channel::control_channel;
 use tsnic::net::features::Features;
-use tsnic::net::pair::Pair;
+use tsnic::net::pair::{InterruptConfig, Pair};
 use tsnic::port::{Port, PortConfig};
 use tsnic::vhost::{Backend, Connection};
-use tsnic_core::moderation::Limits;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::MOMENT;
@@ -236,7 +235,7 @@ fn backend() -> Arc<Backend> {
     let port: Box<dyn Port> = config.open(1).expect("a generator needs nothing of the host");
     let worker = control_channel().expect("there are descriptors").1;
     Arc::new(
-        Backend::new(vec![Pair::new(0, port, HostClock, worker, Limits::default())])
+        Backend::new(vec![Pair::new(0, port, HostClock, worker, &InterruptConfig::default())])
             .expect("there are timers"),
     )
 }

@@ -9,11 +9,10 @@ use tsnic::control::channel::control_channel;
 use tsnic::frame::{Frame, NetHeader};
 use tsnic::net::features::Features;
 use tsnic::net::index::Index;
-use tsnic::net::pair::{Lines, Next, Pair, QueueSetup};
+use tsnic::net::pair::{InterruptConfig, Lines, Next, Pair, QueueSetup};
 use tsnic::net::ring::RingConfig;
 use tsnic::net::session;
 use tsnic::port::Port;
-use tsnic_core::moderation::Limits;
 use tsnic_core::time::Instant;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
@@ -103,7 +102,8 @@ impl Bench {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_LEN as usize)])
             .expect("there is memory");
         let control = control_channel().expect("there are descriptors").1;
-        let mut pair = Pair::new(0, Lengths(frames), HostClock, control, Limits::default());
+        let mut pair =
+            Pair::new(0, Lengths(frames), HostClock, control, &InterruptConfig::default());
         let features = Features(Features::OFFERED.0 & features);
         pair.set_features(features);
         let bench = Self { memory, pair, queues, features };

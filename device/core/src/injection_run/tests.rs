@@ -7,12 +7,12 @@ use core::time::Duration;
 use tsnic_abi::{Counter, phase};
 
 use super::{InjectionRun, State};
-use crate::fixtures::{FLOW, bell, stamp};
+use crate::arming::Interrupts;
+use crate::fixtures::{FLOW, bell, fire, stamp};
 use crate::loss::LossState;
-use crate::moderation::Limits;
 use crate::progress::Progress;
 use crate::run::{Arrival, Finished, HeldFrames, Observation, PageView, Published, StartError};
-use crate::rx_irq::{Request, RxIrq};
+use crate::rx_irq::RxIrq;
 use crate::spec::{InjectionSpec, Outcome, Stimulus};
 use crate::time::Instant;
 
@@ -69,10 +69,10 @@ fn the_detector_has_the_last_word_when_the_next_packet_is_published() {
         (false, progress(phase::POLL), Outcome::Inconclusive),
     ] {
         let mut irq =
-            RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+            RxIrq::new(Interrupts::at_registration(Counter(0), 0, Counter(0), Counter(0)));
         irq.doorbell(bell(1, 0), &Progress::default(), at);
-        irq.published(1, at);
-        assert_eq!(irq.poll(at), Request::Raise(Counter(1)));
+        irq.published(1);
+        assert_eq!(fire(&mut irq), Some(Counter(1)));
         irq.doorbell(bell(2, 0), &idle, at);
         assert_eq!(irq.loss_state(&idle), LossState::Lost);
         let mut injection = InjectionRun::new(request(1), at, 1).expect("in range");
@@ -85,7 +85,7 @@ fn the_detector_has_the_last_word_when_the_next_packet_is_published() {
         // Between the step that asked for the next packet and its publication.
         irq.doorbell(bell(if covered { 3 } else { 2 }, 1), &seen, at);
         irq.due(&seen);
-        irq.published(1, at);
+        irq.published(1);
         irq.doorbell(bell(4, 2), &idle, at);
         let page =
             PageView { generation: 1, irq: &irq, progress: idle, arrival: Arrival::default() };

@@ -13,8 +13,8 @@ fn at(us: u64) -> Instant {
     Instant::from_ns(us * 1000)
 }
 
-fn moderation(rx_usecs: u32, rx_frames: u32) -> Moderation {
-    Moderation::new(Limits { rx_usecs, rx_frames })
+fn moderation(usecs: u32, frames: u32) -> Moderation {
+    Moderation::new(Limits { usecs, frames }, 512)
 }
 
 #[test]

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use tsnic_abi::Counter;
 
 use super::Monitor;
+use crate::arming::Interrupts;
 use crate::fixtures::stamp;
-use crate::moderation::Limits;
 use crate::progress::Progress;
 use crate::run::{Arrival, PageView, Published, StartError};
 use crate::rx_irq::RxIrq;
@@ -16,7 +16,7 @@ use crate::spec::MonitorSpec;
 use crate::time::Instant;
 
 fn monitor(spec: MonitorSpec) -> Result<Monitor, StartError> {
-    let irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+    let irq = RxIrq::new(Interrupts::at_registration(Counter(0), 0, Counter(0), Counter(0)));
     let (progress, arrival) = (Progress::default(), Arrival::default());
     Monitor::new(spec, &PageView { generation: 1, irq: &irq, progress, arrival })
 }

@@ -14,7 +14,7 @@ use event_manager::{EventManager, SubscriberOps as _};
 use tempfile::TempDir;
 use tsnic_abi::Counter;
 use tsnic_core::adversary::Adversary;
-use tsnic_core::moderation::Limits;
+use tsnic_core::arming::Interrupts;
 use tsnic_core::progress::{Doorbell, Progress};
 use tsnic_core::run::{Arrival, HeldFrames, Observation, PageView, PortPolicy};
 use tsnic_core::rx_irq::RxIrq;
@@ -22,7 +22,7 @@ use tsnic_protocol::MonitorReport;
 
 use super::*;
 use crate::clock;
-use crate::control::channel::{WorkerEnd, control_channel};
+use crate::control::channel::{Answer, WorkerEnd, control_channel};
 use crate::net::status::{PageStatus, PairStatus};
 
 const STATUS: &str = r#"{"request":"status"}"#;
@@ -102,7 +102,7 @@ const FLOW: &str = r#"{"guest_mac":[2,0,0,0,0,1],"guest_ip":"10.0.0.1","guest_po
 
 /// The interrupt state of a queue that is armed and idle.
 fn idle() -> RxIrq {
-    let mut irq = RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+    let mut irq = RxIrq::new(Interrupts::at_registration(Counter(0), 0, Counter(0), Counter(0)));
     let arm = Doorbell { arm: Counter(1), ..Doorbell::default() };
     assert!(irq.doorbell(arm, &Progress::default(), clock::monotonic()));
     irq
@@ -119,7 +119,7 @@ fn work(end: &WorkerEnd, adversary: &mut Adversary, irq: &RxIrq) {
         page: Some(PageStatus::new(1, irq)),
         ..PairStatus::default()
     };
-    end.serve(adversary, now, &seen, status);
+    end.serve(adversary, now, &seen, |_| Answer::Paths(None), status);
     let mut actions = adversary.step(now, &seen);
     if actions.publish.is_some() {
         adversary.publish_failed(now);

@@ -10,6 +10,7 @@ use crate::clock::HostClock;
 use crate::control::channel::control_channel;
 use crate::frame::NetHeader;
 use crate::log_limit;
+use tsnic_core::arming::Interrupts;
 
 /// A port on which somebody sends faster than anybody can read.
 struct Flood;
@@ -44,7 +45,8 @@ impl Port for Flood {
 }
 
 fn pair() -> Pair<Flood, HostClock> {
-    let mut pair = Pair::new(0, Flood, HostClock, control_channel().unwrap().1, Limits::default());
+    let mut pair =
+        Pair::new(0, Flood, HostClock, control_channel().unwrap().1, &InterruptConfig::default());
     pair.held = Held { frames: vec![Frame::default(); 3].into(), request: true };
     pair
 }
@@ -86,7 +88,7 @@ fn a_guest_cannot_fill_the_log() {
             pair.broken(&view, RX, &RingError::NoReceiveBuffer { head: 0 });
             pair.refused(&view, &Refusal::Platform);
             let irq =
-                RxIrq::at_registration(Counter(0), 0, Counter(0), Counter(0), Limits::default());
+                RxIrq::new(Interrupts::at_registration(Counter(0), 0, Counter(0), Counter(0)));
             pair.use_page(PageState {
                 address: 0,
                 generation: 1,

@@ -2,12 +2,14 @@
 //! The receive side of a session: frames from the port into the guest, or held back for the
 //! adversary.
 
+use tsnic_core::policy::Cause;
 use tsnic_core::run::{PortPolicy, Published};
 use tsnic_core::time::{NicTime, Now};
 
 use super::Session;
 use crate::clock::Clock;
 use crate::frame::Frame;
+use crate::net::pair::RX;
 use crate::net::ring::{Ring, RingError};
 use crate::net::rx::Delivery;
 use crate::port::Port;
@@ -137,7 +139,9 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         }
         self.flush();
         if starved || no_buffers {
-            self.interrupt_for_buffers();
+            // The ring is full of packets that no interrupt has signaled: moderation must not wait
+            // for more of them.
+            self.interrupt(Cause::OutOfBuffers);
         }
         let due = self.pair.port.due();
         self.wake_at(due);
@@ -147,17 +151,6 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
     /// The receive queue's descriptors of this session are used up.
     pub(super) fn is_spent(&self) -> bool {
         self.rx.as_ref().is_some_and(Ring::is_spent)
-    }
-
-    /// The ring is full of packets that no interrupt has signaled: moderation must not wait for
-    /// more of them.
-    fn interrupt_for_buffers(&mut self) {
-        if self.cells.is_some()
-            && let Some(page) = &mut self.pair.page
-        {
-            let request = page.irq.force();
-            self.carry_out(request);
-        }
     }
 
     /// With buffers at hand a kick of the receive queue says nothing; without, it is what the
@@ -228,8 +221,9 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             for offset in 0..completions {
                 cells.record_rx(first.plus(offset.into()), entered);
             }
-            page.irq.published(completions.into(), now.timer);
+            page.irq.published(completions.into());
         }
+        self.pair.paths[RX].published(completions.into(), now.timer);
     }
 
     /// A frame ends an open loss candidate, and the driver has had time since this step began.

@@ -3,6 +3,7 @@
 //! page.
 
 use tsnic_abi::Counter;
+use tsnic_core::arming::Interrupts;
 use tsnic_core::rx_irq::RxIrq;
 
 use super::Session;
@@ -55,11 +56,12 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
     }
 
     fn publish_transmitted(&mut self, ring: &mut Ring<'m>) {
-        ring.publish();
-        if ring.needs_notification() {
-            self.pair.counters.tx_interrupts += 1;
-            self.lines.raise(TX);
+        let completions = ring.publish();
+        if completions != 0 {
+            let now = self.pair.now();
+            self.pair.paths[TX].published(completions.into(), now);
         }
+        self.interrupt_transmitted(ring);
     }
 
     fn transmit_one(&mut self, ring: &mut Ring<'m>, taken: &Taken) {
@@ -118,8 +120,10 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
         };
         self.pair.forget_page(Some(&self.view), "the driver posted another one");
         let (ci, arm) = (Counter(header.rx_ci.get()), Counter(header.arm.get()));
-        let irq =
-            RxIrq::at_registration(ci, rx_used.0, arm, cells.progress().irq_seen, self.pair.limits);
+        let irq_seen = cells.progress().irq_seen;
+        let irq = RxIrq::new(
+            Interrupts::at_registration(ci, rx_used.0, arm, irq_seen).with_rearm(self.pair.rearm),
+        );
         let generation = header.generation.get();
         cells.accept(self.pair.number, generation, irq.interrupts().fired());
         let tx_completed = Counter(header.tx_ci.get()).widen(ring.next_used().0);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tsnic::clock::HostClock;
 use tsnic::control::channel::{Answer, Command, ControlEnd, control_channel};
 use tsnic::control::convert;
-use tsnic::net::pair::Pair;
+use tsnic::net::pair::{InterruptConfig, Pair};
 use tsnic::port::Port;
 use tsnic::vhost::{Backend, Connection};
 use tsnic_core::moderation::Limits;
@@ -24,23 +24,30 @@ pub struct Device {
 
 impl Device {
     pub fn new() -> Self {
-        Self::with_limits(Limits::default())
+        Self::with_interrupts(InterruptConfig::default())
     }
 
-    pub fn with_limits(limits: Limits) -> Self {
+    /// A device that moderates its receive interrupts.
+    pub fn with_limits(usecs: u32, frames: u32) -> Self {
+        let limits = [Limits { usecs, frames }, Limits::default()];
+        Self::with_interrupts(InterruptConfig { limits, ..InterruptConfig::default() })
+    }
+
+    pub fn with_interrupts(interrupts: InterruptConfig) -> Self {
         let (port, host) = cable();
-        Self::build(Box::new(port), host, limits)
+        Self::build(Box::new(port), host, interrupts)
     }
 
     /// A device with another port than the cable to [`Self::host`].
     pub fn with_port(port: Box<dyn Port>) -> Self {
-        Self::build(port, cable().1, Limits::default())
+        Self::build(port, cable().1, InterruptConfig::default())
     }
 
-    fn build(port: Box<dyn Port>, host: Host, limits: Limits) -> Self {
+    fn build(port: Box<dyn Port>, host: Host, interrupts: InterruptConfig) -> Self {
         let (control, worker) = control_channel().unwrap();
-        let backend =
-            Arc::new(Backend::new(vec![Pair::new(0, port, HostClock, worker, limits)]).unwrap());
+        let backend = Arc::new(
+            Backend::new(vec![Pair::new(0, port, HostClock, worker, &interrupts)]).unwrap(),
+        );
         Self { backend, host, control }
     }
 

@@ -44,7 +44,11 @@ impl Device {
 
     /// Raises an interrupt if one is due; packets that it covers, all told.
     pub fn fire(&mut self) -> Option<u32> {
-        self.interrupts.fire().map(|_| self.interrupts.signaled().0)
+        if !self.interrupts.signal() {
+            return None;
+        }
+        let _ = self.interrupts.raise();
+        Some(self.interrupts.signaled().0)
     }
 
     /// The driver wants to be interrupted for packets after the first `ci`; `None` when it does not

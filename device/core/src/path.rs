@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The interrupt path of one vector: cause, gate, moderation, policies, line. Every interrupt of the
+//! device goes this way, and nothing else raises one.
+//!
+//! A *cause* asks for an interrupt. The *gate* says whether the contract with the guest allows one.
+//! *Moderation* says when. What comes through is an *intent*, with a number; the *policies* decide
+//! its fate. What is left is raised on the *line*, which is the caller's.
+
+use alloc::vec::Vec;
+
+use tsnic_abi::Counter;
+
+use crate::arming::Way;
+use crate::moderation::{Limits, Moderation, Moment};
+use crate::policy::{Cause, Decision, GuestProgress, Intent, Policies};
+use crate::schedule::Schedule;
+use crate::time::Instant;
+
+mod held;
+#[cfg(test)]
+mod tests;
+
+use held::Held;
+
+/// Whether the device may interrupt, by its contract with the guest.
+pub trait Gate {
+    /// Something has been published that no interrupt was let through for, and as far as is known
+    /// without asking the guest it may be interrupted.
+    fn requested(&self) -> bool;
+
+    /// Lets an interrupt through for everything published, which is signaled from now on. False
+    /// when the guest does not want one: then, too, it is not asked again for the same packets.
+    fn pass(&mut self) -> bool;
+}
+
+/// What [`Path::poll`] wants done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// Raise the line so often.
+    pub raise: u32,
+    /// Poll again at this time.
+    pub next: Option<Instant>,
+}
+
+/// The interrupt path of one vector. It outlives queues and pages.
+#[derive(Debug)]
+pub struct Path {
+    moderation: Moderation,
+    policies: Policies,
+    /// Free-running number of the completions published.
+    produced: Counter,
+    /// Number of the next intent.
+    intents: u64,
+    /// When the one before it came, or the policies were set.
+    latest_intent: Instant,
+    held: Vec<Held>,
+    way: Way,
+    tally: Tally,
+    schedule: Schedule,
+}
+
+/// What the policies of a path have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Interrupts held back.
+    pub held: u64,
+    /// Interrupts dropped.
+    pub dropped: u64,
+    /// Interrupts raised that nobody had requested.
+    pub spurious: u64,
+}
+
+impl Path {
+    /// A path with nothing published and no policies. [`Self::reset`] it when its queue starts.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            moderation: Moderation::new(limits, 1),
+            policies: Policies::default(),
+            produced: Counter::default(),
+            intents: 0,
+            latest_intent: Instant::default(),
+            held: Vec::new(),
+            way: Way::Raised,
+            tally: Tally::default(),
+            schedule: Schedule::default(),
+        }
+    }
+
+    /// The queue starts anew: nothing published before has to be signaled, and nothing is held. Its
+    /// guest can have `outstanding` completions that it has not consumed (1 or more).
+    pub fn reset(&mut self, outstanding: u16) {
+        self.moderation = Moderation::new(self.moderation.limits(), outstanding);
+        self.held.clear();
+        self.way = Way::Raised;
+    }
+
+    /// Other limits of moderation, from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.moderation.set_limits(limits);
+    }
+
+    /// The limits of moderation in force.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.moderation.limits()
+    }
+
+    /// Other policies, from now on. Intents are numbered from 0 again, a new schedule begins, and
+    /// what is held is raised at the next poll.
+    pub fn set_policies(&mut self, policies: Policies, now: Instant) {
+        for held in &mut self.held {
+            held.release(now);
+        }
+        self.policies = policies;
+        self.intents = 0;
+        self.latest_intent = now;
+        self.schedule = Schedule::default();
+    }
+
+    /// What was decided since the policies were set.
+    #[must_use]
+    pub const fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// No policy wants to know how far the guest is.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.policies.is_empty() && self.held.is_empty()
+    }
+
+    /// A packet of `completions` has been published.
+    pub fn published(&mut self, completions: u32, now: Instant) {
+        self.produced = self.produced.plus(completions);
+        self.moderation.published(self.produced, now);
+    }
+
+    /// All but the latest `unsignaled` completions are covered, by an interrupt or by an arm.
+    pub fn covered(&mut self, unsignaled: u32) {
+        self.moderation.signaled(self.produced.minus(unsignaled));
+    }
+
+    /// What became of the latest intent.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        if self.held.is_empty() { self.way } else { Way::Held }
+    }
+
+    /// What the policies have done since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        core::mem::take(&mut self.tally)
+    }
+
+    /// Looks whether an interrupt is to be raised.
+    ///
+    /// [`Cause::OutOfBuffers`] and [`Cause::Injection`] do not wait for moderation, and the second
+    /// is not subject to policies: it is one.
+    #[must_use = "what it says must be raised"]
+    pub fn poll(
+        &mut self,
+        gate: &mut impl Gate,
+        cause: Cause,
+        guest: &GuestProgress,
+        now: Instant,
+    ) -> Lines {
+        let mut lines = Lines::default();
+        if gate.requested() {
+            match self.moderation.moment(now) {
+                Moment::At(due) if cause == Cause::Completions => lines.wake_at(due),
+                _ => {
+                    let passed = gate.pass();
+                    self.covered(0);
+                    if passed {
+                        lines.raise += self.intent(cause, guest, now);
+                    }
+                }
+            }
+        }
+        if !self.is_plain() {
+            self.stimuli(&mut lines, now);
+            self.release(&mut lines, guest, now);
+        }
+        if lines.raise != 0 {
+            self.way = Way::Raised;
+        }
+        lines
+    }
+
+    /// An intent has come through the gate. Returns the interrupts to raise at once.
+    fn intent(&mut self, cause: Cause, guest: &GuestProgress, now: Instant) -> u32 {
+        if cause == Cause::Injection || self.policies.is_empty() {
+            return 1;
+        }
+        let number = self.intents;
+        self.intents += 1;
+        self.latest_intent = now;
+        let intent = Intent { number, cause, produced: self.produced, now };
+        let decision = self.policies.decide(&intent);
+        self.schedule.record(number, &decision);
+        self.carry_out(&decision, guest, now)
+    }
+
+    fn carry_out(&mut self, decision: &Decision, guest: &GuestProgress, now: Instant) -> u32 {
+        if decision.dropped {
+            self.tally.dropped += 1;
+            self.way = Way::Dropped;
+            return 0;
+        }
+        let mut raise = 0;
+        if decision.joins && !self.held.is_empty() {
+            // The interrupt that is held is this one's as well.
+            self.tally.held += 1;
+        } else if decision.hold.is_none() {
+            raise = 1;
+        } else {
+            self.tally.held += 1;
+            self.held.push(Held::new(decision.hold, guest, now));
+        }
+        let mut copy = decision.copies_after;
+        for _ in 0..decision.copies {
+            self.tally.spurious += 1;
+            self.held.push(Held::new(copy, guest, now));
+            copy.delay += decision.copies_after.delay;
+        }
+        raise
+    }
+
+    /// What policies raise by themselves.
+    fn stimuli(&mut self, lines: &mut Lines, now: Instant) {
+        let raise = self.policies.stimuli(now);
+        if raise != 0 {
+            self.tally.spurious += u64::from(raise);
+            let after = now.since(self.latest_intent);
+            self.schedule.spurious(self.intents, after, raise);
+            lines.raise += raise;
+        }
+        if let Some(due) = self.policies.due() {
+            lines.wake_at(due);
+        }
+    }
+
+    /// Held interrupts whose time has come.
+    fn release(&mut self, lines: &mut Lines, guest: &GuestProgress, now: Instant) {
+        self.held.retain_mut(|held| {
+            let due = held.due(guest, now);
+            if due <= now {
+                lines.raise += 1;
+                return false;
+            }
+            lines.wake_at(due);
+            true
+        });
+    }
+}
+
+impl Lines {
+    fn wake_at(&mut self, due: Instant) {
+        self.next = Some(self.next.map_or(due, |next| next.min(due)));
+    }
+}

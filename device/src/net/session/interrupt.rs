@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The end of the interrupt path: the only code that raises a line.
+
+use tsnic_core::path::Lines;
+use tsnic_core::policy::{Cause, GuestProgress};
+
+use super::Session;
+use crate::clock::Clock;
+use crate::net::pair::{RX, TX};
+use crate::net::ring::Ring;
+use crate::port::Port;
+
+impl<P: Port, C: Clock> Session<'_, '_, P, C> {
+    /// Raises the receive interrupt if one is due.
+    pub(super) fn interrupt(&mut self, cause: Cause) {
+        let Some(mut ring) = self.rx.take() else { return };
+        let guest = self.guest_progress(RX, &ring);
+        let now = self.pair.now();
+        let path = &mut self.pair.paths[RX];
+        let lines = match (&self.cells, &mut self.pair.page) {
+            (Some(_), Some(page)) => {
+                path.covered(page.irq.unsignaled());
+                let lines = path.poll(&mut page.irq, cause, &guest, now);
+                page.irq.set_way(path.way());
+                ring.forget_signal_used();
+                lines
+            }
+            _ => path.poll(&mut ring, cause, &guest, now),
+        };
+        self.rx = Some(ring);
+        self.raise(RX, lines);
+    }
+
+    /// Raises the transmit interrupt if one is due.
+    pub(super) fn interrupt_transmitted(&mut self, ring: &mut Ring<'_>) {
+        let guest = self.guest_progress(TX, ring);
+        let now = self.pair.now();
+        let lines = self.pair.paths[TX].poll(ring, Cause::Completions, &guest, now);
+        self.raise(TX, lines);
+    }
+
+    /// What the policies of a queue want to know of the guest: nothing when there are none.
+    fn guest_progress(&self, queue: usize, ring: &Ring<'_>) -> GuestProgress {
+        if self.pair.paths[queue].is_plain() {
+            return GuestProgress::default();
+        }
+        let (available, wish) = ring.guest_cells();
+        let counters = &self.pair.counters;
+        let (asked, handled) = match &self.pair.page {
+            Some(page) if queue == RX && self.cells.is_some() => {
+                (page.irq.interrupts().last_arm().0, self.progress.irq_seen.0)
+            }
+            _ => (wish.into(), wish.into()),
+        };
+        GuestProgress {
+            kicks: self.pair.kicks[queue],
+            available,
+            asked,
+            handled,
+            other: if queue == RX { counters.tx_interrupts } else { counters.rx_interrupts },
+        }
+    }
+
+    fn raise(&mut self, queue: usize, lines: Lines) {
+        for _ in 0..lines.raise {
+            if queue == RX
+                && let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page)
+            {
+                cells.set_fired(page.irq.raise());
+            }
+            let counters = &mut self.pair.counters;
+            let raised =
+                if queue == RX { &mut counters.rx_interrupts } else { &mut counters.tx_interrupts };
+            *raised += 1;
+            self.lines.raise(queue);
+        }
+        self.pair.count_policies(queue);
+        self.wake_at(lines.next);
+    }
+}
