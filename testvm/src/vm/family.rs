@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::console::Console;
 use super::error::Error;
 use super::lines::LineError;
-use super::{DEVICE, QEMU, TAIL};
+use super::parts::{DEVICE, QEMU, TAIL};
 use crate::config::LimitScale;
 use crate::interrupt;
 use crate::process::{Child, Tail};

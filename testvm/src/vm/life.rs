@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::family::Waiting;
 use super::lines::JsonLines;
+use super::message::{describe, unexpected};
+use super::parts::{AGENT, DEVICE, QMP_SOCKET};
 use super::qmp::Qmp;
-use super::{
-    AGENT, ANSWER_LIMIT, DEVICE, QMP_SOCKET, START_LIMIT, Vm, connect_control, describe,
-    start_device, unexpected,
-};
+use super::start::{START_LIMIT, connect_control, start_device};
+use super::{ANSWER_LIMIT, Vm};
 
 impl Vm {
     /// Kills the device with SIGKILL, in the middle of whatever it does. The guest goes on without.

@@ -6,12 +6,15 @@ mod error;
 mod family;
 mod life;
 mod lines;
+mod message;
+mod parts;
 mod qmp;
+mod start;
 mod uml;
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -19,101 +22,19 @@ use console::Console;
 use guest_protocol as agent;
 use tsnic_protocol as device;
 
-use crate::config::{Interrupts, LimitScale};
-use crate::interrupt;
-use crate::isolate::{Link, RunDir, SocketDir};
-use crate::process::{Child, TICK, Tail, readable};
-use crate::qemu::{MachineSpec, Qemu};
+use crate::isolate::{Link, SocketDir};
+use crate::process::{Child, Tail};
+use crate::qemu::MachineSpec;
 
 pub use error::Error;
 use family::{Family, Logs, Waiting};
 pub use lines::{JsonLines, LineError};
+use message::{describe, unexpected};
+use parts::{AGENT, AGENT_SOCKET, DEVICE, NIC_SOCKET, QMP_SOCKET, TAIL};
+pub use parts::{Hypervisor, Parts, VmConfig};
 use qmp::Qmp;
+use start::{DeviceProgram, START_LIMIT, accept, connect_control, start_device};
 use uml::UmlSpec;
-
-/// What a guest is made of.
-#[derive(Clone, Debug)]
-pub struct VmConfig {
-    /// Virtual CPUs.
-    pub vcpus: u8,
-    /// Memory, MiB.
-    pub memory_mib: u32,
-    /// More kernel parameters.
-    pub kernel_args: Vec<String>,
-    /// More arguments of the device.
-    pub device_args: Vec<String>,
-    /// Factor on the time limits.
-    pub scale: LimitScale,
-}
-
-impl Default for VmConfig {
-    fn default() -> Self {
-        Self {
-            vcpus: 2,
-            memory_mib: 256,
-            kernel_args: Vec::new(),
-            device_args: Vec::new(),
-            scale: LimitScale::default(),
-        }
-    }
-}
-
-/// What a boot needs besides its [`VmConfig`]; [`crate::lab::Lab`] has it all.
-#[derive(Debug)]
-pub struct Parts<'a> {
-    /// What runs the guest.
-    pub hypervisor: Hypervisor<'a>,
-    /// The device's program.
-    pub device: &'a Path,
-    /// The guest's initial root file system.
-    pub initrd: &'a Path,
-    /// Modules of the virtio transport in it, in loading order; none when the kernel has it built
-    /// in.
-    pub transport: &'a [String],
-    /// The run directory.
-    pub run: &'a RunDir,
-    /// Where logs go; a directory that exists.
-    pub logs: &'a Path,
-    /// Number of this guest in the run.
-    pub index: u8,
-}
-
-/// What runs a guest, and which kernel.
-#[derive(Clone, Copy, Debug)]
-pub enum Hypervisor<'a> {
-    /// QEMU.
-    Qemu {
-        /// Which.
-        qemu: &'a Qemu,
-        /// Kernel image.
-        kernel: &'a Path,
-        /// How the device interrupts.
-        interrupts: Interrupts,
-    },
-    /// User-mode Linux, kernel and front end in one.
-    Uml {
-        /// The program.
-        program: &'a Path,
-    },
-}
-
-impl Hypervisor<'_> {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Qemu { .. } => QEMU,
-            Self::Uml { .. } => UML,
-        }
-    }
-
-    /// Name of the receive queue's interrupt in the guest's /proc/interrupts.
-    const fn rx_irq(&self) -> &'static str {
-        match self {
-            Self::Qemu { interrupts: Interrupts::Msix, .. } => "virtio0-rx",
-            Self::Qemu { interrupts: Interrupts::Intx, .. } => "virtio0",
-            Self::Uml { .. } => "virtio",
-        }
-    }
-}
 
 /// What the agent said when it came up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,34 +63,12 @@ pub struct Vm {
     sockets: SocketDir,
 }
 
-/// How the device is started.
-#[derive(Debug)]
-struct DeviceProgram {
-    path: PathBuf,
-    args: Vec<String>,
-}
-
-const AGENT: &str = "The guest agent";
-const DEVICE: &str = "The device";
-const QEMU: &str = "QEMU";
-const UML: &str = "User-mode Linux";
-
-const NIC_SOCKET: &str = "nic";
-const CONTROL_SOCKET: &str = "control";
-const AGENT_SOCKET: &str = "agent";
-const QMP_SOCKET: &str = "qmp";
-
 /// Under TCG on a busy machine a boot takes a few seconds; one that takes this long hangs.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// For everything an agent or device does at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-/// For a program to make its sockets.
-const START_LIMIT: Duration = Duration::from_secs(10);
 /// For the guest to power off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
-/// Lines of a log shown with an error.
-const TAIL: usize = 25;
-
 impl Vm {
     /// Start the device and QEMU, wait for the agent, and load the kernel's own virtio modules
     /// where they are modules. Call it on a thread that outlives the guest (see [`Child::spawn`]).
@@ -522,93 +421,6 @@ impl Vm {
     }
 }
 
-fn start_device(
-    program: &DeviceProgram,
-    link: &Link,
-    sockets: &SocketDir,
-    logs: &Logs,
-) -> Result<Child, Error> {
-    let mut command = Command::new(&program.path);
-    command
-        .args([
-            "--socket",
-            NIC_SOCKET,
-            "--control",
-            CONTROL_SOCKET,
-            "--port",
-            &format!("tap:{}", link.tap),
-        ])
-        .args(&program.args)
-        .current_dir(sockets.path());
-    logs.redirect(&mut command, "device")?;
-    Ok(Child::spawn(DEVICE, &mut command)?)
-}
-
-/// Connect to the device's control socket, which it makes some time after its start.
-fn connect_control(
-    sockets: &SocketDir,
-    backend: &mut Child,
-    logs: &Logs,
-    limit: Duration,
-    tick: &mut dyn FnMut(),
-) -> Result<UnixStream, Error> {
-    let doing = || "starting".to_owned();
-    let path = sockets.socket(CONTROL_SOCKET);
-    let deadline = Instant::now() + limit;
-    loop {
-        let error = match UnixStream::connect(&path) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => error,
-        };
-        if let Some(status) = backend.ended()? {
-            return Err(Error::Ended {
-                who: DEVICE,
-                doing: doing(),
-                status,
-                tail: logs.tail("device"),
-            });
-        }
-        interrupt::check().map_err(|source| Error::Interrupted { doing: doing(), source })?;
-        if Instant::now() >= deadline {
-            return Err(Error::Io { path: sockets.path().join(CONTROL_SOCKET), source: error });
-        }
-        tick();
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Wait until QEMU has connected the agent's serial port.
-fn accept(
-    listener: &UnixListener,
-    path: &Path,
-    family: &mut Family,
-    tick: &mut dyn FnMut(),
-) -> Result<UnixStream, Error> {
-    let doing = "starting QEMU";
-    let io = |source| Error::Io { path: path.to_owned(), source };
-    let limit = family.scale.limit(START_LIMIT);
-    let deadline = Instant::now() + limit;
-    while !readable(listener, TICK).map_err(io)? {
-        family.check(doing)?;
-        if Instant::now() >= deadline {
-            let console = family.console.tail(TAIL);
-            return Err(Error::Silent { who: QEMU, doing: doing.to_owned(), limit, console });
-        }
-        tick();
-    }
-    let (stream, _) = listener.accept().map_err(io)?;
-    Ok(stream)
-}
-
-/// A request as text, for messages.
-fn describe(request: &impl serde::Serialize) -> String {
-    serde_json::to_string(request).unwrap_or_else(|error| error.to_string())
-}
-
-fn unexpected(who: &'static str, doing: &str, reply: &impl serde::Serialize) -> Error {
-    Error::Unexpected { who, doing: doing.to_owned(), reply: describe(reply) }
-}
-
 /// Resident memory of a process without what it shares, from its /proc/PID/status.
 fn private_kib(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
@@ -624,10 +436,5 @@ mod tests {
         let status = "Name:\ttsnic\nVmRSS:\t  270000 kB\nRssAnon:\t    3120 kB\nRssFile:\t    4000 kB\nRssShmem:\t  262880 kB\n";
         assert_eq!(private_kib(status), Some(3120));
         assert_eq!(private_kib("Name: x\n"), None);
-    }
-
-    #[test]
-    fn requests_are_described_as_they_are_sent() {
-        assert_eq!(describe(&device::Request::Status), r#"{"request":"status"}"#);
     }
 }

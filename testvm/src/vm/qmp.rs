@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::QEMU;
 use super::error::Error;
 use super::family::{Family, Waiting};
 use super::lines::JsonLines;
+use super::parts::QEMU;
 
 /// QEMU answers at once, or when it has stopped the guest and its devices.
 const LIMIT: Duration = Duration::from_secs(20);

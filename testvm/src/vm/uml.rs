@@ -8,7 +8,7 @@ use std::process::Command;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use super::NIC_SOCKET;
+use super::parts::NIC_SOCKET;
 
 /// What a user-mode Linux is started with.
 #[derive(Clone, Copy, Debug)]

@@ -5,6 +5,8 @@
 //! Everything a run makes outside of files it means to leave behind is made in here, so that it
 //! ends with the last process of the run, however that one dies.
 
+mod hint;
+
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -26,6 +28,7 @@ use rustix::mount::{
 use thiserror::Error;
 
 use crate::process;
+use hint::Surroundings;
 
 /// What can go wrong when a run is isolated.
 #[derive(Debug, Error)]
@@ -165,7 +168,7 @@ impl SocketDir {
 /// Enter the namespaces `new` as the owner of a new user namespace, in which this process is root.
 fn enter_as_owner(new: CloneFlags) -> Result<(), Error> {
     let (uid, gid) = (geteuid(), getegid());
-    let hint = |errno| hint(errno, &Surroundings::look());
+    let hint = |errno| hint::namespace(errno, &Surroundings::look());
     unshare(CloneFlags::CLONE_NEWUSER | new)
         .map_err(|source| Error::Namespace { hint: hint(source), source })?;
     // Without setgroups an unprivileged process may map its own group.
@@ -355,80 +358,8 @@ fn ip(batch: &str) -> Result<(), Error> {
 fn check_tun() -> Result<(), Error> {
     match fs::OpenOptions::new().read(true).write(true).open(TUN) {
         Ok(_) => Ok(()),
-        Err(source) => Err(Error::NoTun { hint: tun_hint(&source), source }),
+        Err(source) => Err(Error::NoTun { hint: hint::tun(&source), source }),
     }
-}
-
-fn tun_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "it must be readable and writable for you (Debian makes it so: mode 0666)"
-        }
-        _ => {
-            "load the tun module (modprobe tun), or give the container this device (--device /dev/net/tun)"
-        }
-    }
-}
-
-/// What of this system decides whether namespaces can be made.
-#[derive(Debug, Default)]
-struct Surroundings {
-    root: bool,
-    chroot: bool,
-    /// Names of the limits (`user.max_*_namespaces`) that are 0.
-    exhausted: Vec<&'static str>,
-    /// The setting that would allow user namespaces, where one forbids them.
-    allow: Option<&'static str>,
-}
-
-impl Surroundings {
-    fn look() -> Self {
-        let is = |name: &str, value: &str| {
-            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-            fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
-        };
-        let limits =
-            ["user.max_user_namespaces", "user.max_net_namespaces", "user.max_mnt_namespaces"];
-        Self {
-            root: geteuid().is_root(),
-            chroot: in_chroot(),
-            exhausted: limits.into_iter().filter(|name| is(name, "0")).collect(),
-            allow: if is("kernel.unprivileged_userns_clone", "0") {
-                Some("kernel.unprivileged_userns_clone=1")
-            } else {
-                // Ubuntu's.
-                is("kernel.apparmor_restrict_unprivileged_userns", "1")
-                    .then_some("kernel.apparmor_restrict_unprivileged_userns=0")
-            },
-        }
-    }
-}
-
-/// Whether the root directory of this process is not a file system's: then it is a chroot.
-fn in_chroot() -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"))
-}
-
-/// What to do when namespaces cannot be made.
-fn hint(error: Errno, here: &Surroundings) -> String {
-    let how = match error {
-        _ if !here.exhausted.is_empty() => {
-            let set: Vec<_> = here.exhausted.iter().map(|name| format!("{name}=10000")).collect();
-            return format!("raise the limit: sysctl {}", set.join(" "));
-        }
-        Errno::ENOSPC => return "one of the limits user.max_*_namespaces is used up (sysctl shows them)".to_owned(),
-        Errno::EINVAL => return "this process has several threads, or the kernel has no such namespaces".to_owned(),
-        Errno::ENOSYS => return "the kernel has none, or a seccomp profile hides them".to_owned(),
-        _ if here.chroot => "the kernel makes no user namespace inside a chroot".to_owned(),
-        _ => match here.allow {
-            Some(setting) => format!("this system keeps user namespaces from ordinary users: sysctl {setting}"),
-            None => "in a container this needs CAP_SYS_ADMIN and CAP_NET_ADMIN, and a seccomp profile that allows \
-                 unshare (--cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt seccomp=unconfined)"
-                .to_owned(),
-        },
-    };
-    if here.root { how } else { format!("{how}; or run as root") }
 }
 
 #[cfg(test)]
@@ -462,32 +393,6 @@ mod tests {
             "neigh replace 10.0.2.2 lladdr 52:54:00:74:73:00 dev tsnic0 nud permanent\n"
         ));
         assert_eq!(commands.lines().count(), 5);
-    }
-
-    #[test]
-    fn the_hint_fits_the_cause() {
-        let hint = |errno, here: Surroundings| super::hint(errno, &here);
-        let limits =
-            Surroundings { exhausted: vec!["user.max_net_namespaces"], ..Surroundings::default() };
-        assert_eq!(
-            hint(Errno::ENOSPC, limits),
-            "raise the limit: sysctl user.max_net_namespaces=10000"
-        );
-        let setting = Some("kernel.apparmor_restrict_unprivileged_userns=0");
-        let ubuntu = Surroundings { allow: setting, ..Surroundings::default() };
-        assert!(
-            hint(Errno::EPERM, ubuntu)
-                .ends_with("kernel.apparmor_restrict_unprivileged_userns=0; or run as root")
-        );
-        let chroot = Surroundings { chroot: true, allow: setting, ..Surroundings::default() };
-        assert!(hint(Errno::EPERM, chroot).contains("chroot; or run as root"));
-        let container = hint(Errno::EPERM, Surroundings { root: true, ..Surroundings::default() });
-        assert!(
-            container.contains("--cap-add SYS_ADMIN") && !container.contains("run as root"),
-            "{container}"
-        );
-        assert!(hint(Errno::ENOSYS, Surroundings::default()).contains("seccomp"));
-        assert!(tun_hint(&io::Error::from(io::ErrorKind::NotFound)).contains("modprobe"));
     }
 
     #[test]

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a guest is made of, and what its parts and their sockets are called.
+
+use std::path::Path;
+
+use crate::config::{Interrupts, LimitScale};
+use crate::isolate::RunDir;
+use crate::qemu::Qemu;
+
+/// What a guest is made of.
+#[derive(Clone, Debug)]
+pub struct VmConfig {
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// More kernel parameters.
+    pub kernel_args: Vec<String>,
+    /// More arguments of the device.
+    pub device_args: Vec<String>,
+    /// Factor on the time limits.
+    pub scale: LimitScale,
+}
+
+impl Default for VmConfig {
+    fn default() -> Self {
+        Self {
+            vcpus: 2,
+            memory_mib: 256,
+            kernel_args: Vec::new(),
+            device_args: Vec::new(),
+            scale: LimitScale::default(),
+        }
+    }
+}
+
+/// What a boot needs besides its [`VmConfig`]; [`crate::lab::Lab`] has it all.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// What runs the guest.
+    pub hypervisor: Hypervisor<'a>,
+    /// The device's program.
+    pub device: &'a Path,
+    /// The guest's initial root file system.
+    pub initrd: &'a Path,
+    /// Modules of the virtio transport in it, in loading order; none when the kernel has it built
+    /// in.
+    pub transport: &'a [String],
+    /// The run directory.
+    pub run: &'a RunDir,
+    /// Where logs go; a directory that exists.
+    pub logs: &'a Path,
+    /// Number of this guest in the run.
+    pub index: u8,
+}
+
+/// What runs a guest, and which kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Hypervisor<'a> {
+    /// QEMU.
+    Qemu {
+        /// Which.
+        qemu: &'a Qemu,
+        /// Kernel image.
+        kernel: &'a Path,
+        /// How the device interrupts.
+        interrupts: Interrupts,
+    },
+    /// User-mode Linux, kernel and front end in one.
+    Uml {
+        /// The program.
+        program: &'a Path,
+    },
+}
+
+impl Hypervisor<'_> {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Qemu { .. } => QEMU,
+            Self::Uml { .. } => UML,
+        }
+    }
+
+    /// Name of the receive queue's interrupt in the guest's /proc/interrupts.
+    pub(super) const fn rx_irq(&self) -> &'static str {
+        match self {
+            Self::Qemu { interrupts: Interrupts::Msix, .. } => "virtio0-rx",
+            Self::Qemu { interrupts: Interrupts::Intx, .. } => "virtio0",
+            Self::Uml { .. } => "virtio",
+        }
+    }
+}
+
+pub(super) const AGENT: &str = "The guest agent";
+pub(super) const DEVICE: &str = "The device";
+pub(super) const QEMU: &str = "QEMU";
+pub(super) const UML: &str = "User-mode Linux";
+
+pub(super) const NIC_SOCKET: &str = "nic";
+pub(super) const CONTROL_SOCKET: &str = "control";
+pub(super) const AGENT_SOCKET: &str = "agent";
+pub(super) const QMP_SOCKET: &str = "qmp";
+/// Lines of a log shown with an error.
+pub(super) const TAIL: usize = 25;
