@@ -57,6 +57,10 @@ fn a_machine_without_tun_is_told_so_before_anything_else() {
     // In a mount namespace whose /dev/net, if there is one, is empty.
     let script =
         "if [ -d /dev/net ]; then mount -t tmpfs none /dev/net || exit 77; fi; exec \"$@\"";
+    if !allowed(&["--mount", "--map-root-user"]) {
+        eprintln!("SKIPPED: no mount namespace here");
+        return;
+    }
     let mut command = Command::new("unshare");
     command.args([
         "--mount",
@@ -69,8 +73,8 @@ fn a_machine_without_tun_is_told_so_before_anything_else() {
         "boot",
     ]);
     let (code, said) = finished(command.args(NO_QEMU));
-    if !said.contains("error: ") {
-        eprintln!("SKIPPED: no mount namespace here: {said}");
+    if code == Some(77) {
+        eprintln!("SKIPPED: nothing can be mounted here: {said}");
         return;
     }
     assert_eq!(code, Some(69), "{said}");
@@ -103,6 +107,12 @@ fn output_that_nobody_reads_or_that_has_no_room_changes_no_exit_code() {
     assert_eq!(status, Some(69), "{stderr}");
 }
 
+/// Whether namespaces can be made here, as far as `unshare` itself goes: what the program then does
+/// in them is no reason to skip a test.
+fn allowed(unshare: &[&str]) -> bool {
+    finished(Command::new("unshare").args(unshare).arg("true")).0 == Some(0)
+}
+
 /// The program in namespaces of its own, prepared by `script`.
 fn within(unshare: &[&str], script: &str) -> (Option<i32>, String) {
     let mut command = Command::new("unshare");
@@ -121,11 +131,11 @@ fn within(unshare: &[&str], script: &str) -> (Option<i32>, String) {
 /// make itself both.
 #[test]
 fn root_in_name_only_makes_itself_what_it_needs() {
-    let (code, said) = within(&["--map-root-user"], "");
-    if !said.contains("error: ") {
-        eprintln!("SKIPPED: no user namespace here: {said}");
+    if !allowed(&["--map-root-user"]) {
+        eprintln!("SKIPPED: no user namespace here");
         return;
     }
+    let (code, said) = within(&["--map-root-user"], "");
     // It got as far as QEMU.
     assert_eq!(code, Some(69), "{said}");
     assert!(said.contains(&format!("{} does not exist", NO_QEMU[1])), "{said}");
@@ -134,8 +144,12 @@ fn root_in_name_only_makes_itself_what_it_needs() {
 #[test]
 fn a_limit_of_namespaces_is_named_before_anything_is_built() {
     let limit = "echo 0 >/proc/sys/user/max_net_namespaces || exit 77;";
+    if !allowed(&["--map-root-user"]) {
+        eprintln!("SKIPPED: no user namespace here");
+        return;
+    }
     let (code, said) = within(&["--map-root-user"], limit);
-    if code == Some(77) || !said.contains("error: ") {
+    if code == Some(77) {
         eprintln!("SKIPPED: no limit can be set here: {said}");
         return;
     }

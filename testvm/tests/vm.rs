@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use guest_protocol as agent;
 use nix::sys::signal::{Signal, kill};
@@ -79,15 +79,13 @@ const CASES: [Case; 11] = [
         );
     }),
     ("a_guest_that_hangs_shows_its_console", |booted| {
-        let started = Instant::now();
-        let limit = Duration::from_millis(300);
+        let patience = Duration::from_millis(300);
         let error = booted
             .expect("a guest")
-            .ask_within(&agent::Request::KernelLog, limit)
+            .ask_within(&agent::Request::KernelLog, patience)
             .expect_err("silence");
-        assert!(matches!(&error, Error::Silent { .. }), "{error:?}");
+        assert!(matches!(&error, Error::Silent { limit, .. } if *limit == patience), "{error:?}");
         assert!(error.to_string().contains("| [    0.9] the last line"), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(5));
     }),
     ("a_guest_that_refuses_is_quoted", |booted| {
         let error =
