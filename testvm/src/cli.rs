@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::config::{
-    AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series,
+    AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series, UmlConfig,
 };
 use crate::{check, preflight};
 
@@ -115,6 +115,21 @@ pub struct UmlArgs {
     /// User-mode Linux to use [default: linux.uml on the PATH, from the package user-mode-linux]
     #[arg(long, value_name = "FILE")]
     pub uml: Option<PathBuf>,
+    /// Write the machine-readable report here
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// The guest's time limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// Arguments about time limits.
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// Multiply the time limits of the guest by this, for a slow or loaded machine: boot 60 s,
+    /// answer 20 s, check 15 s
+    #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub slow: u16,
 }
 
 /// Arguments about the guest's surroundings, common to all commands.
@@ -146,10 +161,9 @@ pub struct MachineArgs {
     /// Interrupt by a shared line.
     #[arg(long, help = "Use a shared INTx line instead of MSI-X (for QEMU before 8)")]
     pub intx: bool,
-    /// Multiply the time limits of the guest by this, for a slow or loaded machine: boot 60 s,
-    /// answer 20 s, check 15 s
-    #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub slow: u16,
+    /// The guest's time limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Leave the logs of the run behind, and say where
     #[arg(long)]
     pub keep: bool,
@@ -197,7 +211,7 @@ impl TryFrom<MachineArgs> for Machine {
             accel: args.accel,
             interrupts: if args.intx { Interrupts::Intx } else { Interrupts::Msix },
             refresh: args.refresh,
-            scale: LimitScale(args.slow),
+            scale: LimitScale(args.limits.slow),
             keep: args.keep,
             cache,
             source,
@@ -220,11 +234,24 @@ impl TryFrom<ReproArgs> for Config {
     }
 }
 
+impl TryFrom<UmlArgs> for UmlConfig {
+    type Error = UsageError;
+
+    fn try_from(args: UmlArgs) -> Result<Self, UsageError> {
+        Ok(Self {
+            program: args.uml,
+            json: args.json.as_deref().map(absolute).transpose()?,
+            scale: LimitScale(args.limits.slow),
+            places: places()?,
+        })
+    }
+}
+
 /// Where a run reads from and builds to.
 ///
 /// # Errors
 /// There is no cache directory, or a path cannot be resolved.
-pub fn places() -> Result<Places, UsageError> {
+fn places() -> Result<Places, UsageError> {
     let source = source_dir();
     let target = env::var_os("CARGO_TARGET_DIR").filter(|v| !v.is_empty());
     let target = target.map(|dir| absolute(Path::new(&dir))).transpose()?;
@@ -264,6 +291,13 @@ mod tests {
         }
     }
 
+    fn uml(args: &[&str]) -> UmlConfig {
+        match parse(&[&["uml"], args].concat()).expect("valid arguments").command {
+            Command::Uml(args) => args.try_into().expect("a configuration"),
+            other => panic!("not uml: {other:?}"),
+        }
+    }
+
     #[test]
     fn the_defaults_are_the_full_run_on_the_stable_kernel() {
         let config = repro(&[]);
@@ -296,17 +330,11 @@ mod tests {
 
     #[test]
     fn an_own_kernel_excludes_a_series() {
-        assert!(
-            parse(&[
-                "repro",
-                "--kernel",
-                "/k",
-                "--kernel-build",
-                "/b",
-                "--kernel-series",
-                "backports"
-            ])
-            .is_err()
+        let own = ["repro", "--kernel", "/k", "--kernel-build", "/b"];
+        let error = parse(&[&own, &["--kernel-series", "backports"][..]].concat());
+        assert_eq!(
+            error.expect_err("two kernels").kind(),
+            clap::error::ErrorKind::ArgumentConflict
         );
     }
 
@@ -321,6 +349,7 @@ mod tests {
             &["check", "--only", "nothing"],
             &["repro", "--kernel-series", "../x"],
             &["repro", "--slow", "0"],
+            &["uml", "--slow", "0"],
         ] {
             assert_eq!(parse(bad).expect_err("nonsense").exit_code(), 2, "{bad:?}");
         }
@@ -331,6 +360,7 @@ mod tests {
         let minute = std::time::Duration::from_secs(60);
         assert_eq!(repro(&[]).machine.scale.limit(minute), minute);
         assert_eq!(repro(&["--slow", "10"]).machine.scale.limit(minute), 10 * minute);
+        assert_eq!(uml(&["--slow", "10"]).scale.limit(minute), 10 * minute);
     }
 
     #[test]
@@ -346,5 +376,6 @@ mod tests {
     #[test]
     fn relative_paths_become_absolute() {
         assert!(repro(&["--json", "out.json"]).json.expect("a path").is_absolute());
+        assert!(uml(&["--json", "out.json"]).json.expect("a path").is_absolute());
     }
 }

@@ -23,6 +23,19 @@ pub struct Config {
     pub seed: u64,
 }
 
+/// What a run with user-mode Linux needs to know.
+#[derive(Clone, Debug)]
+pub struct UmlConfig {
+    /// User-mode Linux; `None`: `linux.uml` on the PATH.
+    pub program: Option<PathBuf>,
+    /// Where the machine-readable report goes.
+    pub json: Option<PathBuf>,
+    /// Factor on the time limits.
+    pub scale: LimitScale,
+    /// Where it reads from and builds to.
+    pub places: Places,
+}
+
 /// Which kernel, which QEMU, how.
 #[derive(Clone, Debug)]
 pub struct Machine {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use testvm::cli::{self, Cli, Command, MachineArgs, UsageError};
-use testvm::config::{Config, KernelChoice, Machine};
+use testvm::cli::{Cli, Command, MachineArgs, UsageError};
+use testvm::config::{Config, KernelChoice, Machine, UmlConfig};
 use testvm::lab::Built;
 use testvm::output::{write_err, write_out};
 use testvm::progress::Progress;
@@ -59,8 +59,9 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
             Box::new(move || boot::run(&machine, vcpus, hold))
         }
         Command::Uml(args) => {
-            let places = cli::places()?;
-            Box::new(move || uml::run(&places, args.uml.as_deref()))
+            let config = UmlConfig::try_from(args)?;
+            config.json.as_deref().map(preflight::report).transpose()?;
+            Box::new(move || uml::run(&config))
         }
         Command::Fetch(args) => {
             let machine = machine(args)?;

@@ -2,6 +2,8 @@
 //! `testvm uml`: user-mode Linux as the front end, with its stock `virtio_net`. Needs neither QEMU
 //! nor KVM.
 
+use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -11,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use guest_protocol::{Request, icmp, transfer};
+use serde::Serialize;
 
 use crate::build::Builder;
 use crate::cache;
-use crate::config::Places;
+use crate::config::UmlConfig;
 use crate::initramfs;
 use crate::interrupt;
 use crate::isolate::{self, Link, RunDir};
@@ -43,6 +46,9 @@ const PORT: u16 = 7100;
 
 /// Time for one transfer; one that takes longer is no verdict.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(180);
+
+/// Time for the agent to listen once it has been asked to.
+const LISTEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where user-mode Linux is on this machine.
 #[derive(Debug)]
@@ -85,9 +91,10 @@ type Seen = Result<String, String>;
 ///
 /// # Errors
 /// The run could not be judged.
-pub fn run(places: &Places, program: Option<&Path>) -> anyhow::Result<Verdict> {
+pub fn run(config: &UmlConfig) -> anyhow::Result<Verdict> {
+    let UmlConfig { program, json, scale, places } = config;
     isolate::probe()?;
-    let uml = Uml::find(program)?;
+    let uml = Uml::find(program.as_deref())?;
     process::adopt_orphans()?;
     let mut progress = Progress::new();
     let builder =
@@ -120,42 +127,86 @@ pub fn run(places: &Places, program: Option<&Path>) -> anyhow::Result<Verdict> {
         logs: &run.path(),
         index: 0,
     };
-    let mut vm = Vm::boot(&parts, &VmConfig::default(), &mut || stage.note(""))?;
+    let vm_config = VmConfig { scale: *scale, ..VmConfig::default() };
+    let mut vm = Vm::boot(&parts, &vm_config, &mut || stage.note(""))?;
     stage.done(format!("user-mode Linux {}", vm.ready().kernel));
     let mut guest = Guest { vm: &mut vm, modules };
-    let checks: [(&str, Check); 3] = [
+    let checks: [(&str, Check); 4] = [
         ("ping", |guest| guest.ping()),
         ("transfer", |guest| guest.transfer(LONG)),
         ("reload", |guest| guest.reload()),
+        ("device", |guest| guest.device()),
     ];
     guest.load()?;
-    let mut verdict = Verdict::Pass;
+    let mut report = Report { verdict: "", kernel: uml.release.clone(), checks: Vec::new() };
     for (name, check) in checks {
         let stage = progress.stage(Stage::Run(name.to_owned()));
         let started = Instant::now();
         let seen = check(&mut guest)?;
         interrupt::check()?;
         stage.done(if seen.is_ok() { "passed" } else { "FAILED" });
-        let took = started.elapsed().as_secs_f64();
-        match seen {
-            Ok(text) => outln!("passed  {name:<9} {took:>5.1} s  {text}"),
-            Err(text) => {
-                verdict = Verdict::Fail;
-                outln!("FAILED  {name:<9} {took:>5.1} s  {text}");
-            }
-        }
-    }
-    let counters = vm.device_status()?.counters;
-    if counters.queues_broken != 0 || counters.connections != 1 {
-        verdict = Verdict::Fail;
-        outln!(
-            "FAILED  the device counted {} broken queues, {} connections",
-            counters.queues_broken,
-            counters.connections
-        );
+        let result = CheckResult::of(name, seen, started.elapsed());
+        outln!("{result}");
+        report.checks.push(result);
     }
     vm.power_off()?;
+    let verdict = report.judge();
+    if let Some(path) = json {
+        fs::write(path, report.to_json())
+            .with_context(|| format!("The report cannot be written to {}", path.display()))?;
+    }
     Ok(verdict)
+}
+
+/// What is written where `--json` says.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// [`Verdict::word`].
+    verdict: &'static str,
+    /// `uname -r` of the guest.
+    kernel: String,
+    checks: Vec<CheckResult>,
+}
+
+/// What came of one check.
+#[derive(Debug, Serialize)]
+struct CheckResult {
+    name: &'static str,
+    passed: bool,
+    seconds: f64,
+    /// What was seen.
+    seen: String,
+}
+
+impl Report {
+    /// The verdict, which is now in the report, too.
+    fn judge(&mut self) -> Verdict {
+        let passed = self.checks.iter().all(|check| check.passed);
+        let verdict = if passed { Verdict::Pass } else { Verdict::Fail };
+        self.verdict = verdict.word();
+        verdict
+    }
+
+    fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+impl CheckResult {
+    fn of(name: &'static str, seen: Seen, took: Duration) -> Self {
+        let passed = seen.is_ok();
+        let seen = seen.unwrap_or_else(|text| text);
+        Self { name, passed, seconds: took.as_secs_f64(), seen }
+    }
+}
+
+impl fmt::Display for CheckResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.passed { "passed" } else { "FAILED" };
+        write!(f, "{word}  {:<9} {:>5.1} s  {}", self.name, self.seconds, self.seen)
+    }
 }
 
 /// The booted guest.
@@ -218,9 +269,18 @@ impl Guest<'_> {
         })
     }
 
+    /// The counters of the device at the end.
+    fn device(&mut self) -> anyhow::Result<Seen> {
+        let counters = self.vm.device_status()?.counters;
+        let (broken, connections) = (counters.queues_broken, counters.connections);
+        let text = format!("{broken} broken queues, {connections} connections");
+        Ok(if (broken, connections) == (0, 1) { Ok(text) } else { Err(text) })
+    }
+
     fn inwards(&mut self, guest: Ipv4Addr, bytes: u64) -> anyhow::Result<u64> {
+        let limit = self.vm.limit(LISTEN_LIMIT);
         let sender = spawn("sender", move || {
-            let deadline = Instant::now() + Duration::from_secs(10);
+            let deadline = Instant::now() + limit;
             let mut stream = loop {
                 // The agent listens as soon as it has the request.
                 match TcpStream::connect((guest, PORT)) {
@@ -274,5 +334,27 @@ fn join(thread: JoinHandle<io::Result<u64>>) -> anyhow::Result<u64> {
     match thread.join() {
         Ok(result) => result.context("The host's end of the transfer failed"),
         Err(_) => bail!("The host's end of the transfer panicked"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_check_that_failed_is_the_verdict_and_is_in_the_report() {
+        let check = |name, seen| CheckResult::of(name, seen, Duration::from_millis(1500));
+        let good = || check("ping", Ok("all answered".to_owned()));
+        let mut report = Report { verdict: "", kernel: "6.1.0".to_owned(), checks: vec![good()] };
+        assert_eq!(report.judge(), Verdict::Pass);
+        report.checks.push(check("device", Err("1 broken queues".to_owned())));
+        assert_eq!(report.judge(), Verdict::Fail);
+        let text = report.to_json();
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let device = serde_json::json!(
+            {"name": "device", "passed": false, "seconds": 1.5, "seen": "1 broken queues"}
+        );
+        assert_eq!((&json["verdict"], &json["checks"][1]), (&"fail".into(), &device));
+        assert_eq!(report.checks[1].to_string(), "FAILED  device      1.5 s  1 broken queues");
     }
 }

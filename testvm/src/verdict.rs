@@ -14,6 +14,18 @@ pub enum Verdict {
     Undecided,
 }
 
+impl Verdict {
+    /// The word of the machine-readable reports.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Undecided => "no-verdict",
+        }
+    }
+}
+
 /// Exit code of a failed run.
 pub const EXIT_FAIL: u8 = 1;
 /// Exit code of a run that could not be judged (`EX_UNAVAILABLE`): never a pass, never a failure of

@@ -13,7 +13,6 @@ use super::provenance::Provenance;
 use super::results::{Cell, MedianMax, Quantiles, RpcRun};
 use super::sweep::{self, Aim, Sweep, wilson};
 use crate::scenario::plan::{Mode, NaturalPlan, Owner, RpcPlan, SweepPlan};
-use crate::verdict::Verdict;
 
 /// Everything, in the order of the file. What was planned but not measured is there with `null`s.
 #[derive(Serialize)]
@@ -118,11 +117,7 @@ impl<'a> Document<'a> {
     pub(super) fn of(report: &'a Report) -> Self {
         let Report { expected, results, judgement, provenance } = report;
         Self {
-            verdict: match judgement.verdict {
-                Verdict::Pass => "pass",
-                Verdict::Fail => "fail",
-                Verdict::Undecided => "no-verdict",
-            },
+            verdict: judgement.verdict.word(),
             failures: &judgement.failures,
             gaps: &judgement.gaps,
             cells: expected
