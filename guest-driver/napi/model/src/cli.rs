@@ -9,7 +9,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::protocol::{V4_10, V4_11, V6_1, V7_3};
+use crate::protocol::{V4_10, V4_11, V6_1, V6_1PollThenWatchdog, V7_3};
 use crate::random::{Explored, explore};
 use crate::scenario::{Owner, Scenario, Settings};
 use crate::table;
@@ -44,10 +44,15 @@ enum Kernel {
     /// Linux 4.11, fixed
     #[value(name = "4.11")]
     V4_11,
-    /// Linux 6.1 and 6.12
+    /// Linux 6.1 and 6.12 before 58e2330bd455: a preferred busy loop starts the watchdog, then polls
+    /// for the last time
     #[value(name = "6.1")]
     V6_1,
-    /// Linux 7.3
+    /// Linux 6.1 and 6.12 with 58e2330bd455, as stable kernels have it: polls for the last time,
+    /// then starts the watchdog
+    #[value(name = "6.1-58e2330bd455")]
+    V6_1PollThenWatchdog,
+    /// Linux 7.3, with 7599c13dbe7a: starts the watchdog, and polls no more
     #[value(name = "7.3")]
     V7_3,
 }
@@ -80,6 +85,10 @@ struct Explore {
     /// Packets that use up the budget of a poll: 1, 2, 4 or 8
     #[arg(long, default_value_t = 8)]
     budget: u32,
+    /// The sockets prefer busy polling, and interrupts are deferred: only so do the three ends of a
+    /// busy loop differ. Not with 4.10.0 or 4.11, which have neither
+    #[arg(long)]
+    prefer_busy_poll: bool,
 }
 
 impl FromStr for Owner {
@@ -113,11 +122,17 @@ impl TryFrom<&Explore> for Scenario {
             args.budget
         );
         ensure!(args.queues > 0, "There is at least one queue");
+        ensure!(
+            !(args.prefer_busy_poll && matches!(args.kernel, Kernel::V4_10 | Kernel::V4_11)),
+            "--prefer-busy-poll is for kernels from 6.1 on"
+        );
+        let settings =
+            if args.prefer_busy_poll { Settings::PREFER_BUSY_POLL } else { Settings::GRO };
         // As long-lived as the process, which runs one exploration.
         let owners: &'static [Owner] = args.owners.clone().leak();
         let (packets, waiting, weight) =
             (args.packets, args.waiting, napi_state::BUSY_POLL_BUDGET / args.budget);
-        Ok(Self { owners, packets, waiting, weight, settings: Settings::GRO, ..Self::INTERRUPT })
+        Ok(Self { owners, waiting, packets, weight, settings, ..Self::INTERRUPT })
     }
 }
 
@@ -128,6 +143,7 @@ impl Explore {
             Kernel::V4_10 => explore::<V4_10>,
             Kernel::V4_11 => explore::<V4_11>,
             Kernel::V6_1 => explore::<V6_1>,
+            Kernel::V6_1PollThenWatchdog => explore::<V6_1PollThenWatchdog>,
             Kernel::V7_3 => explore::<V7_3>,
         };
         println!("First seed {}, {} executions.", self.seed, self.iterations);

@@ -3,15 +3,17 @@
 //! around the protocol.
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use napi_state::{Bits, Napi, Word};
 
+use crate::device::Device;
 use crate::protocol::Protocol;
 use crate::runtime::{Atomic, Exclusive, Runtime};
-use crate::scenario::{Machine, Order, Owner};
+use crate::scenario::{Detector, Machine, Order, Owner};
 use crate::trace::{Event, Who};
 use crate::world::World;
 
@@ -26,7 +28,7 @@ struct Stuck;
 
 /// A CPU. Its softirq polls what was scheduled on it.
 pub struct Cpu<R: Runtime, P: Protocol> {
-    world: Arc<World<R, P>>,
+    world: Arc<World<R>>,
     who: Who,
     /// The instance is in this CPU's poll list.
     listed: Cell<bool>,
@@ -34,13 +36,14 @@ pub struct Cpu<R: Runtime, P: Protocol> {
     function: Cell<&'static str>,
     /// In `napi_disable()`: how often it has looked since everybody else was gone.
     waits: Cell<Option<u32>>,
+    protocol: PhantomData<P>,
 }
 
 impl<R: Runtime, P: Protocol> Cpu<R, P> {
     /// An idle one.
-    pub fn new(world: &Arc<World<R, P>>, who: Who) -> Self {
+    pub fn new(world: &Arc<World<R>>, who: Who) -> Self {
         let (world, listed, function) = (Arc::clone(world), Cell::default(), Cell::new(""));
-        Self { world, who, listed, function, waits: Cell::default() }
+        Self { world, who, listed, function, waits: Cell::default(), protocol: PhantomData }
     }
 
     /// Does what such an owner does, to the end.
@@ -76,8 +79,15 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
     /// The device's interrupt. The handler is the driver's: `napi_schedule_prep()` and, if that
     /// returns true, `__napi_schedule()`.
     pub fn interrupt(&self) {
+        let fired = self.page(|device| device.fired());
         let taken = self.call("napi_schedule_prep()", || P::schedule_prep(self));
         self.note(Event::Handled { taken });
+        if let Some(fired) = fired {
+            self.page(|device| {
+                device.interrupt_seen(fired, taken);
+                self.note(Event::Seen(fired.0));
+            });
+        }
         if taken {
             self.schedule_poll();
         }
@@ -124,8 +134,10 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
     fn poll_from(&self, scheduled: bool, budget: u32) -> u32 {
         let world = &self.world;
         let weight = world.scenario.weight;
-        let (mut ci, mut work) = (0, 0);
+        let (mut number, mut ci, mut work) = (0, 0, 0);
         world.ring.with(|| {
+            number = world.polls.fetch_add(1, Ordering::Relaxed) + 1;
+            self.page(Device::poll_begins);
             self.note(Event::PollBegins { scheduled });
             ci = world.consumed.load(Ordering::Relaxed);
             while work < budget {
@@ -140,17 +152,18 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
                 self.note(Event::Consumed { packets, ci });
             }
             world.consumed.store(ci, Ordering::Relaxed);
+            self.page(Device::poll_ends);
         });
         if work == budget {
             self.note(Event::Exhausted);
         } else {
-            self.finish(ci, work);
+            self.finish(number, ci, work);
         }
         work
     }
 
-    /// The end of a poll that emptied the ring.
-    fn finish(&self, ci: u32, work: u32) {
+    /// The end of the poll of that number, which emptied the ring.
+    fn finish(&self, number: u32, ci: u32, work: u32) {
         let complete = || {
             let arm = self.call("napi_complete_done()", || P::complete_done(self, work));
             self.note(Event::Completed { arm });
@@ -159,11 +172,11 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
         match self.world.scenario.order {
             Order::CompleteThenArm => {
                 if complete() {
-                    self.arm(ci);
+                    self.arm(number);
                 }
             }
             Order::ArmThenComplete { recheck } => {
-                self.arm(ci);
+                self.arm(number);
                 if complete() && recheck && self.used() != ci {
                     self.call("napi_schedule()", || P::schedule(self));
                 }
@@ -171,17 +184,29 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
         }
     }
 
-    /// The arm. An interrupt that it brings about is raised at once, and comes when it comes.
-    fn arm(&self, ci: u32) {
-        let ci = self.world.scenario.arm_with_ci.then_some(ci);
+    /// The arm of the poll of that number. An interrupt that it brings about is raised at once, and
+    /// comes when it comes. The device reads `ci` from the page: when two polls overlap, the arm
+    /// that lands last carries the later one, whichever it is.
+    fn arm(&self, number: u32) {
+        let irq_seen = match self.world.scenario.detector {
+            Some(Detector::ArmWithIrqSeen) => self.page(|device| device.irq_seen()),
+            Some(Detector::ArmWithoutIrqSeen) | None => None,
+        };
         let fired = self.world.device(0, |device| {
-            device.arm(ci);
-            self.note(Event::Armed { ci });
+            let ci = self.world.consumed.load(Ordering::Relaxed);
+            let ci = self.world.scenario.arm_with_ci.then_some(ci);
+            device.arm(number, ci, irq_seen);
+            self.note(Event::Armed { ci, irq_seen: irq_seen.map(|seen| seen.0) });
             self.world.note_fire(device)
         });
         if fired {
-            self.world.interrupt();
+            raise::<R, P>(&self.world);
         }
+    }
+
+    /// An access to the page, as a step of the device, where the scenario has a page.
+    fn page<U>(&self, access: impl FnOnce(&mut Device) -> U) -> Option<U> {
+        self.world.scenario.detector.map(|_| self.world.device(0, access))
     }
 
     /// The ring's used index.
@@ -235,6 +260,32 @@ impl<R: Runtime, P: Protocol> Cpu<R, P> {
     }
 }
 
+/// An interrupt is under way: its handler runs in a thread of its own, at any time from now on,
+/// beside everything else.
+pub fn raise<R: Runtime, P: Protocol>(world: &Arc<World<R>>) {
+    world.start(handler::<R, P>(world));
+}
+
+/// The next run of the interrupt handler.
+pub fn handler<R: Runtime, P: Protocol>(
+    world: &World<R>,
+) -> impl FnOnce(&Arc<World<R>>) + Send + 'static {
+    let number = world.raised.fetch_add(1, Ordering::Relaxed);
+    move |world| Cpu::<R, P>::new(world, Who::Interrupt(number)).interrupt()
+}
+
+/// The watchdog is started: it runs at any time from now on. It is one timer: started again before
+/// it has run, it runs once.
+fn start_watchdog<R: Runtime, P: Protocol>(world: &Arc<World<R>>) {
+    if world.timer.or(1, Ordering::SeqCst) == 0 {
+        let number = world.timers.fetch_add(1, Ordering::Relaxed);
+        world.start(move |world| {
+            world.timer.and(0, Ordering::SeqCst);
+            Cpu::<R, P>::new(world, Who::Timer(number)).watchdog();
+        });
+    }
+}
+
 impl<R: Runtime, P: Protocol> Napi for Cpu<R, P> {
     type Word = Self;
 
@@ -255,7 +306,7 @@ impl<R: Runtime, P: Protocol> Napi for Cpu<R, P> {
     }
 
     fn start_watchdog(&self) {
-        self.world.watchdog();
+        start_watchdog::<R, P>(&self.world);
     }
 
     /// Only a disable waits. Once nobody else is left, what it waits for cannot happen: it looks

@@ -10,10 +10,10 @@ use napi_state::Bits;
 use parking_lot::Mutex;
 
 use crate::protocol::Protocol;
+use crate::run::run;
 use crate::runtime::Loom;
 use crate::scenario::{Owner, Scenario};
 use crate::verdict::{Execution, Tally};
-use crate::world::World;
 
 /// What an exploration came to.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub fn exhaust_with<P: Protocol>(
     let sink = Arc::clone(&tally);
     let explored = catch_unwind(AssertUnwindSafe(|| {
         unbounded().check(move || {
-            let execution = World::<Loom, P>::run(scenario);
+            let execution = run::<Loom, P>(scenario);
             look(&execution);
             sink.lock().add(execution);
         });

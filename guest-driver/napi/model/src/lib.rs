@@ -18,6 +18,7 @@ pub mod device;
 pub mod exhaust;
 pub mod protocol;
 pub mod random;
+pub mod run;
 pub mod runtime;
 pub mod scenario;
 pub mod table;

@@ -10,10 +10,10 @@ use shuttle::{Config, FailurePersistence, Runner};
 
 use crate::exhaust::{Outcome, message};
 use crate::protocol::Protocol;
+use crate::run::run;
 use crate::runtime::{Runtime, Shuttle};
 use crate::scenario::Scenario;
 use crate::verdict::{Execution, Tally};
-use crate::world::World;
 
 /// A random exploration.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ fn once<P: Protocol>(scenario: Scenario, queues: usize, seed: u64, tally: &Arc<M
         let queue = |tally: &Arc<Mutex<Tally>>| {
             let tally = Arc::clone(tally);
             move || {
-                let execution = World::<Shuttle, P>::run(scenario);
+                let execution = run::<Shuttle, P>(scenario);
                 tally.lock().add(execution);
             }
         };
@@ -85,7 +85,7 @@ pub fn every_schedule<P: Protocol>(
     sink: impl Fn(Execution) + Send + Sync + 'static,
 ) {
     Runner::new(DfsScheduler::new(None, false), config())
-        .run(move || sink(World::<Shuttle, P>::run(scenario)));
+        .run(move || sink(run::<Shuttle, P>(scenario)));
 }
 
 fn config() -> Config {

@@ -66,6 +66,15 @@ pub enum Machine {
     WeakOrderedClears,
 }
 
+/// What a loss detector judges by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detector {
+    /// The progress cells of the page, and the `irq_seen` that the arm carries.
+    ArmWithIrqSeen,
+    /// The progress cells alone: an owner that the handler found is taken to be the one that armed.
+    ArmWithoutIrqSeen,
+}
+
 /// One model.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -87,6 +96,9 @@ pub struct Scenario {
     pub arm_with_ci: bool,
     /// How the device is made.
     pub device: Kind,
+    /// What the device's loss detector judges by; `None` when it has none. With one the driver
+    /// writes its progress to the page.
+    pub detector: Option<Detector>,
     /// What it runs on.
     pub machine: Machine,
     /// What the administrator set.
@@ -115,6 +127,14 @@ impl Settings {
         prefer_busy_poll: false,
     };
 
+    /// The socket prefers busy polling, and interrupts are deferred.
+    pub const PREFER_BUSY_POLL: Self = Self {
+        gro_held: false,
+        gro_flush_timeout: true,
+        defer_hard_irqs: 1,
+        prefer_busy_poll: true,
+    };
+
     /// GRO holds packets, and no timer is started for them.
     pub const GRO: Self = Self { gro_held: true, ..Self::NONE };
 }
@@ -130,6 +150,7 @@ impl Scenario {
         order: Order::CompleteThenArm,
         arm_with_ci: true,
         device: Kind::OneShot,
+        detector: None,
         machine: Machine::X86,
         settings: Settings::NONE,
     };

@@ -65,12 +65,7 @@ pub const PREFERRED: Scenario = Scenario {
     armed: false,
     packets: 0,
     weight: 8,
-    settings: Settings {
-        gro_held: false,
-        gro_flush_timeout: true,
-        defer_hard_irqs: 1,
-        prefer_busy_poll: true,
-    },
+    settings: Settings::PREFER_BUSY_POLL,
     ..Scenario::BUSY_POLL
 };
 

@@ -112,8 +112,13 @@ fn words(event: Event, layout: Bits) -> String {
         Event::Exhausted => "budget used up".to_owned(),
         Event::Completed { arm: true } => "napi_complete_done() returns true".to_owned(),
         Event::Completed { arm: false } => "napi_complete_done() returns false".to_owned(),
-        Event::Armed { ci: Some(ci) } => format!("rearm_irq(), {ci} consumed"),
-        Event::Armed { ci: None } => "rearm_irq()".to_owned(),
+        Event::Armed { ci: Some(ci), irq_seen: Some(seen) } => {
+            format!("rearm_irq(), {ci} consumed, irq_seen {seen}")
+        }
+        Event::Armed { ci: Some(ci), .. } => format!("rearm_irq(), {ci} consumed"),
+        Event::Armed { ci: None, .. } => "rearm_irq()".to_owned(),
+        Event::Seen(number) => format!("irq_seen is {number}"),
+        Event::CallsLost(number) => format!("calls packet {number} lost"),
         Event::Published(number) => format!("packet {number} is in the ring"),
         Event::Raised { signaled, .. } => format!("interrupt, for all packets up to {signaled}"),
         Event::Disabled => "napi_disable() returns".to_owned(),
@@ -150,6 +155,7 @@ fn ending(violation: Violation, execution: &Execution, scenario: &Scenario) -> S
         Violation::DisableNeverReturns => "napi_disable() sleeps and looks, for ever",
         Violation::NotDisabled => "napi_disable() has returned, and the instance is free",
         Violation::NotRescheduled => "packets may be left, and no poll is scheduled",
+        Violation::CalledLost => "the device called a packet lost whose poll was still to come",
         Violation::DeviceWrong => "the device's own verdict differs",
     };
     what.to_owned()

@@ -59,7 +59,13 @@ pub enum Event {
     Armed {
         /// How far it said it was.
         ci: Option<u32>,
+        /// The latest interrupt that its handler had seen, where it said so.
+        irq_seen: Option<u32>,
     },
+    /// The interrupt handler wrote to the page that it has seen the interrupt of that number.
+    Seen(u32),
+    /// The device calls the packets up to that number lost, where it did not before.
+    CallsLost(u32),
     /// Packet of that number is in the ring.
     Published(u32),
     /// The device raised an interrupt.

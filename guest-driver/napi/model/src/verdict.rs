@@ -20,6 +20,8 @@ pub enum Violation {
     NotRescheduled,
     /// The device says that a packet is lost, and none is, or the other way round.
     DeviceWrong,
+    /// The device called a packet lost that the owner of `SCHED` was still to find.
+    CalledLost,
 }
 
 impl fmt::Display for Violation {
@@ -31,6 +33,7 @@ impl fmt::Display for Violation {
             Self::NotDisabled => "free although disabled",
             Self::NotRescheduled => "budget used up, and no poll follows",
             Self::DeviceWrong => "the device's verdict is wrong",
+            Self::CalledLost => "called lost, and its owner finds it",
         })
     }
 }
