@@ -198,7 +198,7 @@ impl Backend {
                 [None; QUEUES_PER_PAIR],
                 &NoLines,
             );
-            // Whatever else is due, frames of a wire most of all, is of no use to anybody now.
+            // Whatever else is due, frames of a port most of all, is of no use to anybody now.
             if served.pair.run_is_on() {
                 worker.set_timer(&mut served.armed, next);
             }

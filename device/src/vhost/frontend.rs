@@ -194,11 +194,11 @@ mod tests {
 
     fn backend() -> Arc<Backend> {
         let (_, worker) = control_channel().unwrap();
-        let wire = Generator::new(&GeneratorConfig::default(), 0);
+        let port = Generator::new(&GeneratorConfig::default(), 0);
         Arc::new(
             Backend::new(vec![Pair::new(
                 0,
-                Box::new(wire),
+                Box::new(port),
                 HostClock,
                 worker,
                 &InterruptConfig::default(),
