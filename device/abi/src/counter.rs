@@ -75,12 +75,42 @@ mod tests {
         assert_eq!(after.since(before), 3);
     }
 
+    /// Numbers beside which a counter, or its low half, wraps.
+    const BASES: [u32; 10] = [
+        0,
+        1,
+        0x7fff,
+        0x8000,
+        0xffff,
+        0x1_0000,
+        0x7fff_ffff,
+        0x8000_0000,
+        u32::MAX - 0x8000,
+        u32::MAX,
+    ];
+
     #[test]
-    fn widen_never_goes_back_and_moves_less_than_one_lap() {
-        for base in [0u32, 1, 0xfffe, 0xffff, 0x1_0000, u32::MAX - 3, u32::MAX] {
-            for ahead in [0u32, 1, 255, 0xffff] {
-                let target = Counter(base).plus(ahead);
-                assert_eq!(Counter(base).widen(target.0 as u16), target);
+    fn the_later_counter_is_the_one_less_than_half_a_lap_ahead() {
+        for base in BASES.map(Counter) {
+            for near in 0..=0xffff {
+                // Forward, back, and on both sides of half a lap.
+                for by in [near, 0u32.wrapping_sub(near), 0x7fff_ffff - near, 0x8000_0000 + near] {
+                    let other = base.plus(by);
+                    let after = (1..0x8000_0000).contains(&by);
+                    assert_eq!(other.since(base), by);
+                    assert_eq!(other.is_after(base), after, "{base:?} and {by:#x} on");
+                    assert_eq!(base.latest(other), if after { other } else { base });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn widen_finds_every_index_at_its_distance() {
+        for base in BASES.map(Counter) {
+            for ahead in 0..=u16::MAX {
+                let target = base.plus(ahead.into());
+                assert_eq!(base.widen(target.0 as u16), target);
             }
         }
     }

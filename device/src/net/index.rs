@@ -107,6 +107,55 @@ mod tests {
         assert_eq!(RingSize::new(1024).map(RingSize::get), Some(1024));
     }
 
+    /// Differences about which a comparison of 16-bit indices may turn.
+    const TURNS: [u16; 11] =
+        [0, 1, 2, 255, 1023, 1024, 1025, 0x7fff, 0x8000, u16::MAX - 1, u16::MAX];
+
+    #[test]
+    fn every_index_is_as_far_ahead_as_it_was_moved() {
+        for start in (0..=u16::MAX).map(Index) {
+            for by in TURNS {
+                let moved = start.plus(by);
+                assert_eq!(u32::from(moved.0), (u32::from(start.0) + u32::from(by)) % 0x1_0000);
+                assert_eq!((moved.since(start), moved.minus(by)), (by, start));
+            }
+        }
+    }
+
+    #[test]
+    fn every_index_has_the_slot_that_is_its_remainder() {
+        for size in (0..=10).map(|bits| RingSize::new(1 << bits).unwrap()) {
+            for index in 0..=u16::MAX {
+                assert_eq!(Index(index).slot(size), usize::from(index) % size.entries());
+            }
+        }
+    }
+
+    #[test]
+    fn from_every_index_a_ring_holds_its_size_and_no_more() {
+        for size in [1, 2, 256, 1024].map(|entries| RingSize::new(entries).unwrap()) {
+            for ours in (0..=u16::MAX).map(Index) {
+                for ahead in TURNS.into_iter().chain([size.get() - 1, size.get(), size.get() + 1]) {
+                    let expected = (ahead <= size.get()).then_some(ahead);
+                    assert_eq!(pending(ours.plus(ahead), ours, size), expected, "{ours} {ahead}");
+                }
+            }
+        }
+    }
+
+    /// The entries passed from `old` on are those at distance 0 to `moved - 1`.
+    #[test]
+    fn from_every_index_an_event_is_due_exactly_when_it_is_among_the_entries_passed() {
+        for old in (0..=u16::MAX).map(Index) {
+            for moved in TURNS {
+                for at in TURNS.into_iter().chain([moved.wrapping_sub(1), moved.wrapping_add(1)]) {
+                    let due = passes(old.plus(at), old, old.plus(moved));
+                    assert_eq!(due, at < moved, "{old} moved by {moved}, event at {at}");
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn a_difference_survives_the_wrap(start: u16, by: u16) {
