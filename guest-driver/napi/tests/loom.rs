@@ -47,7 +47,9 @@ fn loses_as_in_the_changelog<P: Protocol>(scenario: &Scenario) {
         &move |_, event| matches!(event, Event::Raised { signaled, .. } if signaled == waiting + 1),
         &|who, event| who == Who::Interrupt(0) && event == Event::Handled { taken: false },
         &word(Who::Owner(0), |before, after| before && !after),
-        &move |who, event| who == Who::Owner(0) && event == Event::Armed { ci: Some(waiting) },
+        &move |who, event| {
+            who == Who::Owner(0) && event == Event::Armed { ci: Some(waiting), irq_seen: None }
+        },
     ];
     if let Err(step) = worst.in_order(&steps) {
         panic!("step {step} of the changelog's interleaving is not in it: {}", outcome.report());
