@@ -137,6 +137,8 @@ impl Injection {
                         "Neither delivered nor lost within {waited} ms: {state}"
                     )));
                 }
+                // Of the poll that consumes the packet, as a rule.
+                actions.release = rendezvous.map(|arrival| arrival.number);
                 actions.wake_at(deadline);
                 actions.step_again(now, Duration::from_millis(1));
                 None

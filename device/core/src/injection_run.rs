@@ -180,6 +180,16 @@ impl InjectionRun {
                 }
             }
         }
+        // An owner who follows may be there before the arm has been heard of.
+        if self.request.stimulus == Stimulus::Udp
+            && match &self.state {
+                State::Free { .. } => true,
+                State::Injection(injection) => injection.is_released(),
+                State::Settle { .. } | State::Meet { .. } | State::Stuck { .. } => false,
+            }
+        {
+            actions.requested = point::BEFORE_COMPLETE;
+        }
         if self.is_over() {
             let elapsed = now.since(self.started);
             self.report.elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);

@@ -88,6 +88,18 @@ fn a_round_begins_with_what_the_last_one_left_and_waits_for_no_quiet() {
 }
 
 #[test]
+fn an_owner_who_comes_before_the_device_has_heard_of_the_arm_is_met() {
+    for mode in [Mode::V4_10, Mode::V4_11] {
+        let mut world = World::new(mode, OWNERS[1], 1);
+        // Longer than the receiver busy-polls.
+        world.wakes_us = 300..500;
+        let report = run(&mut world, request(100));
+        let outcome = if mode == Mode::V4_10 { Outcome::Lost } else { Outcome::Delivered };
+        assert_eq!((count(&report, outcome), report.stimuli), (100, 1));
+    }
+}
+
+#[test]
 fn a_guest_that_does_not_come_by_itself_gets_a_stimulus() {
     // Its timer takes longer than the device waits for it.
     let mut world = World::new(Mode::V4_10, Owner::Timer(Duration::from_millis(40)), 1);

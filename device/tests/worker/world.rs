@@ -2,6 +2,7 @@
 //! The worker, its port and the model guest on one virtual clock.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
@@ -41,6 +42,8 @@ pub struct World {
     /// Buffers the guest has posted beyond what it has consumed.
     pub buffers: u32,
     pub finished: Option<Finished>,
+    /// From a kick to the worker, microseconds.
+    pub wakes_us: Range<u64>,
     /// When each frame was published.
     pub published: Vec<Instant>,
     clock: VirtualClock,
@@ -80,6 +83,7 @@ impl World {
             client: None,
             buffers: ENTRIES.into(),
             finished: None,
+            wakes_us: 3..40,
             published: Vec::new(),
             clock,
             pair,
@@ -258,7 +262,8 @@ impl World {
     }
 
     fn pass_soon(&mut self) {
-        let at = self.now.plus(Duration::from_micros(self.rng.random_range(3..40)));
+        let us = self.rng.random_range(self.wakes_us.clone());
+        let at = self.now.plus(Duration::from_micros(us));
         self.pass_at = Some(self.pass_at.map_or(at, |other| other.min(at)));
     }
 

@@ -113,10 +113,16 @@ fn index(trial: &Trial) -> Option<usize> {
     usize::try_from(straggler * u64::from(INTERRUPT_CELLS) + interrupt).ok()
 }
 
-/// The cell that surely loses most. When none has lost anything: the middle of the window that was
-/// seen, with the interrupt at once. When none was seen: all over the grid.
+/// The cell that surely loses most, its neighbours counted with it, for a cell has few trials. When
+/// none has lost anything: the middle of the window that was seen, with the interrupt at once. When
+/// none was seen: all over the grid.
 fn aim(cells: &[Cell], trials: &[Trial]) -> Aim {
-    let low = |cell: &Cell| wilson(cell.lost, cell.trials).map_or(0.0, |(low, _)| low);
+    let low = |cell: &Cell| {
+        let near = cells.iter().filter(|other| touches(cell.aim, other.aim));
+        let (trials, lost) =
+            near.fold((0, 0), |(trials, lost), it| (trials + it.trials, lost + it.lost));
+        wilson(lost, trials).map_or(0.0, |(low, _)| low)
+    };
     let best = cells.iter().filter(|cell| cell.lost > 0);
     if let Some(best) = best.max_by(|one, other| low(one).total_cmp(&low(other))) {
         return best.aim;
@@ -132,6 +138,12 @@ fn aim(cells: &[Cell], trials: &[Trial]) -> Aim {
         Some((from, to)) if from <= to => Aim { straggler_us: (from, to), interrupt_us: (0, 0) },
         _ => Aim::SWEEP,
     }
+}
+
+/// The cells have an edge or a corner in common, or are the same.
+fn touches(one: Aim, other: Aim) -> bool {
+    let near = |(from, to): (u32, u32), (start, end): (u32, u32)| from <= end && start <= to;
+    near(one.straggler_us, other.straggler_us) && near(one.interrupt_us, other.interrupt_us)
 }
 
 /// The probability of `lost` of `trials`, between 0 and 1: Wilson's interval for 95 %. `None`
@@ -213,6 +225,20 @@ mod tests {
             trial(450, 10, outcome)
         });
         let sweep = sweep(many.chain([trial(900, 10, Outcome::Lost)]).collect());
+        assert_eq!(sweep.aim(), Aim { straggler_us: (400, 500), interrupt_us: (0, 80) });
+    }
+
+    #[test]
+    fn a_cell_is_judged_with_its_neighbours() {
+        let run = |straggler_us, interrupt_us, lost| {
+            (0..10).map(move |n| {
+                let outcome = if n < lost { Outcome::Lost } else { Outcome::Delivered };
+                trial(straggler_us, interrupt_us, outcome)
+            })
+        };
+        let lucky = run(850, 350, 9).chain(run(750, 350, 0)).chain(run(950, 350, 0));
+        let broad = run(350, 10, 7).chain(run(450, 10, 8)).chain(run(550, 10, 7));
+        let sweep = sweep(lucky.chain(broad).collect());
         assert_eq!(sweep.aim(), Aim { straggler_us: (400, 500), interrupt_us: (0, 80) });
     }
 
