@@ -44,7 +44,7 @@ pub enum Command {
 /// Arguments of `testvm repro`.
 #[derive(Debug, Args)]
 pub struct ReproArgs {
-    /// 10 rounds a cell, 2 vCPUs only, 200 RPCs
+    /// 10 rounds a cell, 2 vCPUs only, 200 RPCs, fewer trials
     #[arg(long)]
     pub quick: bool,
     /// Rounds a cell

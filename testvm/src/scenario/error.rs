@@ -25,6 +25,9 @@ pub enum Error {
     /// The guest's /proc/interrupts does not have the receive queue's interrupt.
     #[error("The guest has no interrupt named {0}")]
     NoIrq(&'static str),
+    /// The rendezvous module is loaded where there is to be none.
+    #[error("The guest has module {0}: what is lost in a natural run would show nothing")]
+    Hooked(&'static str),
     /// A livepatch transition did not end.
     #[error("The kernel did not finish the livepatch transition")]
     Livepatch,

@@ -121,7 +121,7 @@ impl<'a> Guest<'a> {
             let request = if wanted {
                 insert(&self.rendezvous)
             } else {
-                Request::RemoveModule { name: "tsnic_rendezvous".into() }
+                Request::RemoveModule { name: RENDEZVOUS.into() }
             };
             self.vm.command(&request)?;
             self.has_rendezvous = wanted;
@@ -202,8 +202,12 @@ impl<'a> Guest<'a> {
     /// from GRO, and a receiver that does not busy-poll.
     ///
     /// # Errors
-    /// The guest refuses.
+    /// The guest refuses, or has the rendezvous module.
     pub fn start_natural(&mut self, batch: u32) -> Result<(), Error> {
+        let modules = self.vm.text(&Request::ReadFile { path: "/proc/modules".into() })?;
+        if is_loaded(&modules, RENDEZVOUS) {
+            return Err(Error::Hooked(RENDEZVOUS));
+        }
         self.write(NORMAL_BATCH, &batch.to_string())?;
         self.write(FLUSH_TIMEOUT, &GRO_FLUSH_TIMEOUT_NS.to_string())?;
         self.start_receiver(0)
@@ -362,8 +366,14 @@ pub(crate) fn flow(link: &Link) -> Flow {
 
 const FAIL_REFILL: &str = "/sys/module/tsnic/parameters/fail_refill";
 const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
+const RENDEZVOUS: &str = "tsnic_rendezvous";
 const NORMAL_BATCH: &str = "/proc/sys/net/core/gro_normal_batch";
 const THREADED: &str = "/sys/class/net/eth0/threaded";
+
+/// A module's name is the first word of its line in /proc/modules.
+fn is_loaded(modules: &str, name: &str) -> bool {
+    modules.lines().any(|line| line.split_whitespace().next() == Some(name))
+}
 
 /// How often `irq` has come to `cpu`, from /proc/interrupts: the number, a column for each CPU, the
 /// chip, and last the name.
@@ -394,6 +404,14 @@ pub(crate) fn state(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_is_found_by_its_whole_name() {
+        let text =
+            "tsnic_rendezvous 16384 0 - Live 0x0 (OE)\ntsnic 45056 1 tsnic_rendezvous, Live 0x0";
+        assert!(is_loaded(text, RENDEZVOUS) && is_loaded(text, "tsnic"));
+        assert!(!is_loaded("tsnic 45056 1 tsnic_rendezvous, Live 0x0", RENDEZVOUS));
+    }
 
     #[test]
     fn interrupts_are_counted_by_cpu() {

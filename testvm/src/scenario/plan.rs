@@ -352,6 +352,18 @@ mod tests {
     }
 
     #[test]
+    fn only_what_injects_has_the_rendezvous_module() {
+        for (_, measurement) in plan(Size::QUICK).iter().flat_map(|boot| boot.steps(1)) {
+            let injects = match measurement {
+                Measurement::Cell(_) => true,
+                Measurement::Rpc(rpc) => rpc.inject_per_mille > 0,
+                Measurement::Sweep(_) | Measurement::Natural(_) => false,
+            };
+            assert_eq!(measurement.needs_rendezvous(), injects, "{measurement:?}");
+        }
+    }
+
+    #[test]
     fn the_quick_run_boots_once() {
         let boots = plan(Size::QUICK);
         assert_eq!(boots.len(), 1);
