@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 use tsnic_core::arming::Rearm;
 use tsnic_core::moderation::Limits;
 
 use crate::net::pair::InterruptConfig;
+use crate::plan::{LoadError, Plan};
 use crate::port::{PortConfig, PortParseError};
 
 /// A virtual NIC that timestamps every packet and places its interrupts: the vhost-user backend.
@@ -27,7 +28,40 @@ use crate::port::{PortConfig, PortParseError};
 /// of a NIC whose driver arms them one at a time.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::doc_markdown, reason = "these comments are the text of --help")]
-#[command(name = "tsnic", version, verbatim_doc_comment, max_term_width = 100, after_long_help = AFTER_HELP)]
+#[command(name = "tsnic", version, verbatim_doc_comment, max_term_width = 100)]
+#[command(subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true, after_long_help = AFTER_HELP)]
+pub struct CommandLine {
+    /// What is done instead of serving front ends.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How they are served.
+    #[command(flatten)]
+    pub args: Option<Args>,
+}
+
+/// What is done instead of serving front ends.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Look at plans.
+    #[command(subcommand)]
+    Plan(PlanCommand),
+}
+
+/// What is done with plans.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PlanCommand {
+    /// Check plans and say what they are for; what is wrong is said with file, line and column.
+    Check {
+        /// The plans.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// How front ends are served.
+#[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "these comments are the text of --help")]
 pub struct Args {
     /// vhost-user socket to listen on. Made at the start, removed at the end.
     #[arg(long, value_name = "PATH")]
@@ -49,6 +83,12 @@ pub struct Args {
     /// frames sent before the guest has a driver are lost, and count.
     #[arg(long, alias = "wire", value_name = "PORT", verbatim_doc_comment)]
     pub port: String,
+
+    /// What is done to the guest's interrupts: a TOML file (docs/policies.md, plans/). It is checked
+    /// by tsnic plan check FILE.
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["rx_usecs", "rx_frames", "tx_usecs", "tx_frames", "rearm"])]
+    pub plan: Option<PathBuf>,
 
     /// Hold a receive interrupt back until this many microseconds after the first packet it is for.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -118,11 +158,14 @@ Exit status: 0 ended as asked, 1 something failed, 2 the command line is wrong.
 SIGINT and SIGTERM end it in good order; no socket file is left behind.";
 
 /// A command line that cannot be.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Error)]
 pub enum ConfigError {
     /// `--port`.
     #[error("--port")]
     Port(#[from] PortParseError),
+    /// `--plan`.
+    #[error(transparent)]
+    Plan(#[from] LoadError),
     /// Both sockets at the same place.
     #[error("--socket and --control are both {}", .0.display())]
     SameSocket(PathBuf),
@@ -153,8 +196,8 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// The port.
     pub port: PortConfig,
-    /// Moderation, and what an arm does.
-    pub interrupts: InterruptConfig,
+    /// What is done to the guest's interrupts.
+    pub plan: Plan,
     /// Seed of the port's random choices.
     pub seed: u64,
     /// End with the first front end.
@@ -178,17 +221,24 @@ impl TryFrom<Args> for Config {
                 return Err(ConfigError::TooLarge { option, value, max });
             }
         }
+        let plan = match &args.plan {
+            Some(path) => Plan::load(path)?,
+            None => Plan {
+                interrupts: InterruptConfig {
+                    limits: [
+                        Limits { usecs: args.rx_usecs, frames: args.rx_frames },
+                        Limits { usecs: args.tx_usecs, frames: args.tx_frames },
+                    ],
+                    rearm: args.rearm.into(),
+                },
+                ..Plan::default()
+            },
+        };
         Ok(Self {
             port: args.port.parse()?,
             socket: args.socket,
             control: args.control,
-            interrupts: InterruptConfig {
-                limits: [
-                    Limits { usecs: args.rx_usecs, frames: args.rx_frames },
-                    Limits { usecs: args.tx_usecs, frames: args.tx_frames },
-                ],
-                rearm: args.rearm.into(),
-            },
+            plan,
             seed: args.seed,
             once: args.once,
         })
@@ -202,12 +252,13 @@ mod tests {
     use super::*;
 
     fn config(line: &str) -> Result<Config, ConfigError> {
-        Config::try_from(Args::try_parse_from(line.split(' ')).unwrap())
+        let line = CommandLine::try_parse_from(line.split(' ')).unwrap();
+        Config::try_from(line.args.unwrap())
     }
 
     #[test]
     fn the_command_is_consistent() {
-        Args::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 
     #[test]
@@ -216,7 +267,7 @@ mod tests {
             config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --tx-usecs 9 --tx-frames 3 --rearm edge --once")
                 .unwrap();
         let limits = [Limits { usecs: 50, frames: 8 }, Limits { usecs: 9, frames: 3 }];
-        assert_eq!(config.interrupts, InterruptConfig { limits, rearm: Rearm::Edge });
+        assert_eq!(config.plan.interrupts, InterruptConfig { limits, rearm: Rearm::Edge });
         assert_eq!(config.port.to_string(), "tap:t0");
         assert!(config.once && config.control.is_some());
     }
@@ -224,9 +275,9 @@ mod tests {
     #[test]
     fn impossible_settings_are_named() {
         let same = config("tsnic --socket s --control s --port tap:t0");
-        assert_eq!(same, Err(ConfigError::SameSocket("s".into())));
+        assert!(matches!(same, Err(ConfigError::SameSocket(_))));
         let port = config("tsnic --socket s --port loop");
-        assert_eq!(port, Err(ConfigError::Port(PortParseError::Kind("loop".into()))));
+        assert!(matches!(port, Err(ConfigError::Port(PortParseError::Kind(_)))));
         let usecs = config("tsnic --socket s --port tap:t0 --rx-usecs 1000001");
         assert!(matches!(usecs, Err(ConfigError::TooLarge { option: "--rx-usecs", .. })));
     }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::panic;
+use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,11 +18,12 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use crate::clock::HostClock;
-use crate::config::{Args, Config};
+use crate::config::{Command, CommandLine, Config, PlanCommand};
 use crate::control::channel::control_channel;
 use crate::control::server::{ControlError, ControlServer};
 use crate::front_ends::{End, FrontEnds};
 use crate::net::pair::Pair;
+use crate::plan::Plan;
 use crate::port::tap;
 use crate::socket::{ListeningSocket, SocketError};
 use crate::vhost::{Backend, ConnectionError};
@@ -64,7 +66,13 @@ fn host<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> EngineError
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let line = CommandLine::parse();
+    let args = match (line.command, line.args) {
+        (Some(Command::Plan(PlanCommand::Check { files })), _) => return check_plans(&files),
+        (None, Some(args)) => args,
+        // Clap asks for --socket and --port before.
+        (None, None) => return ExitCode::from(USAGE),
+    };
     start_log(args.verbose);
     abort_on_panic();
     let config = match Config::try_from(args) {
@@ -75,6 +83,21 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
+}
+
+/// Says of each plan what it is for, or what is wrong with it.
+fn check_plans(files: &[PathBuf]) -> ExitCode {
+    let mut status = ExitCode::SUCCESS;
+    for file in files {
+        match Plan::load(file) {
+            Ok(plan) => {
+                let kind = if plan.is_conformant() { "conformant" } else { "not conformant" };
+                let _ = writeln!(io::stdout(), "{}: {} ({kind})", file.display(), plan.about);
+            }
+            Err(error) => status = fail(&error, USAGE),
+        }
+    }
+    status
 }
 
 /// Ends the process when any of its threads panics, after the message: a worker that is gone would
@@ -147,7 +170,11 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     let (control_end, worker_end) = control_channel().map_err(host("make the control channel"))?;
     // A clone that stays readable here while no worker is there to serve it.
     let commands = worker_end.event().try_clone().map_err(host("make the control channel"))?;
-    let pair = Pair::new(0, port, HostClock, worker_end, &config.interrupts);
+    let mut pair = Pair::new(0, port, HostClock, worker_end, &config.plan.interrupts);
+    if let Some(command) = config.plan.command() {
+        // Checked when it was read.
+        pair.path_command(command);
+    }
     let backend = Arc::new(Backend::new(vec![pair]).map_err(host("make a timer"))?);
     let mut manager = EventManager::<Subscriber>::new()?;
     if let Some(path) = &config.control {
@@ -177,12 +204,16 @@ type Subscriber = Box<dyn MutEventSubscriber + Send>;
 
 /// The line that says what this process is.
 fn ready(config: &Config) -> String {
-    let Config { socket, control, port, interrupts, .. } = config;
+    let Config { socket, control, port, plan, .. } = config;
     let mut line = format!("tsnic: listening on {}, port {port}", socket.display());
     if let Some(control) = control {
         let _ = write!(line, ", control socket {}", control.display());
     }
-    for (name, limits) in ["rx", "tx"].into_iter().zip(interrupts.limits) {
+    if !plan.about.is_empty() {
+        let kind = if plan.is_conformant() { "" } else { ", not conformant" };
+        let _ = write!(line, "; plan: {}{kind}", plan.about);
+    }
+    for (name, limits) in ["rx", "tx"].into_iter().zip(plan.interrupts.limits) {
         let bound = limits.bound_usecs();
         if limits.usecs != bound {
             let _ = write!(

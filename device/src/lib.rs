@@ -10,6 +10,7 @@ pub mod frame;
 mod front_ends;
 pub mod log_limit;
 pub mod net;
+pub mod plan;
 pub mod port;
 pub mod socket;
 pub mod vhost;

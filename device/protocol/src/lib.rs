@@ -5,6 +5,7 @@
 
 mod counters;
 pub mod line;
+pub mod plan;
 pub mod policy;
 
 pub use counters::Counters;

@@ -74,13 +74,13 @@ impl Dispatcher {
             }
             Request::MonitorStop => return self.stop_monitor(client),
             Request::Moderation(moderation) => {
-                let command =
+                let (queue, limits) =
                     policies::moderation(moderation).map_err(|error| error.to_string())?;
-                return Ok(self.paths(client, command));
+                return Ok(self.paths(client, PathCommand::Moderation(queue, limits)));
             }
             Request::Policies(asked) => {
-                let command = policies::policies(&asked).map_err(|error| error.to_string())?;
-                return Ok(self.paths(client, command));
+                let stacks = policies::policies(&asked).map_err(|error| error.to_string())?;
+                return Ok(self.paths(client, PathCommand::Policies(asked.seed, stacks)));
             }
             Request::Schedule { vector } => {
                 return Ok(self.paths(client, PathCommand::Schedule(policies::queue(vector))));

@@ -10,7 +10,6 @@ use tsnic_core::policy::{Decision, Hold, Until};
 use tsnic_core::schedule::{self, Schedule};
 use tsnic_protocol::policy::{self as said, Kind};
 
-use super::channel::PathCommand;
 use crate::config::{FRAMES_MAX, USECS_MAX};
 use crate::net::pair::{RX, TX};
 
@@ -41,11 +40,11 @@ pub struct PlacedError {
 #[error("{field} is {value}, more than {max}")]
 pub struct LimitError {
     /// Which.
-    field: &'static str,
+    pub field: &'static str,
     /// Given.
-    value: u32,
+    pub value: u32,
     /// Allowed.
-    max: u32,
+    pub max: u32,
 }
 
 /// The fields of a policy.
@@ -209,11 +208,13 @@ pub fn spec(policy: &said::Policy) -> Result<PolicySpec> {
     })
 }
 
-/// What the whole request asks of the data path.
+/// The policies that are asked for, by queue.
 ///
 /// # Errors
 /// As [`spec`], or when a stack cannot be.
-pub fn policies(asked: &tsnic_protocol::Policies) -> std::result::Result<PathCommand, PlacedError> {
+pub fn policies(
+    asked: &tsnic_protocol::Policies,
+) -> std::result::Result<[Vec<PolicySpec>; 2], PlacedError> {
     let mut stacks: [Vec<PolicySpec>; 2] = Default::default();
     let mut places: [Vec<usize>; 2] = Default::default();
     for (place, policy) in asked.policies.iter().enumerate() {
@@ -231,7 +232,7 @@ pub fn policies(asked: &tsnic_protocol::Policies) -> std::result::Result<PathCom
             },
         })?;
     }
-    Ok(PathCommand::Policies(asked.seed, stacks))
+    Ok(stacks)
 }
 
 /// The queue of a vector.
@@ -243,20 +244,20 @@ pub const fn queue(vector: said::Vector) -> usize {
     }
 }
 
-/// What a change of moderation asks of the data path.
+/// The moderation that is asked for: of which queue, and its limits.
 ///
 /// # Errors
 /// When a limit is out of range.
 pub fn moderation(
     asked: tsnic_protocol::Moderation,
-) -> std::result::Result<PathCommand, LimitError> {
+) -> std::result::Result<(usize, Limits), LimitError> {
     let tsnic_protocol::Moderation { vector, usecs, frames } = asked;
     for (field, value, max) in [("usecs", usecs, USECS_MAX), ("frames", frames, FRAMES_MAX)] {
         if value > max {
             return Err(LimitError { field, value, max });
         }
     }
-    Ok(PathCommand::Moderation(queue(vector), Limits { usecs, frames }))
+    Ok((queue(vector), Limits { usecs, frames }))
 }
 
 const fn until(until: said::Until) -> Until {

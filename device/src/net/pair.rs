@@ -8,6 +8,7 @@ use tsnic_core::arming::Rearm;
 use tsnic_core::counters::Counters;
 use tsnic_core::moderation::Limits;
 use tsnic_core::path::Path;
+use tsnic_core::policy::Policies;
 use tsnic_core::run;
 use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::time::Instant;
@@ -22,7 +23,7 @@ use super::queue_page::{QueuePage, Refusal};
 use super::ring::{Ring, RingConfig, RingError, RingState};
 use super::status::{PageStatus, PairStatus};
 use crate::clock::Clock;
-use crate::control::channel::WorkerEnd;
+use crate::control::channel::{Answer, PathCommand, WorkerEnd};
 use crate::frame::Frame;
 use crate::log_limit::LogLimit;
 use crate::port::Port;
@@ -182,6 +183,12 @@ impl<P: Port, C: Clock> Pair<P, C> {
             rx_frame: Frame::default(),
             tx_frame: Vec::new(),
         }
+    }
+
+    /// Carries out what is asked of the interrupt paths.
+    pub fn path_command(&mut self, command: PathCommand) -> Answer {
+        let now = self.now();
+        path_command(&mut self.paths, command, now)
     }
 
     /// The port.
@@ -530,4 +537,28 @@ pub(super) fn status(
         page: page.map(|page| PageStatus::new(page.generation, &page.irq)),
         counters,
     }
+}
+
+/// Carries out what the control socket asks of the interrupt paths.
+pub(super) fn path_command(paths: &mut [Path; 2], command: PathCommand, now: Instant) -> Answer {
+    match command {
+        PathCommand::Moderation(queue, limits) => paths[queue].set_limits(limits),
+        PathCommand::Policies(seed, stacks) => {
+            // A seed of its own for each queue, so that none follows the other.
+            let seeds = [seed, !seed];
+            let stacks = [RX, TX].map(|queue| Policies::new(&stacks[queue], seeds[queue], now));
+            match stacks {
+                [Ok(rx), Ok(tx)] => {
+                    for (path, policies) in paths.iter_mut().zip([rx, tx]) {
+                        path.set_policies(policies, now);
+                    }
+                }
+                [Err(error), _] | [_, Err(error)] => return Answer::Refused(error.to_string()),
+            }
+        }
+        PathCommand::Schedule(queue) => {
+            return Answer::Paths(Some(paths[queue].schedule().clone()));
+        }
+    }
+    Answer::Paths(None)
 }

@@ -10,8 +10,7 @@ mod receive;
 mod transmit;
 
 use receive::{Pass, Staged};
-use tsnic_core::path::Path;
-use tsnic_core::policy::{Cause, Policies};
+use tsnic_core::policy::Cause;
 use tsnic_core::progress::Progress;
 use tsnic_core::run::{
     Actions, Arrival, Generated, HeldFrames, Observation, PageView, Publish, Published,
@@ -22,12 +21,11 @@ use vm_memory::GuestMemoryMmap;
 
 use super::chain::Chain;
 use super::memory::GuestView;
-use super::pair::{Lines, Next, Pair, QueueSetup, RX, TX, status};
+use super::pair::{Lines, Next, Pair, QueueSetup, RX, TX, path_command, status};
 use super::queue_page::QueuePage;
 use super::ring::{Ring, RingError};
 use super::rx::Receiver;
 use crate::clock::Clock;
-use crate::control::channel::{Answer, PathCommand};
 use crate::port::{Port, frames};
 
 /// Steps of the adversary in one session.
@@ -288,28 +286,4 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             Publish::Held => self.release(),
         }
     }
-}
-
-/// Carries out what the control socket asks of the interrupt paths.
-fn path_command(paths: &mut [Path; 2], command: PathCommand, now: Instant) -> Answer {
-    match command {
-        PathCommand::Moderation(queue, limits) => paths[queue].set_limits(limits),
-        PathCommand::Policies(seed, stacks) => {
-            // A seed of its own for each queue, so that none follows the other.
-            let seeds = [seed, !seed];
-            let stacks = [RX, TX].map(|queue| Policies::new(&stacks[queue], seeds[queue], now));
-            match stacks {
-                [Ok(rx), Ok(tx)] => {
-                    for (path, policies) in paths.iter_mut().zip([rx, tx]) {
-                        path.set_policies(policies, now);
-                    }
-                }
-                [Err(error), _] | [_, Err(error)] => return Answer::Refused(error.to_string()),
-            }
-        }
-        PathCommand::Schedule(queue) => {
-            return Answer::Paths(Some(paths[queue].schedule().clone()));
-        }
-    }
-    Answer::Paths(None)
 }

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A plan: what the device does to the interrupts of a guest, in a TOML file, and what testvm puts
+//! the guest through meanwhile.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, Error};
+
+use super::{Moderation, Policies, Policy};
+
+/// A plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// What it is for, in a line.
+    pub about: String,
+    /// Seed of the policies' random choices.
+    #[serde(default = "seed_1")]
+    pub seed: u64,
+    /// What an arm of the tsnic driver does.
+    #[serde(default)]
+    pub rearm: Rearm,
+    /// Moderation of each vector; at once, when left out.
+    #[serde(default)]
+    pub moderation: Vec<Moderation>,
+    /// The policies.
+    #[serde(default)]
+    pub policy: Vec<Policy>,
+    /// What testvm does; the device does not look at it.
+    #[serde(default)]
+    pub run: Run,
+}
+
+const fn seed_1() -> u64 {
+    1
+}
+
+/// Kinds of devices: what an arm does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rearm {
+    /// One interrupt for each arm, none for a packet that one was raised for.
+    #[default]
+    OneShot,
+    /// One for each arm, also for packets that one was raised for and that the driver left.
+    Level,
+    /// One for each arm, and only for packets that come after it.
+    Edge,
+    /// Interrupts go on after the first one without waiting for the next arm.
+    NoAutomask,
+}
+
+/// What testvm puts the guest through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Run {
+    /// The driver in the guest.
+    pub driver: Driver,
+    /// Requests over TCP, each answered before the next.
+    pub requests: u32,
+    /// What is expected of the driver.
+    pub expect: Expectation,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { driver: Driver::default(), requests: 1_000, expect: Expectation::default() }
+    }
+}
+
+/// A driver in the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// The stock driver of the guest's kernel.
+    #[default]
+    VirtioNet,
+    /// The tsnic driver, as it is after the fix of Linux 4.11.
+    TsnicV411,
+    /// The tsnic driver, as it was before.
+    TsnicV410,
+}
+
+/// What is expected of a driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expectation {
+    /// It delivers everything.
+    #[default]
+    Survives,
+    /// It stalls: the plan is a control.
+    Stalls,
+}
+
+impl Plan {
+    /// Its policies, as the control socket takes them.
+    #[must_use]
+    pub fn policies(&self) -> Policies {
+        Policies { seed: self.seed, policies: self.policy.clone() }
+    }
+}
+
+/// Where in a text something is, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+impl Position {
+    fn of(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// A plan that is none: where, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError {
+    /// Where.
+    pub position: Position,
+    /// Why, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.position, self.message)
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+/// Reads a plan. Whether its policies can be, the device says.
+///
+/// # Errors
+/// When it is no TOML, has a field that is not known, or lacks one.
+pub fn parse(text: &str) -> Result<Plan, PlanError> {
+    toml::from_str(text).map_err(|error: Error| PlanError {
+        position: Position::of(text, error.span().map_or(0, |span| span.start)),
+        message: error.message().to_owned(),
+    })
+}
+
+/// Where in a plan an entry of a list, or a field of it, is.
+#[must_use]
+pub fn position(text: &str, list: &str, place: usize, field: Option<&str>) -> Position {
+    let span = || -> Option<Range<usize>> {
+        let table = DeTable::parse(text).ok()?;
+        let entry = table.get_ref().get(list)?.get_ref().as_array()?.get(place)?;
+        let value = field.and_then(|field| entry.get_ref().as_table()?.get(field));
+        Some(value.map_or_else(|| entry.span(), toml::Spanned::span))
+    };
+    Position::of(text, span().map_or(0, |span| span.start))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PLAN: &str = "about = 'x'\n\n[[policy]]\nkind = 'fixed-delay'\ndelay_us = 3\n\n[[policy]]\n\
+                        vector = 'tx'\nkind = 'drop'\nper_mille = 2000\n";
+
+    #[test]
+    fn what_is_wrong_is_found_where_it_stands() {
+        for (text, line, column, needle) in [
+            ("seed = 1\n", 1, 1, "missing field `about`"),
+            ("about = 'x'\nsede = 1\n", 2, 1, "unknown field `sede`"),
+            ("about = 'x'\n[[policy]]\nkind = 'jiter'\n", 3, 8, "unknown variant `jiter`"),
+            ("about = 'x'\n[[policy]]\nkind = 'drop'\nper_mile = 1\n", 4, 1, "`per_mile`"),
+            ("about = 'x'\n[[policy]]\nkind = 'drop'\nper_mille = -1\n", 4, 13, "-1"),
+            ("about = 'x'\n[[policy]\n", 2, 10, ""),
+            ("about = 'x'\n[run]\nexpect = 'wins'\n", 3, 10, "unknown variant `wins`"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert_eq!((error.position.line, error.position.column), (line, column), "{error}");
+            assert!(error.message.contains(needle), "{error}");
+        }
+    }
+
+    #[test]
+    fn entries_and_fields_are_found() {
+        let plan = parse(PLAN).expect("it is right");
+        assert_eq!((plan.policy.len(), plan.seed), (2, 1));
+        let at = |place, field| position(PLAN, "policy", place, field).to_string();
+        assert_eq!(at(0, Some("delay_us")), "5:12");
+        assert_eq!(at(1, Some("per_mille")), "10:13");
+        assert_eq!(at(1, None), "7:1");
+        assert_eq!(at(1, Some("nothing")), "7:1");
+        assert_eq!(at(9, None), "1:1");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_it(text in "\\PC{0,80}", cut in 0usize..160) {
+            let _ = parse(&text);
+            let cut = cut.min(PLAN.len());
+            let text = format!("{}{text}{}", &PLAN[..cut], &PLAN[cut..]);
+            if let Err(error) = parse(&text) {
+                prop_assert!(error.position.line <= text.matches('\n').count() + 1);
+            }
+            let _ = position(&text, "policy", 1, Some("kind"));
+        }
+    }
+}

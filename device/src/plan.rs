@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Plans in files: what is asked of the device, checked.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tsnic_core::arming::Rearm;
+use tsnic_core::moderation::Limits;
+use tsnic_core::policy::spec::PolicySpec;
+use tsnic_protocol::plan::{self as said, PlanError, position};
+
+use crate::control::channel::PathCommand;
+use crate::control::policies;
+use crate::net::pair::InterruptConfig;
+
+#[cfg(test)]
+mod tests;
+
+/// What a plan asks of the device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What it is for.
+    pub about: String,
+    /// Moderation, and what an arm does.
+    pub interrupts: InterruptConfig,
+    /// Seed of the policies.
+    pub seed: u64,
+    /// The policies of each queue.
+    pub policies: [Vec<PolicySpec>; 2],
+}
+
+/// Why a file is no plan.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// It cannot be read.
+    #[error("Cannot read the plan {}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It can be read, and is wrong.
+    #[error("{}:{error}", .path.display())]
+    Wrong {
+        /// Which.
+        path: PathBuf,
+        /// Where, and what.
+        error: PlanError,
+    },
+}
+
+impl Plan {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no plan.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|error| LoadError::Wrong { path: path.to_owned(), error })
+    }
+
+    /// Checks a plan.
+    ///
+    /// # Errors
+    /// When it is none, or asks for what cannot be.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let plan = said::parse(text)?;
+        let mut limits = [None; 2];
+        for (place, moderation) in plan.moderation.iter().enumerate() {
+            let fail = |field, message| {
+                Err(PlanError { position: position(text, "moderation", place, field), message })
+            };
+            let (queue, asked) = match policies::moderation(*moderation) {
+                Ok(asked) => asked,
+                Err(error) => return fail(Some(error.field), error.to_string()),
+            };
+            if limits[queue].replace(asked).is_some() {
+                let message = "moderation of this vector is said twice".into();
+                return fail(Some("vector"), message);
+            }
+        }
+        let stacks = policies::policies(&plan.policies()).map_err(|error| PlanError {
+            position: position(text, "policy", error.place, error.source.field),
+            message: error.source.to_string(),
+        })?;
+        Ok(Self {
+            interrupts: InterruptConfig {
+                limits: limits.map(Option::<Limits>::unwrap_or_default),
+                rearm: rearm(plan.rearm),
+            },
+            about: plan.about,
+            seed: plan.seed,
+            policies: stacks,
+        })
+    }
+
+    /// The command that puts its policies to work; `None` when it has none.
+    #[must_use]
+    pub fn command(&self) -> Option<PathCommand> {
+        let any = self.policies.iter().any(|stack| !stack.is_empty());
+        any.then(|| PathCommand::Policies(self.seed, self.policies.clone()))
+    }
+
+    /// A right driver must survive it.
+    #[must_use]
+    pub fn is_conformant(&self) -> bool {
+        self.policies.iter().flatten().all(PolicySpec::is_conformant)
+    }
+}
+
+const fn rearm(kind: said::Rearm) -> Rearm {
+    match kind {
+        said::Rearm::OneShot => Rearm::OneShot,
+        said::Rearm::Level => Rearm::Level,
+        said::Rearm::Edge => Rearm::Edge,
+        said::Rearm::NoAutomask => Rearm::NoAutomask,
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use super::*;
+
+fn wrong(text: &str) -> String {
+    Plan::parse(&format!("about = 'x'\n{text}")).expect_err(text).to_string()
+}
+
+#[test]
+fn a_plan_says_what_the_device_does() {
+    let plan = Plan::parse(
+        "about = 'x'\nseed = 7\nrearm = 'edge'\n[[moderation]]\nvector = 'tx'\nusecs = 50\n\
+         [[policy]]\nkind = 'fixed-delay'\ndelay_us = 9\n[[policy]]\nvector = 'tx'\n\
+         kind = 'drop'\nper_mille = 1\n",
+    )
+    .expect("it is right");
+    let limits = [Limits::default(), Limits { usecs: 50, frames: 0 }];
+    assert_eq!(plan.interrupts, InterruptConfig { limits, rearm: Rearm::Edge });
+    let stacks =
+        [vec![PolicySpec::FixedDelay { delay_us: 9 }], vec![PolicySpec::Drop { per_mille: 1 }]];
+    assert_eq!(plan.command(), Some(PathCommand::Policies(7, stacks)));
+    assert!(!plan.is_conformant());
+}
+
+#[test]
+fn what_cannot_be_is_named_with_its_place() {
+    for (text, expected) in [
+        (
+            "[[policy]]\nkind = 'fixed-delay'\ndelay_us = 0\n",
+            "4:12: fixed-delay: delay_us is 0: 1 or more",
+        ),
+        ("[[policy]]\nkind = 'fixed-delay'\n", "2:1: fixed-delay: needs delay_us"),
+        (
+            "[[policy]]\nkind = 'drop'\nper_mille = 1\ndelay_us = 3\n",
+            "5:12: drop: has no delay_us; its fields: per_mille",
+        ),
+        (
+            "[[policy]]\nkind = 'jitter'\nfrom_us = 5\nto_us = 4\n",
+            "5:9: jitter: to_us is 4, less than from_us, 5",
+        ),
+        (
+            "[[policy]]\nvector = 'tx'\nkind = 'arm-race'\nlatest_us = 9\n\
+             [[policy]]\nkind = 'arm-race'\nlatest_us = 9\n\
+             [[policy]]\nkind = 'on-progress'\nuntil = 'kick'\nlatest_us = 9\n",
+            "9:1: on-progress: an interrupt can be held for one thing only, and one before it does",
+        ),
+        (
+            "[[moderation]]\nvector = 'rx'\nusecs = 1000001\n",
+            "4:9: usecs is 1000001, more than 1000000",
+        ),
+        (
+            "[[moderation]]\nvector = 'rx'\n[[moderation]]\nvector = 'rx'\n",
+            "5:10: moderation of this vector is said twice",
+        ),
+        ("[[policy]]\nqueue = 3\n", "3:1: unknown field `queue`"),
+    ] {
+        let error = wrong(text);
+        assert!(error.starts_with(expected), "{error}, not {expected}");
+    }
+}
+
+#[test]
+fn every_field_of_a_policy_is_known_to_the_check_for_those_too_many() {
+    // A field that is added is added to the list of those that are given, or is missed here.
+    let keys = serde_json::to_value(tsnic_protocol::Policy {
+        vector: tsnic_protocol::Vector::Rx,
+        kind: tsnic_protocol::policy::Kind::Drop,
+        delay_us: Some(1),
+        from_us: Some(1),
+        to_us: Some(1),
+        slow_from_us: Some(1),
+        slow_to_us: Some(1),
+        mean_us: Some(1),
+        max_us: Some(1),
+        recorded_ns: Some(vec![1]),
+        step_us: Some(1),
+        until: Some(tsnic_protocol::policy::Until::Kick),
+        latest_us: Some(1),
+        copies: Some(1),
+        lines: Some(1),
+        gap_us: Some(1),
+        every_us: Some(1),
+        window_us: Some(1),
+        per_mille: None,
+        schedule: Some(vec![]),
+    })
+    .expect("it can be written");
+    for (key, value) in keys.as_object().expect("it is an object") {
+        if ["vector", "kind"].contains(&key.as_str()) {
+            continue;
+        }
+        let policy = serde_json::json!({"kind": "drop", "per_mille": 1, key: value});
+        let policy = serde_json::from_value(policy).expect("it can be read");
+        let error = policies::spec(&policy).expect_err(key);
+        assert_eq!(error.field, Some(key.as_str()), "{error}");
+    }
+}
