@@ -27,7 +27,6 @@ use crate::port::{PortConfig, PortParseError};
 /// Any virtio-net driver works. The tsnic driver also gets hardware timestamps, and the interrupts
 /// of a NIC whose driver arms them one at a time.
 #[derive(Clone, Debug, Parser)]
-#[expect(clippy::doc_markdown, reason = "these comments are the text of --help")]
 #[command(name = "tsnic", version, verbatim_doc_comment, max_term_width = 100)]
 #[command(subcommand_negates_reqs = true)]
 #[command(args_conflicts_with_subcommands = true, after_long_help = AFTER_HELP)]

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::config::{
     AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series, UmlConfig,
 };
-use crate::{check, preflight};
+use crate::{check, plans, preflight};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ pub enum Command {
     Repro(ReproArgs),
     /// Check what the driver and the device have to live through in a guest
     Check(CheckArgs),
+    /// Put plans to work on the drivers of a guest: what is done to their interrupts
+    Plan(PlanArgs),
     /// Compare the model of NAPI's protocol with the guest's kernel, step by step
     Napi(NapiArgs),
     /// Only boot the guest, to see that everything it needs works
@@ -70,6 +72,26 @@ pub struct CheckArgs {
     /// Say which checks there are, and run none
     #[arg(long)]
     pub list: bool,
+    /// The guest's surroundings.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Arguments of `testvm plan`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+A plan is a TOML file (docs/policies.md); plans/ has one for each policy. Each is put to work with the
+driver that it names or, when it names none, with the kernel's virtio_net and with the tsnic driver,
+while RPCs over TCP and a flood of datagrams go on.
+
+Pass: every driver came through every plan as the plan expects it.")]
+pub struct PlanArgs {
+    /// The plans
+    #[arg(required = true, value_name = "FILE")]
+    pub plans: Vec<PathBuf>,
+    /// Write the machine-readable report here
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
     /// The guest's surroundings.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -187,6 +209,9 @@ pub enum UsageError {
     /// A file that will not do.
     #[error(transparent)]
     File(#[from] preflight::Error),
+    /// A plan that will not do.
+    #[error(transparent)]
+    Plan(#[from] plans::LoadError),
 }
 
 impl TryFrom<MachineArgs> for Machine {

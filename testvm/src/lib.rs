@@ -17,6 +17,7 @@ pub mod isolate;
 pub mod lab;
 pub mod napi;
 pub mod output;
+pub mod plans;
 pub mod preflight;
 pub mod process;
 pub mod progress;

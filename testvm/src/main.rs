@@ -9,9 +9,10 @@ use testvm::cli::{Cli, Command, MachineArgs, UsageError};
 use testvm::config::{Config, KernelChoice, Machine, UmlConfig};
 use testvm::lab::Built;
 use testvm::output::{write_err, write_out};
+use testvm::plans::NamedPlan;
 use testvm::progress::Progress;
 use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
-use testvm::{boot, check, interrupt, napi, preflight, scenario, uml};
+use testvm::{boot, check, interrupt, napi, plans, preflight, scenario, uml};
 
 const EXIT_USAGE: u8 = 2;
 
@@ -47,6 +48,14 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
         Command::Check(args) => {
             let machine = machine(args.machine)?;
             Box::new(move || check::run(&machine, &args.only))
+        }
+        Command::Plan(args) => {
+            let plans: Vec<_> =
+                args.plans.iter().map(|path| NamedPlan::load(path)).collect::<Result<_, _>>()?;
+            let json = args.json;
+            json.as_deref().map(preflight::report).transpose()?;
+            let machine = machine(args.machine)?;
+            Box::new(move || plans::run(&machine, &plans, json.as_deref()))
         }
         Command::Napi(args) => {
             let (steps, seed) = (args.steps, args.seed);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use guest_protocol::Request;
 use serde_json::json;
 use tsnic_protocol::Status;
+use tsnic_protocol::plan::Driver;
 
+use super::driver::IRQ_MODE;
 use super::failure::{Failure, expect};
 use super::log::Log;
 use super::traffic::{Replies, Traffic};
@@ -37,7 +39,18 @@ pub struct Bench {
 impl Bench {
     /// Boots a guest; `log` is what earlier ones said.
     pub fn boot(lab: &mut Lab, progress: &mut Progress, log: Log) -> Result<Self, lab::Error> {
-        let vm = lab.boot(&VmConfig { vcpus: VCPUS, ..VmConfig::default() }, progress)?;
+        Self::boot_with(lab, Vec::new(), progress, log)
+    }
+
+    /// The same, with these arguments of the device.
+    pub fn boot_with(
+        lab: &mut Lab,
+        device_args: Vec<String>,
+        progress: &mut Progress,
+        log: Log,
+    ) -> Result<Self, lab::Error> {
+        let config = VmConfig { vcpus: VCPUS, device_args, ..VmConfig::default() };
+        let vm = lab.boot(&config, progress)?;
         Ok(Self { vm, files: lab.initramfs.clone(), log })
     }
 
@@ -126,6 +139,45 @@ impl Bench {
         Ok(self.vm.command(&Request::RemoveModule { name: name.into() })?)
     }
 
+    /// Has this driver serve the interface, whatever did before.
+    pub fn use_driver(&mut self, driver: Driver) -> Result<(), Failure> {
+        self.baseline()?;
+        let mode = match driver {
+            Driver::VirtioNet => return self.use_stock_driver().map(drop),
+            Driver::TsnicV411 => "v4_11",
+            Driver::TsnicV410 => "v4_10",
+        };
+        self.link_down()?;
+        let (path, value) = (IRQ_MODE.into(), mode.into());
+        self.vm.command(&Request::WriteFile { path, value })?;
+        self.link_up()
+    }
+
+    /// Has the kernel's own driver take over, which the device then knows as any other.
+    pub fn use_stock_driver(&mut self) -> Result<Status, Failure> {
+        let modules = self.files.virtio_net.clone();
+        if modules.is_empty() {
+            return Err(Failure::Skip("This kernel has no virtio_net module".into()));
+        }
+        self.unload("tsnic")?;
+        for module in &modules {
+            self.vm.command(&insert(module))?;
+        }
+        let up = guest::raise(self.vm.link());
+        self.vm.command(&up)?;
+        let otherwise =
+            "The kernel's driver has not started the queues, or the device kept the page";
+        self.wait(otherwise, |status| status.running && status.page.is_none())
+    }
+
+    /// Unloads the kernel's own driver.
+    pub fn unload_stock_driver(&mut self) -> Result<(), Failure> {
+        for module in self.files.virtio_net.clone().iter().rev() {
+            self.unload(module.rsplit('/').next().unwrap_or(module).trim_end_matches(".ko"))?;
+        }
+        Ok(())
+    }
+
     /// Raises the link, with hardware timestamps.
     pub fn link_up(&mut self) -> Result<(), Failure> {
         let request = guest::raise(self.vm.link());
@@ -206,6 +258,14 @@ impl Bench {
         Ok(traffic)
     }
 
+    /// The same with any driver: the RPCs need no timestamps.
+    pub fn start_traffic_of_any_driver(&mut self) -> Result<Traffic, Failure> {
+        self.start_server()?;
+        let traffic = Traffic::start(&self.vm)?;
+        self.replies(&traffic, |now| now.all() >= RPCS)?;
+        Ok(traffic)
+    }
+
     /// The same without the flood.
     pub fn start_rpcs(&mut self) -> Result<Traffic, Failure> {
         self.start_server()?;
@@ -224,7 +284,7 @@ impl Bench {
     pub fn end_traffic(&mut self, traffic: Traffic) -> Result<String, Failure> {
         let (datagrams, replies) = traffic.end()?;
         let served = self.vm.count(&Request::RpcStop)?;
-        let answered = replies.stamped + replies.plain;
+        let answered = replies.all();
         expect(served == answered, || {
             format!("The server answered {served} RPCs, the client heard {answered}")
         })?;

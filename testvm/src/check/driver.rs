@@ -11,12 +11,12 @@ use zerocopy::IntoBytes as _;
 use super::bench::Bench;
 use super::failure::{Failure, expect, expect_refused, unchanged};
 use super::listener::Listener;
-use crate::scenario::guest::{self, NIC, insert};
+use crate::scenario::guest::{self, NIC};
 
 const RELOADS: usize = 4;
 const LINK_CYCLES: usize = 5;
 const STOCK_RPCS: u64 = 20;
-const IRQ_MODE: &str = "/sys/module/tsnic/parameters/irq_mode";
+pub(super) const IRQ_MODE: &str = "/sys/module/tsnic/parameters/irq_mode";
 /// Under this traffic a poll, and so an arm, comes every few hundred microseconds.
 const NO_ARM: Duration = Duration::from_millis(30);
 
@@ -102,23 +102,10 @@ pub fn irq_mode(bench: &mut Bench) -> Result<String, Failure> {
 /// Check: the kernel's own driver takes over and finds a plain virtio-net device; then ours comes
 /// back. One TCP connection lives through all.
 pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
-    let modules = bench.files().virtio_net.clone();
-    if modules.is_empty() {
-        return Err(Failure::Skip("This kernel has no virtio_net module".into()));
-    }
     // Without the flood, behind which frames would have to be looked for.
     let traffic = bench.start_rpcs()?;
     let before = bench.status()?;
-    bench.unload("tsnic")?;
-    for module in &modules {
-        bench.vm.command(&insert(module))?;
-    }
-    let up = guest::raise(bench.vm.link());
-    bench.vm.command(&up)?;
-    let stocked = bench.wait(
-        "The kernel's driver has not started the queues, or the device kept the page",
-        |status| status.running && status.page.is_none(),
-    )?;
+    let stocked = bench.use_stock_driver()?;
     expect(stocked.counters.pages_forgotten > before.counters.pages_forgotten, || {
         "The device did not count the forgotten page".into()
     })?;
@@ -136,10 +123,7 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
         still.page.is_none() && still.counters.registrations == before.counters.registrations,
         || format!("The device has a page with the kernel's driver: {}", guest::state(&still)),
     )?;
-    for module in modules.iter().rev() {
-        let name = module.rsplit('/').next().unwrap_or(module).trim_end_matches(".ko");
-        bench.unload(name)?;
-    }
+    bench.unload_stock_driver()?;
     bench.load_driver()?;
     bench.link_up()?;
     bench.stamped_rpcs(&traffic)?;

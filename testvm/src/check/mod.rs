@@ -6,10 +6,10 @@
 //! stop the others; when it leaves the guest unusable, they get a new one.
 
 mod backend;
-mod bench;
+pub(crate) mod bench;
 mod down;
 mod driver;
-mod failure;
+pub(crate) mod failure;
 mod listener;
 pub(crate) mod log;
 mod machine;

@@ -70,6 +70,13 @@ pub struct Replies {
     pub plain: u64,
 }
 
+impl Replies {
+    /// All of them.
+    pub const fn all(self) -> u64 {
+        self.stamped + self.plain
+    }
+}
+
 impl Traffic {
     /// Begins with RPCs and the flood.
     pub fn start(vm: &Vm) -> Result<Self, Failure> {
