@@ -10,6 +10,7 @@ mod guest;
 mod injection;
 mod monitor;
 mod natural;
+mod policies;
 mod ports;
 mod rings;
 mod world;

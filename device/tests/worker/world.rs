@@ -10,12 +10,14 @@ use rand_pcg::Pcg64Mcg;
 use tsnic::control::channel::{Answer, Command, ControlEnd, PathCommand, control_channel};
 use tsnic::frame::Frame;
 use tsnic::net::features::Features;
-use tsnic::net::pair::{InterruptConfig, Next, Pair};
+use tsnic::net::pair::{InterruptConfig, Next, Pair, RX};
 use tsnic::net::session::service;
 use tsnic_abi::{Counter, Registration, record_flags};
+use tsnic_core::arming::Rearm;
 use tsnic_core::counters::Counters;
 use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::{Finished, RunRequest};
+use tsnic_core::schedule::Entry;
 use tsnic_core::spec::Flow;
 use tsnic_core::time::Instant;
 
@@ -53,6 +55,8 @@ pub struct World {
     pub rings: Rings,
     generation: u32,
     has_page: bool,
+    /// Policies may raise more than is asked for.
+    has_policies: bool,
     /// Frames from the port that were published.
     passed_on: u64,
     /// Answers to commands.
@@ -69,11 +73,16 @@ impl World {
 
     /// A world whose completions are numbered from `start`, with a page that is armed.
     pub fn starting_at(mode: Mode, owner: Owner, seed: u64, start: Counter) -> Self {
+        Self::of_kind(Rearm::OneShot, mode, owner, seed, start)
+    }
+
+    /// The same with this kind of device.
+    pub fn of_kind(rearm: Rearm, mode: Mode, owner: Owner, seed: u64, start: Counter) -> Self {
         let now = Instant::from_ns(1_000_000);
         let clock = VirtualClock::default();
         let (control, worker) = control_channel().unwrap();
-        let mut pair =
-            Pair::new(0, Waiting::default(), clock.clone(), worker, &InterruptConfig::default());
+        let interrupts = InterruptConfig { rearm, ..InterruptConfig::default() };
+        let mut pair = Pair::new(0, Waiting::default(), clock.clone(), worker, &interrupts);
         pair.set_features(Features::OFFERED);
         let mut guest = Guest::new(mode, owner, start, seed);
         guest.schedule(now);
@@ -92,6 +101,7 @@ impl World {
             rings: Rings::new(start),
             generation: 0,
             has_page: false,
+            has_policies: false,
             passed_on: 0,
             answers: Vec::new(),
             rng: Pcg64Mcg::seed_from_u64(seed ^ 0x5eed),
@@ -146,8 +156,21 @@ impl World {
 
     /// Lets these policies decide on receive interrupts.
     pub fn set_policies(&mut self, policies: Vec<PolicySpec>) {
-        let command = PathCommand::Policies(1, [policies, Vec::new()]);
+        self.set_seeded_policies(1, policies);
+    }
+
+    pub fn set_seeded_policies(&mut self, seed: u64, policies: Vec<PolicySpec>) {
+        self.has_policies = true;
+        let command = PathCommand::Policies(seed, [policies, Vec::new()]);
         assert_eq!(self.ask(Command::Paths(command)), Answer::Paths(None));
+    }
+
+    /// What was decided on receive interrupts.
+    pub fn schedule(&mut self) -> Vec<Entry> {
+        match self.ask(Command::Paths(PathCommand::Schedule(RX))) {
+            Answer::Paths(Some(schedule)) => schedule.entries().to_vec(),
+            answer => panic!("{answer:?}"),
+        }
     }
 
     fn ask(&mut self, command: Command) -> Answer {
@@ -319,7 +342,7 @@ impl World {
         self.rings.read_cells(&mut self.guest.cells);
         let raised = self.lines.take();
         assert!(
-            raised <= u32::from(self.has_page),
+            raised <= u32::from(self.has_page) || self.has_policies,
             "one shot, and without a page none is asked for"
         );
         if raised != 0 {

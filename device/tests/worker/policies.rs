@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Policies and kinds of devices, with the real worker's loop and a guest that follows the rules.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
+use tsnic::net::pair::RX;
+use tsnic::plan::Plan;
+use tsnic_abi::Counter;
+use tsnic_core::arming::Rearm;
+use tsnic_core::policy::spec::PolicySpec;
+
+use super::guest::{Mode, Owner};
+use super::world::World;
+
+const PACKETS: u32 = 300;
+
+/// Soon enough for a poll to be under way when the next interrupt comes.
+const SOON: Duration = Duration::from_micros(60);
+
+const TIMER: Owner = Owner::Timer(Duration::from_micros(700));
+
+/// Packets at random gaps while the policies are at work, then none, and no policies any more.
+fn traffic(world: &mut World, seed: u64, policies: Vec<PolicySpec>) {
+    world.set_seeded_policies(seed, policies);
+    let mut gaps = Pcg64Mcg::seed_from_u64(seed);
+    for _ in 0..PACKETS {
+        world.send([None]);
+        world.poke();
+        world.run_for(Duration::from_micros(gaps.random_range(0..400)));
+    }
+}
+
+fn world(rearm: Rearm, mode: Mode, owner: Owner, seed: u64) -> World {
+    World::of_kind(rearm, mode, owner, seed, Counter(u32::MAX - 100))
+}
+
+/// Packets that stay in the guest's ring with nothing to fetch them, once everything is over.
+fn left(world: &mut World) -> usize {
+    world.set_policies(Vec::new());
+    world.run_for(Duration::from_millis(100));
+    world.guest.ring.len()
+}
+
+/// The plans of the checkout, by name.
+fn plans() -> Vec<(String, Plan)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plans");
+    let files = fs::read_dir(directory).expect("there are plans");
+    let mut plans: Vec<_> = files
+        .map(|file| {
+            let path = file.expect("it can be listed").path();
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            (name, Plan::load(&path).unwrap_or_else(|error| panic!("{error}")))
+        })
+        .collect();
+    plans.sort_by(|one, other| one.0.cmp(&other.0));
+    plans
+}
+
+#[test]
+fn a_right_driver_comes_through_every_conformant_plan_of_the_checkout() {
+    let mut tried = 0;
+    for (name, plan) in plans() {
+        if !plan.is_conformant() {
+            continue;
+        }
+        for seed in 0..3 {
+            let mut world = world(plan.interrupts.rearm, Mode::V4_11, TIMER, seed);
+            traffic(&mut world, plan.seed + seed, plan.policies[RX].clone());
+            assert_eq!(left(&mut world), 0, "{name}, seed {seed}");
+            let counters = world.counters();
+            assert_eq!((counters.lost, counters.lost_to_drops), (0, 0), "{name}, seed {seed}");
+            assert!(counters.rx_interrupts > 10, "{name}: {counters:?}");
+        }
+        tried += 1;
+    }
+    assert!(tried > 10, "only {tried} plans");
+}
+
+#[test]
+fn a_plan_that_is_not_conformant_stops_a_right_driver() {
+    for (name, plan) in plans().into_iter().filter(|(_, plan)| !plan.is_conformant()) {
+        let failed = (0..3).any(|seed| {
+            let mut world = world(plan.interrupts.rearm, Mode::V4_11, Owner::Nobody, seed);
+            traffic(&mut world, plan.seed + seed, plan.policies[RX].clone());
+            let counters = world.counters();
+            left(&mut world) != 0 || counters.lost + counters.lost_to_drops != 0
+        });
+        assert!(failed, "{name} is a control without power");
+    }
+}
+
+#[test]
+fn a_level_triggered_device_hides_the_race_of_4_10() {
+    let lost = |rearm| -> u64 {
+        (0..8)
+            .map(|seed| {
+                let mut world = world(rearm, Mode::V4_10, Owner::Timer(SOON), seed);
+                world.guest.temper.window_ns = 20_000..200_000;
+                traffic(&mut world, seed, Vec::new());
+                world.counters().loss_candidates
+            })
+            .sum()
+    };
+    assert!(lost(Rearm::OneShot) > 0, "the control: one shot loses");
+    assert_eq!(lost(Rearm::Level), 0);
+}
+
+#[test]
+fn the_same_policies_and_seed_decide_the_same_for_the_same_intents() {
+    for (name, plan) in plans() {
+        let decided = |guest_seed, seed| {
+            let mut world = world(plan.interrupts.rearm, Mode::V4_11, TIMER, guest_seed);
+            traffic(&mut world, seed, plan.policies[RX].clone());
+            world.schedule()
+        };
+        let schedule = decided(1, plan.seed);
+        assert_eq!(decided(1, plan.seed), schedule, "{name}");
+        if name.starts_with("jitter-uniform") {
+            assert_ne!(decided(1, plan.seed + 1), schedule, "{name}: the seed decides");
+            // Another guest has other intents at other times; the n-th is decided the same.
+            let other = decided(2, plan.seed);
+            let common = schedule.len().min(other.len());
+            assert!(common > 50 && schedule[..common] == other[..common], "{name}");
+        }
+    }
+}
