@@ -22,7 +22,7 @@ use super::run::{
     StartError, Ticker,
 };
 use crate::spec::{Flow, InjectionReport, InjectionSpec, Outcome, Round, Stimulus};
-use crate::time::Instant;
+use crate::time::{Instant, ns};
 
 #[cfg(test)]
 mod tests;
@@ -191,8 +191,7 @@ impl InjectionRun {
             actions.requested = point::BEFORE_COMPLETE;
         }
         if self.is_over() {
-            let elapsed = now.since(self.started);
-            self.report.elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+            self.report.elapsed_ns = ns(now.since(self.started));
             actions.finished =
                 Some(Box::new(Finished::Injection(core::mem::take(&mut self.report))));
             return actions;
@@ -508,5 +507,5 @@ impl InjectionRun {
 /// From the packet's timestamp to the arm that covered it.
 fn age_ns(packet: Published, now: Instant, page: &PageView) -> u64 {
     let covered = page.irq.armed_at().unwrap_or(now);
-    u64::try_from(covered.since(packet.at).as_nanos()).unwrap_or(u64::MAX)
+    ns(covered.since(packet.at))
 }

@@ -16,7 +16,6 @@ use core::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use tsnic_abi::{Counter, phase};
 
 use super::injection::LOOK;
 use super::loss::{LossState, Tally};
@@ -24,11 +23,14 @@ use super::run::{
     Actions, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published,
     StartError, Ticker,
 };
-use crate::spec::{Flow, NaturalReport, NaturalSpec, Offsets, Outcome, Stimulus, Trial, Window};
-use crate::time::Instant;
+use crate::spec::{Flow, NaturalReport, NaturalSpec, Offsets, Outcome, Stimulus, Trial};
+use crate::time::{Instant, ns};
 
 #[cfg(test)]
 mod tests;
+mod watch;
+
+use watch::Watch;
 
 /// Most trials of a run: each is kept in memory.
 const TRIALS_MAX: u32 = 100_000;
@@ -95,69 +97,6 @@ enum Then {
     Again,
     /// Wait for the next step.
     Wait,
-}
-
-/// What is seen of the poll that finds the burst.
-#[derive(Clone, Copy, Debug)]
-struct Watch {
-    /// When the burst was published.
-    burst: Instant,
-    /// Polls, arms and interrupts before.
-    polls: Counter,
-    arm: Counter,
-    fired: Counter,
-    /// A poll began before the interrupt was raised: it had another owner.
-    owned: bool,
-    /// When the interrupt was raised, unless the queue was not armed.
-    raised: Option<Instant>,
-    window_from: Option<Instant>,
-}
-
-impl Watch {
-    const fn new(now: Instant, page: &PageView) -> Self {
-        let irq = page.irq.interrupts();
-        Self {
-            burst: now,
-            polls: page.progress.polls,
-            arm: irq.last_arm(),
-            fired: irq.fired(),
-            owned: false,
-            raised: None,
-            window_from: None,
-        }
-    }
-
-    /// Looks at the guest's progress, and notes in the trial what there is to be seen.
-    fn look(&mut self, now: Instant, page: &PageView, trial: &mut Trial) {
-        let (irq, progress) = (page.irq.interrupts(), page.progress);
-        let begun = progress.polls != self.polls;
-        if irq.fired() == self.fired {
-            self.owned |= begun;
-            self.raised = None;
-        }
-        let number = self.fired.plus(1);
-        if let (Some(raised), None) = (self.raised, trial.handled_ns)
-            && progress.irq_seen == number
-        {
-            trial.handled_ns = Some(ns(now.since(raised)));
-            trial.owned = progress.irq_owned == number;
-        }
-        if trial.window.is_some() || !self.owned {
-            return;
-        }
-        if irq.last_arm() != self.arm {
-            // An arm that came before the poll's end was seen ends a window of unknown length.
-            let from = self.window_from;
-            let to = page.irq.armed_at();
-            trial.window = from.zip(to).map(|(from, to)| Window {
-                from_ns: ns(from.since(self.burst)),
-                to_ns: ns(to.since(self.burst)),
-            });
-            self.owned = trial.window.is_some();
-        } else if progress.phase == phase::IDLE {
-            self.window_from.get_or_insert(now);
-        }
-    }
 }
 
 impl Natural {
@@ -429,7 +368,8 @@ impl Natural {
             State::Segment { published: segment, .. } => *segment = Some(published),
             State::Next { next, .. } => *next = Some(published),
             State::BurstAsked { watch } => {
-                let watch = Watch { burst: published.at, ..*watch };
+                let mut watch = *watch;
+                watch.burst = published.at;
                 let due = published.at.plus(us(offsets.straggler_us));
                 self.state = State::Straggler { watch, due };
             }
@@ -519,8 +459,4 @@ impl Natural {
 
 fn us(us: u32) -> Duration {
     Duration::from_micros(us.into())
-}
-
-fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -137,10 +137,11 @@ pub struct Actions {
     pub port: PortPolicy,
     /// Publish this and tell [`super::adversary::Adversary::published`], or tell `publish_failed`
     /// when the guest has not posted buffers for all of it, or the session may read no more of
-    /// them. Frames of a burst may have been published then. Do the rest of the fields, then step again at once.
+    /// them. Frames of a burst may have been published then. Do the rest of the fields, then step
+    /// again at once.
     pub publish: Option<Publish>,
-    /// If the publish went well, raise the interrupt without regard to moderation
-    /// ([`RxIrq::force`]).
+    /// If the publish went well, raise the interrupt without regard to moderation and policies
+    /// ([`crate::path::Path::poll`]).
     pub fire: bool,
     /// Raise no interrupt but that of `fire`.
     pub hold: bool,

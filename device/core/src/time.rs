@@ -50,6 +50,11 @@ impl fmt::Display for Instant {
     }
 }
 
+/// A length of time in nanoseconds, as reports have it; stops at the end of the type.
+pub(crate) fn ns(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A reading of the NIC's clock, nanoseconds: what a completion record carries. No deadline is ever
 /// computed from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
