@@ -24,9 +24,9 @@ const SOON: Duration = Duration::from_micros(60);
 const TIMER: Owner = Owner::Timer(Duration::from_micros(700));
 
 /// Packets at random gaps while the policies are at work, then none, and no policies any more.
-fn traffic(world: &mut World, seed: u64, policies: Vec<PolicySpec>) {
+fn traffic(world: &mut World, gaps: u64, seed: u64, policies: Vec<PolicySpec>) {
     world.set_seeded_policies(seed, policies);
-    let mut gaps = Pcg64Mcg::seed_from_u64(seed);
+    let mut gaps = Pcg64Mcg::seed_from_u64(gaps);
     for _ in 0..PACKETS {
         world.send([None]);
         world.poke();
@@ -69,7 +69,7 @@ fn a_right_driver_comes_through_every_conformant_plan_of_the_checkout() {
         }
         for seed in 0..3 {
             let mut world = world(plan.interrupts.rearm, Mode::V4_11, TIMER, seed);
-            traffic(&mut world, plan.seed + seed, plan.policies[RX].clone());
+            traffic(&mut world, seed, plan.seed + seed, plan.policies[RX].clone());
             assert_eq!(left(&mut world), 0, "{name}, seed {seed}");
             let counters = world.counters();
             assert_eq!((counters.lost, counters.lost_to_drops), (0, 0), "{name}, seed {seed}");
@@ -85,7 +85,7 @@ fn a_plan_that_is_not_conformant_stops_a_right_driver() {
     for (name, plan) in plans().into_iter().filter(|(_, plan)| !plan.is_conformant()) {
         let failed = (0..3).any(|seed| {
             let mut world = world(plan.interrupts.rearm, Mode::V4_11, Owner::Nobody, seed);
-            traffic(&mut world, plan.seed + seed, plan.policies[RX].clone());
+            traffic(&mut world, seed, plan.seed + seed, plan.policies[RX].clone());
             let counters = world.counters();
             left(&mut world) != 0 || counters.lost + counters.lost_to_drops != 0
         });
@@ -100,7 +100,7 @@ fn a_level_triggered_device_hides_the_race_of_4_10() {
             .map(|seed| {
                 let mut world = world(rearm, Mode::V4_10, Owner::Timer(SOON), seed);
                 world.guest.temper.window_ns = 20_000..200_000;
-                traffic(&mut world, seed, Vec::new());
+                traffic(&mut world, seed, seed, Vec::new());
                 world.counters().loss_candidates
             })
             .sum()
@@ -114,7 +114,7 @@ fn the_same_policies_and_seed_decide_the_same_for_the_same_intents() {
     for (name, plan) in plans() {
         let decided = |guest_seed, seed| {
             let mut world = world(plan.interrupts.rearm, Mode::V4_11, TIMER, guest_seed);
-            traffic(&mut world, seed, plan.policies[RX].clone());
+            traffic(&mut world, guest_seed, seed, plan.policies[RX].clone());
             world.schedule()
         };
         let schedule = decided(1, plan.seed);
