@@ -22,6 +22,10 @@ mod tests;
 
 use held::Held;
 
+/// Most interrupts that are held at a time. Beyond these they are raised at once, and copies are left
+/// out: a guest decides how many interrupts it asks for while one is held.
+pub const HELD_MAX: usize = 1_024;
+
 /// Whether the device may interrupt, by its contract with the guest.
 pub trait Gate {
     /// Something has been published that no interrupt was let through for, and as far as is known
@@ -211,14 +215,15 @@ impl Path {
         if decision.joins && !self.held.is_empty() {
             // The interrupt that is held is this one's as well.
             self.tally.held += 1;
-        } else if decision.hold.is_none() {
+        } else if decision.hold.is_none() || self.held.len() >= HELD_MAX {
             raise = 1;
         } else {
             self.tally.held += 1;
             self.held.push(Held::new(decision.hold, guest, now));
         }
         let mut copy = decision.copies_after;
-        for _ in 0..decision.copies {
+        let room = HELD_MAX.saturating_sub(self.held.len());
+        for _ in 0..room.min(decision.copies.into()) {
             self.tally.spurious += 1;
             self.held.push(Held::new(copy, guest, now));
             copy.delay += decision.copies_after.delay;

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Gate, Path};
+use super::{Gate, HELD_MAX, Path};
 use crate::arming::Way;
 use crate::moderation::Limits;
 use crate::policy::spec::{Distribution, PolicySpec, Span};
@@ -231,6 +231,20 @@ fn a_reset_forgets_what_is_held_and_other_policies_let_it_go() {
     world.publish(0);
     world.path.set_policies(Policies::default(), at(7));
     assert_eq!((world.poll(7), world.raised), (None, vec![7]));
+}
+
+#[test]
+fn a_guest_cannot_have_any_number_of_interrupts_held() {
+    let mut world = World::new(&[
+        PolicySpec::FixedDelay { delay_us: 1_000_000 },
+        PolicySpec::Duplicate { copies: 3, gap_us: 1_000_000, per_mille: 1000 },
+    ]);
+    for packet in 0..2_000 {
+        world.publish(packet);
+    }
+    assert_eq!(world.path.held.len(), HELD_MAX);
+    // Four a packet are held as long as there is room.
+    assert_eq!(world.raised.len(), 2_000 - HELD_MAX / 4);
 }
 
 fn any_span() -> impl Strategy<Value = Span> {
