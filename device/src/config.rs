@@ -45,6 +45,14 @@ pub enum Command {
     /// Look at plans.
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// Send a request to the control socket of a running device, and print the answer.
+    Ask {
+        /// The control socket.
+        #[arg(value_name = "SOCKET")]
+        control: PathBuf,
+        /// The request, for example '{"request":"status"}'.
+        request: String,
+    },
 }
 
 /// What is done with plans.

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
+use crate::ask::{AskError, ask};
 use crate::clock::HostClock;
 use crate::config::{Command, CommandLine, Config, PlanCommand};
 use crate::control::channel::control_channel;
@@ -69,6 +70,14 @@ pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     let args = match (line.command, line.args) {
         (Some(Command::Plan(PlanCommand::Check { files })), _) => return check_plans(&files),
+        (Some(Command::Ask { control, request }), _) => {
+            return match ask(&control, &request, &mut io::stdout()) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error @ AskError::Request(_)) => fail(&error, USAGE),
+                Err(error) => fail(&error, 1),
+            };
+        }
         (None, Some(args)) => args,
         // Clap asks for --socket and --port before.
         (None, None) => return ExitCode::from(USAGE),

@@ -2,6 +2,7 @@
 //! The tsnic device: a vhost-user network backend that timestamps every packet and places its
 //! interrupts.
 
+pub mod ask;
 pub mod clock;
 pub mod config;
 pub mod control;
