@@ -24,11 +24,14 @@ static const struct kernel_param_ops irq_mode_ops = {
 	.get = irq_mode_get,
 };
 module_param_cb(irq_mode, &irq_mode_ops, NULL, 0644);
-MODULE_PARM_DESC(irq_mode, "how a receive interrupt takes the NAPI: v4_11 (napi_schedule_prep) or v4_10 (the expression of Linux 4.10.0); busy while an interface is up");
+MODULE_PARM_DESC(irq_mode,
+		 "how a receive interrupt takes the NAPI: v4_11 (napi_schedule_prep) or "
+		 "v4_10 (the expression of Linux 4.10.0); busy while an interface is up");
 
 static bool fail_refill;
 module_param(fail_refill, bool, 0644);
-MODULE_PARM_DESC(fail_refill, "test: a poll that consumed packets refills as if memory had run out");
+MODULE_PARM_DESC(fail_refill,
+		 "test: a poll that consumed packets refills as if memory had run out");
 
 bool glue_fail_refill(void)
 {
@@ -46,8 +49,8 @@ static const struct virtio_device_id id_table[] = {
 };
 
 static const unsigned int features[] = {
-	VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MTU, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF,
-	VIRTIO_NET_F_STATUS,
+	VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MTU, VIRTIO_NET_F_MAC,
+	VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS,
 };
 
 static struct virtio_driver tsnic_driver = {
@@ -67,6 +70,7 @@ static struct virtio_driver tsnic_driver = {
 module_virtio_driver(tsnic_driver);
 
 /* No MODULE_DEVICE_TABLE: a machine must not load this by itself in place of virtio_net. */
-MODULE_DESCRIPTION("tsnic: a NAPI driver for virtio-net that registers a shared queue page with its device");
+MODULE_DESCRIPTION("tsnic: a NAPI driver for virtio-net that registers a shared queue page "
+		   "with its device");
 MODULE_AUTHOR("The tsnic authors");
 MODULE_LICENSE("GPL");

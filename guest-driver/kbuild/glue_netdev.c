@@ -42,7 +42,8 @@ const struct net_device_ops glue_netdev_ops = {
 #endif
 };
 
-void glue_netdev_setup(struct tsnic *nic, const u8 *mac, bool csum, bool guest_csum, u32 mtu, u32 max_mtu, u16 headroom)
+void glue_netdev_setup(struct tsnic *nic, const u8 *mac, bool csum, bool guest_csum, u32 mtu,
+		       u32 max_mtu, u16 headroom)
 {
 	struct net_device *dev = nic->dev;
 

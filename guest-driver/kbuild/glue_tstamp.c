@@ -12,7 +12,8 @@
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 
-int glue_hwtstamp_set(struct net_device *dev, struct kernel_hwtstamp_config *config, struct netlink_ext_ack *extack)
+int glue_hwtstamp_set(struct net_device *dev, struct kernel_hwtstamp_config *config,
+		      struct netlink_ext_ack *extack)
 {
 	return tsnic_stamp_set(glue_of_dev(dev), &config->tx_type, &config->rx_filter);
 }

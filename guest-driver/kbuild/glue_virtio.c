@@ -9,7 +9,8 @@
 
 #include "tsnic.h"
 
-struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size, unsigned int registration_size)
+struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size,
+			     unsigned int registration_size)
 {
 	struct net_device *dev = alloc_etherdev(sizeof(struct tsnic *));
 	struct tsnic *nic = kzalloc(sizeof(*nic) + tsnic_state_size(), GFP_KERNEL);

@@ -11,7 +11,8 @@
 
 bool tsnic_rendezvous(struct napi_struct *napi, struct tsnic_rendezvous *rendezvous)
 {
-	return READ_ONCE(napi->poll) == tsnic_rx_poll && tsnic_rendezvous_cells(glue_nic_of_rx_napi(napi), rendezvous);
+	return READ_ONCE(napi->poll) == tsnic_rx_poll &&
+	       tsnic_rendezvous_cells(glue_nic_of_rx_napi(napi), rendezvous);
 }
 EXPORT_SYMBOL_GPL(tsnic_rendezvous);
 

@@ -124,7 +124,8 @@ void glue_napi_add(struct tsnic *nic);
 void glue_napi_del(struct tsnic *nic);
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 struct kernel_hwtstamp_config;
-int glue_hwtstamp_set(struct net_device *dev, struct kernel_hwtstamp_config *config, struct netlink_ext_ack *extack);
+int glue_hwtstamp_set(struct net_device *dev, struct kernel_hwtstamp_config *config,
+		      struct netlink_ext_ack *extack);
 int glue_hwtstamp_get(struct net_device *dev, struct kernel_hwtstamp_config *config);
 #else
 int glue_eth_ioctl(struct net_device *dev, struct ifreq *ifr, int cmd);
@@ -142,7 +143,8 @@ static inline struct tsnic *glue_of_dev(struct net_device *dev)
 }
 
 /* C, called by Rust. */
-struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size, unsigned int registration_size);
+struct tsnic *glue_nic_alloc(struct virtio_device *vdev, unsigned int page_size,
+			     unsigned int registration_size);
 void glue_nic_free(struct tsnic *nic);
 void *glue_state(struct tsnic *nic);
 void *glue_page(struct tsnic *nic);
@@ -172,8 +174,8 @@ int glue_add_out(struct tsnic *nic, struct sk_buff *skb, const void *header, uns
 int glue_add_registration(struct tsnic *nic, const void *header, unsigned int length);
 bool glue_is_registration(struct tsnic *nic, const void *token);
 
-void glue_netdev_setup(struct tsnic *nic, const u8 *mac, bool csum, bool guest_csum, u32 mtu, u32 max_mtu,
-		       u16 headroom);
+void glue_netdev_setup(struct tsnic *nic, const u8 *mac, bool csum, bool guest_csum, u32 mtu,
+		       u32 max_mtu, u16 headroom);
 int glue_netdev_register(struct tsnic *nic);
 void glue_netdev_unregister(struct tsnic *nic);
 void glue_netdev_detach(struct tsnic *nic);

@@ -32,7 +32,9 @@ static int counter_get(char *buffer, const struct kernel_param *kp)
 
 static const struct kernel_param_ops counter_ops = { .get = counter_get };
 module_param_cb(arrived, &counter_ops, &arrived, 0444);
-MODULE_PARM_DESC(arrived, "polls that have arrived at a rendezvous: one more than released and gave_up while one is there");
+MODULE_PARM_DESC(arrived,
+		 "polls that have arrived at a rendezvous: one more than released and gave_up while "
+		 "one is there");
 module_param_cb(released, &counter_ops, &released, 0444);
 MODULE_PARM_DESC(released, "polls that the device released");
 module_param_cb(gave_up, &counter_ops, &gave_up, 0444);
