@@ -60,6 +60,8 @@ pub struct DriverModules {
     pub rendezvous: PathBuf,
     /// What drives the kernel's NAPI functions step by step.
     pub napicheck: PathBuf,
+    /// What puts a wrong entry into a used ring.
+    pub forgeused: PathBuf,
 }
 
 /// A cold build of everything takes one to three minutes on two cores.
@@ -126,8 +128,15 @@ impl Builder<'_> {
             livepatch: out.join("tsnic_livepatch.ko"),
             rendezvous: out.join("tsnic_rendezvous.ko"),
             napicheck: out.join("tsnic_napicheck.ko"),
+            forgeused: out.join("tsnic_forgeused.ko"),
         };
-        let all = [&modules.driver, &modules.livepatch, &modules.rendezvous, &modules.napicheck];
+        let all = [
+            &modules.driver,
+            &modules.livepatch,
+            &modules.rendezvous,
+            &modules.napicheck,
+            &modules.forgeused,
+        ];
         let stamp_file = out.join("inputs.json");
         let inputs = self.driver_inputs(kernel)?;
         let built_from = fs::read(&stamp_file)
@@ -282,7 +291,8 @@ mod tests {
         }
     }
 
-    const MAKES_ALL: &str = "for m in tsnic tsnic_livepatch tsnic_rendezvous tsnic_napicheck; do touch \"$2/$m.ko\"; done";
+    const MAKES_ALL: &str = "for m in tsnic tsnic_livepatch tsnic_rendezvous tsnic_napicheck \
+                             tsnic_forgeused; do touch \"$2/$m.ko\"; done";
 
     fn builder(dir: &Path) -> Builder<'_> {
         Builder { source: dir, target: Some(dir), cache: dir }

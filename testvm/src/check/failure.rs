@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
+use crate::isolate;
 use crate::rpc::ClientError;
 use crate::vm;
 
@@ -27,6 +28,9 @@ pub enum Failure {
     /// The guest or the device refused something, or died.
     #[error(transparent)]
     Vm(#[from] vm::Error),
+    /// The TAP interface.
+    #[error("The TAP interface cannot be deleted or made again")]
+    Tap(#[from] isolate::Error),
     /// The RPC client.
     #[error("The RPCs ended early")]
     Rpc(#[from] ClientError),

@@ -7,6 +7,7 @@
 
 mod backend;
 pub(crate) mod bench;
+mod broken;
 mod down;
 mod driver;
 pub(crate) mod failure;
@@ -14,6 +15,7 @@ mod listener;
 pub(crate) mod log;
 mod machine;
 mod suspend;
+mod tap;
 mod traffic;
 
 use std::time::{Duration, Instant};
@@ -73,6 +75,17 @@ const CHECKS: &[Check] = &[
         name: "forged-page",
         about: "frames that look like a registration are but frames",
         run: driver::forged,
+    },
+    Check {
+        name: "broken-rx",
+        about: "the device gives back a receive buffer that it was not given",
+        run: broken::receive,
+    },
+    Check { name: "broken-tx", about: "the same with a transmit buffer", run: broken::transmit },
+    Check {
+        name: "tap-deleted",
+        about: "the TAP interface is deleted under the device and made again",
+        run: tap::deleted,
     },
     Check {
         name: "stop-cont",

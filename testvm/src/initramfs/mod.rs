@@ -65,6 +65,8 @@ pub struct Initramfs {
     pub rendezvous: String,
     /// The module that drives the kernel's NAPI functions step by step.
     pub napicheck: String,
+    /// The module that puts a wrong entry into a used ring.
+    pub forgeused: String,
 }
 
 const MODULE_DIR: &str = "modules";
@@ -126,6 +128,7 @@ impl Initramfs {
             livepatch: put("tsnic_livepatch", &read(&driver.livepatch)?)?,
             rendezvous: put("tsnic_rendezvous", &read(&driver.rendezvous)?)?,
             napicheck: put("tsnic_napicheck", &read(&driver.napicheck)?)?,
+            forgeused: put("tsnic_forgeused", &read(&driver.forgeused)?)?,
         };
         archive.finish().map_err(written)?;
         Ok(initramfs)

@@ -303,6 +303,22 @@ impl Link {
     /// # Errors
     /// `ip` is missing or refuses.
     pub fn create(&self, _inside: &RunDir) -> Result<(), Error> {
+        self.recreate()
+    }
+
+    /// Delete the TAP device, under whoever holds it. [`Self::recreate`] makes it again.
+    ///
+    /// # Errors
+    /// `ip` is missing or refuses.
+    pub fn delete(&self) -> Result<(), Error> {
+        ip(&format!("link del dev {}\n", self.tap))
+    }
+
+    /// Make and raise the TAP device again that [`Self::delete`] deleted.
+    ///
+    /// # Errors
+    /// `ip` is missing or refuses.
+    pub fn recreate(&self) -> Result<(), Error> {
         ip(&self.commands(Path::new("/proc/net/if_inet6").exists()))
     }
 
