@@ -2,6 +2,7 @@
 //! The command line, and what is made of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
@@ -120,6 +121,12 @@ pub struct Args {
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
     pub rearm: RearmArg,
 
+    /// Find out why a queue does not go on, of any driver: look closer when the guest shows no
+    /// progress for this many milliseconds, and raise one interrupt too many to see whether it
+    /// helps. 0: do not. Verdicts are logged and counted; see docs/stalls.md.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub stall_ms: u32,
+
     /// Seed of the random choices of the port. Runs started over the control socket bring their
     /// own.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -194,6 +201,9 @@ pub const USECS_MAX: u32 = 1_000_000;
 /// Most packets that an interrupt may be held back for: a ring of the usual size.
 pub const FRAMES_MAX: u32 = 256;
 
+/// Longest that the stall detector may wait before it looks closer: one minute.
+pub const STALL_MS_MAX: u32 = 60_000;
+
 /// Everything the engine needs to know, checked as far as it can be without touching the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -205,6 +215,9 @@ pub struct Config {
     pub port: PortConfig,
     /// What is done to the guest's interrupts.
     pub plan: Plan,
+    /// The stall detector looks closer when a guest shows no progress for so long. `None`: there is
+    /// none.
+    pub stall_after: Option<Duration>,
     /// Seed of the port's random choices.
     pub seed: u64,
     /// End with the first front end.
@@ -223,6 +236,7 @@ impl TryFrom<Args> for Config {
             ("--rx-frames", args.rx_frames, FRAMES_MAX),
             ("--tx-usecs", args.tx_usecs, USECS_MAX),
             ("--tx-frames", args.tx_frames, FRAMES_MAX),
+            ("--stall-ms", args.stall_ms, STALL_MS_MAX),
         ] {
             if value > max {
                 return Err(ConfigError::TooLarge { option, value, max });
@@ -246,6 +260,7 @@ impl TryFrom<Args> for Config {
             socket: args.socket,
             control: args.control,
             plan,
+            stall_after: (args.stall_ms != 0).then(|| Duration::from_millis(args.stall_ms.into())),
             seed: args.seed,
             once: args.once,
         })
@@ -271,10 +286,11 @@ mod tests {
     #[test]
     fn a_full_command_line_is_understood() {
         let config =
-            config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --tx-usecs 9 --tx-frames 3 --rearm edge --once")
+            config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --tx-usecs 9 --tx-frames 3 --rearm edge --stall-ms 200 --once")
                 .unwrap();
         let limits = [Limits { usecs: 50, frames: 8 }, Limits { usecs: 9, frames: 3 }];
         assert_eq!(config.plan.interrupts, InterruptConfig { limits, rearm: Rearm::Edge });
+        assert_eq!(config.stall_after, Some(Duration::from_millis(200)));
         assert_eq!(config.port.to_string(), "tap:t0");
         assert!(config.once && config.control.is_some());
     }
@@ -287,5 +303,7 @@ mod tests {
         assert!(matches!(port, Err(ConfigError::Port(PortParseError::Kind(_)))));
         let usecs = config("tsnic --socket s --port tap:t0 --rx-usecs 1000001");
         assert!(matches!(usecs, Err(ConfigError::TooLarge { option: "--rx-usecs", .. })));
+        let stall = config("tsnic --socket s --port tap:t0 --stall-ms 60001");
+        assert!(matches!(stall, Err(ConfigError::TooLarge { option: "--stall-ms", .. })));
     }
 }

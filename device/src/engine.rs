@@ -180,6 +180,9 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     // A clone that stays readable here while no worker is there to serve it.
     let commands = worker_end.event().try_clone().map_err(host("make the control channel"))?;
     let mut pair = Pair::new(0, port, HostClock, worker_end, &config.plan.interrupts);
+    if let Some(after) = config.stall_after {
+        pair.watch_for_stalls(after);
+    }
     if let Some(command) = config.plan.command() {
         // Checked when it was read.
         pair.path_command(command);

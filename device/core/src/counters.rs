@@ -63,6 +63,12 @@ macro_rules! for_each_counter {
             interrupts_dropped,
             /// Interrupts that a policy raised though none was requested: duplicates included.
             interrupts_spurious,
+            /// Spurious interrupts raised by the stall detector, in both directions.
+            nudges,
+            /// Verdicts of the stall detector, on both vectors.
+            stalls,
+            /// Times the stall detector contradicted the loss detector.
+            detector_disagreements,
             /// Rendezvous released.
             releases,
             /// Front ends that have connected.

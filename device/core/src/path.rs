@@ -151,6 +151,18 @@ impl Path {
         if self.held.is_empty() { self.way } else { Way::Held }
     }
 
+    /// Intents of the present policies.
+    #[must_use]
+    pub const fn intents(&self) -> u64 {
+        self.intents
+    }
+
+    /// An interrupt that was not asked of this path is raised: whatever became of the latest intent,
+    /// the guest has had one.
+    pub const fn nudged(&mut self) {
+        self.way = Way::Raised;
+    }
+
     /// What the policies have done since the last call.
     pub fn take_tally(&mut self) -> Tally {
         core::mem::take(&mut self.tally)

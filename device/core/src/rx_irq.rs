@@ -67,8 +67,9 @@ impl RxIrq {
         armed
     }
 
-    /// A packet is about to be published: judges an open loss candidate. Cheap when there is none.
-    /// Call it only when the packet is sure to be published: the guest has posted buffers for it.
+    /// A packet is about to be published, or the guest to be nudged: judges an open loss candidate.
+    /// Cheap when there is none. Call it only when the packet is sure to be published: the guest has
+    /// posted buffers for it.
     ///
     /// `progress` is the copy that was given to [`Self::doorbell`] last.
     pub fn due(&mut self, progress: &Progress) -> Option<Verdict> {

@@ -7,9 +7,11 @@ mod counters;
 pub mod line;
 pub mod plan;
 pub mod policy;
+pub mod stall;
 
 pub use counters::Counters;
 pub use policy::{Policy, Vector};
+pub use stall::Stalls;
 
 use std::net::Ipv4Addr;
 
@@ -128,6 +130,9 @@ pub struct Status {
     pub armed: bool,
     /// Interrupts raised.
     pub fired: u32,
+    /// What the stall detector has found out; `None` when it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalls: Option<Stalls>,
     /// The counters.
     pub counters: Counters,
 }

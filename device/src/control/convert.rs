@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Between what is said on the control socket and what the device's own parts are told.
 
+use std::time::Duration;
+
 use tsnic_core::run::{Finished, RunRequest};
-use tsnic_core::spec;
+use tsnic_core::{spec, stall};
 use tsnic_protocol as protocol;
 use tsnic_protocol::Reply;
 
@@ -132,6 +134,64 @@ pub fn finished(finished: Finished) -> Reply {
     }
 }
 
+fn vector_stalls(tally: &stall::Tally) -> protocol::stall::VectorStalls {
+    let &stall::Tally {
+        nudges,
+        lost,
+        ignored,
+        suppressed,
+        not_refilled,
+        kick_lost,
+        slow,
+        stopped,
+        by_policy,
+        latest,
+    } = tally;
+    protocol::stall::VectorStalls {
+        nudges,
+        lost,
+        ignored,
+        suppressed,
+        not_refilled,
+        kick_lost,
+        slow,
+        stopped,
+        by_policy,
+        latest: latest.as_ref().map(evidence),
+    }
+}
+
+fn evidence(evidence: &stall::Evidence) -> protocol::stall::Stall {
+    let stall::Evidence { verdict, by_policy, at, waited, answered, nudges, seen } = evidence;
+    protocol::stall::Stall {
+        verdict: match verdict {
+            stall::Verdict::Lost => protocol::stall::Verdict::Lost,
+            stall::Verdict::Ignored => protocol::stall::Verdict::Ignored,
+            stall::Verdict::Suppressed => protocol::stall::Verdict::Suppressed,
+            stall::Verdict::NotRefilled => protocol::stall::Verdict::NotRefilled,
+            stall::Verdict::KickLost => protocol::stall::Verdict::KickLost,
+            stall::Verdict::Slow => protocol::stall::Verdict::Slow,
+            stall::Verdict::Stopped => protocol::stall::Verdict::Stopped,
+        },
+        by_policy: *by_policy,
+        at_ns: at.as_ns(),
+        waited_ns: nanoseconds(*waited),
+        answered_ns: answered.map(nanoseconds),
+        nudges: *nudges,
+        published: seen.published,
+        available: seen.guest.available,
+        asked: seen.guest.asked,
+        consumed: seen.consumed,
+        kicks: seen.guest.kicks,
+        raised: seen.raised,
+        intents: seen.intents,
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The state of the device.
 #[must_use]
 pub fn status(status: &PairStatus) -> protocol::Status {
@@ -147,6 +207,10 @@ pub fn status(status: &PairStatus) -> protocol::Status {
         ci: page.map_or(0, |page| page.ci),
         armed: page.is_some_and(|page| page.armed),
         fired: page.map_or(0, |page| page.fired),
+        stalls: status
+            .stalls
+            .as_ref()
+            .map(|[rx, tx]| protocol::Stalls { rx: vector_stalls(rx), tx: vector_stalls(tx) }),
         counters: (&status.counters).into(),
     }
 }

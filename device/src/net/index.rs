@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use tsnic_core::stall::Wish;
+
 /// Entries of the largest ring this device serves.
 pub const MAX_RING_SIZE: u16 = 1024;
 
@@ -87,6 +89,25 @@ pub const fn pending(theirs: Index, ours: Index, size: RingSize) -> Option<u16> 
 #[must_use]
 pub const fn passes(event: Index, old: Index, new: Index) -> bool {
     new.since(event.plus(1)) < new.since(old)
+}
+
+/// What an event index says of the entries before `published`: a driver that consumes one after the
+/// other asks for an interrupt with the next.
+///
+/// Index 0 may also be what Linux's ring code writes there when it asks for none.
+#[must_use]
+pub const fn interrupt_wish(event: Index, published: Index, size: RingSize) -> Wish {
+    if event.0 == 0 {
+        Wish::Unclear
+    } else if event.0 == published.0 {
+        Wish::CaughtUp
+    } else if published.since(event) <= size.0 {
+        Wish::Waits
+    } else if event.since(published) <= size.0 {
+        Wish::Later
+    } else {
+        Wish::Off
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +197,31 @@ mod tests {
             match pending(Index(theirs), Index(ours), size) {
                 Some(n) => prop_assert!(n <= size.get() && Index(ours).plus(n) == Index(theirs)),
                 None => prop_assert!(Index(theirs).since(Index(ours)) > size.get()),
+            }
+        }
+
+        /// An event index that lies among the entries published is one that the guest waits with,
+        /// wherever the indices wrap.
+        #[test]
+        fn who_waits_is_told_from_who_has_caught_up(
+            published: u16,
+            away in 0u16..3000,
+            size in size(),
+        ) {
+            let published = Index(published);
+            let wish = |event: Index| match interrupt_wish(event, published, size) {
+                Wish::Unclear => { assert_eq!(event, Index(0)); None }
+                wish => Some(wish),
+            };
+            let near = away <= size.get();
+            let expected = |near_wish| if near { near_wish } else { Wish::Off };
+            if away == 0 {
+                prop_assert!(wish(published).is_none_or(|it| it == Wish::CaughtUp));
+            } else {
+                let behind = wish(published.minus(away));
+                prop_assert!(behind.is_none_or(|it| it == expected(Wish::Waits)));
+                let ahead = wish(published.plus(away));
+                prop_assert!(ahead.is_none_or(|it| it == expected(Wish::Later)));
             }
         }
 

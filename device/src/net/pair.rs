@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A queue pair: everything about it that outlives a session.
 
+use std::time::Duration;
+
 use tracing::{debug, info, warn};
 use tsnic_abi::{Counter, RX_RECORDS};
 use tsnic_core::adversary::Adversary;
@@ -11,6 +13,7 @@ use tsnic_core::path::Path;
 use tsnic_core::policy::Policies;
 use tsnic_core::run;
 use tsnic_core::rx_irq::RxIrq;
+use tsnic_core::stall::{Detector, Look};
 use tsnic_core::time::Instant;
 use vm_memory::GuestMemoryMmap;
 
@@ -106,6 +109,7 @@ struct Limited {
     accepted: LogLimit,
     forgotten: LogLimit,
     port: LogLimit,
+    stalls: LogLimit,
 }
 
 /// A shared queue page in use.
@@ -134,6 +138,12 @@ pub struct Pair<P, C> {
     pub(super) paths: [Path; 2],
     /// Kicks of each queue.
     pub(super) kicks: [u32; 2],
+    /// Kicks of [`TX`] when the guest was asked to kick for the next entry; `None` when it was not.
+    pub(super) kick_asked: Option<u32>,
+    /// Stall detector of each queue.
+    pub(super) stalls: Option<[Detector; 2]>,
+    /// A frame has found no buffers, and none has been delivered since.
+    pub(super) starved: bool,
     pub(super) page: Option<PageState>,
     pub(super) adversary: Adversary,
     pub(super) control: WorkerEnd,
@@ -169,6 +179,9 @@ impl<P: Port, C: Clock> Pair<P, C> {
             queues: [Queue::default(), Queue::default()],
             paths: interrupts.limits.map(Path::new),
             kicks: [0; 2],
+            kick_asked: None,
+            stalls: None,
+            starved: false,
             page: None,
             adversary: Adversary::default(),
             control,
@@ -183,6 +196,12 @@ impl<P: Port, C: Clock> Pair<P, C> {
             rx_frame: Frame::default(),
             tx_frame: Vec::new(),
         }
+    }
+
+    /// Finds out why a queue does not go on from now on: looks closer when its guest shows no
+    /// progress for `after`, at least a microsecond.
+    pub fn watch_for_stalls(&mut self, after: Duration) {
+        self.stalls = Some([RX, TX].map(|_| Detector::new(after)));
     }
 
     /// Carries out what is asked of the interrupt paths.
@@ -334,6 +353,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             broken: false,
             empty_kicks: Some(EmptyKicks::new(self.clock.now().timer)),
         });
+        self.reset_stalls(queue);
         let ring = Ring::start(view, config, setup.next_avail)?;
         // Now, for the session may put this ring off to a later one.
         self.keep(queue, ring.state());
@@ -467,6 +487,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             if let Some(running) = &self.queues[RX].running {
                 self.paths[RX].reset(running.config.entries.max(1));
             }
+            self.reset_stalls(RX);
             if let Some(line) = self.limited.forgotten.line(self.now()) {
                 let generation = page.generation;
                 info!(
@@ -488,10 +509,50 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.counters.interrupts_spurious += tally.spurious;
     }
 
+    /// What was seen of a queue does not count any more.
+    fn reset_stalls(&mut self, queue: usize) {
+        if let Some(detectors) = &mut self.stalls {
+            detectors[queue].reset();
+        }
+        if queue == RX {
+            self.starved = false;
+        } else {
+            self.kick_asked = None;
+        }
+    }
+
+    /// The stall detector of a queue has found something out.
+    pub(super) fn note_stall(&mut self, queue: usize, look: &Look) {
+        self.counters.nudges += u64::from(look.nudge);
+        self.counters.detector_disagreements += u64::from(look.disagrees);
+        let Some(evidence) = look.evidence else { return };
+        self.counters.stalls += 1;
+        if let Some(line) = self.limited.stalls.line(self.now()) {
+            let guest = &evidence.seen.guest;
+            warn!(
+                pair = self.number,
+                left_out = line.left_out,
+                by_policy = evidence.by_policy,
+                waited = ?evidence.waited,
+                answered = ?evidence.answered,
+                nudges = evidence.nudges,
+                published = evidence.seen.published,
+                available = guest.available,
+                asked = guest.asked,
+                kicks = guest.kicks,
+                raised = evidence.seen.raised,
+                "The {} queue stalled: {}",
+                if queue == RX { "receive" } else { "transmit" },
+                evidence.verdict
+            );
+        }
+    }
+
     /// Uses this page from now on.
     pub(super) fn use_page(&mut self, page: PageState) {
         // However long the ring is, its driver has no more out than the page has records.
         self.paths[RX].reset(RX_RECORDS);
+        self.reset_stalls(RX);
         self.counters.registrations += 1;
         if let Some(line) = self.limited.accepted.line(self.now()) {
             let (generation, ci) = (page.generation, page.irq.interrupts().ci().0);
@@ -514,7 +575,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// The state of the pair.
     #[must_use]
     pub fn status(&self) -> PairStatus {
-        status(&self.queues, self.page.as_ref(), self.port_detached.as_ref(), &self.counters)
+        let (page, port_detached) = (self.page.as_ref(), self.port_detached.as_ref());
+        status(&self.queues, page, port_detached, self.stalls.as_ref(), &self.counters)
     }
 }
 
@@ -523,6 +585,7 @@ pub(super) fn status(
     queues: &[Queue; 2],
     page: Option<&PageState>,
     port_detached: Option<&String>,
+    stalls: Option<&[Detector; 2]>,
     counters: &Counters,
 ) -> PairStatus {
     let mut counters = counters.clone();
@@ -535,6 +598,7 @@ pub(super) fn status(
             .all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
         port_detached: port_detached.cloned(),
         page: page.map(|page| PageStatus::new(page.generation, &page.irq)),
+        stalls: stalls.map(|detectors| [RX, TX].map(|queue| *detectors[queue].tally())),
         counters,
     }
 }

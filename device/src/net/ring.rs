@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use thiserror::Error;
 use tsnic_core::path::Gate;
+use tsnic_core::stall::Wish;
 use virtio_bindings::bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Le16, Le64, VolatileArrayRef};
 
 use super::chain::{Chain, ChainError, ChainRules};
-use super::index::{Index, MAX_RING_SIZE, RingSize, passes, pending};
+use super::index::{Index, MAX_RING_SIZE, RingSize, interrupt_wish, passes, pending};
 use super::memory::{GuestView, MemoryError};
 
 #[cfg(test)]
@@ -322,8 +323,31 @@ impl<'m> Ring<'m> {
     }
 
     /// Index of the first entry that is not published.
-    const fn published(&self) -> Index {
+    #[must_use]
+    pub const fn published(&self) -> Index {
         self.state.next_used.minus(self.staged)
+    }
+
+    /// The guest has made more available than was taken.
+    #[must_use]
+    pub fn has_untaken(&self) -> bool {
+        u16::from_le(self.available_index.load(Ordering::Relaxed)) != self.state.next_avail.0
+    }
+
+    /// What the guest says of the entries published. Nothing is taken as raised.
+    #[must_use]
+    pub fn wish(&self) -> Wish {
+        if self.config.event_idx {
+            let event = Index(u16::from_le(self.used_event.load(Ordering::Relaxed)));
+            interrupt_wish(event, self.published(), self.size)
+        } else if u16::from_le(self.available_flags.load(Ordering::Relaxed))
+            & VRING_AVAIL_F_NO_INTERRUPT as u16
+            == 0
+        {
+            Wish::Unclear
+        } else {
+            Wish::Off
+        }
     }
 
     /// Whether the guest wants an interrupt for what was published since it was last asked

@@ -7,6 +7,7 @@
 
 mod interrupt;
 mod receive;
+mod stall;
 mod transmit;
 
 use receive::{Pass, Staged};
@@ -61,6 +62,8 @@ struct Session<'m, 's, P, C> {
     arrival: Arrival,
     /// Frames taken from the port and passed on at once.
     frames: u32,
+    /// Transmit entries were found that the guest had not kicked for.
+    unkicked: bool,
     /// A budget was used up.
     again: bool,
     /// Work comes at this time at the latest.
@@ -87,6 +90,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             progress: Progress::default(),
             arrival: Arrival::default(),
             frames: 0,
+            unkicked: false,
             again: false,
             due: None,
         };
@@ -128,6 +132,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             self.rx = None;
             self.cells = None;
         }
+        self.look_for_stalls();
         for (queue, ring) in [(RX, &self.rx), (TX, &self.tx)] {
             if let Some(ring) = ring {
                 self.pair.look_for_emptiness(queue, ring);
@@ -202,6 +207,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             held,
             commands_wait,
             port_detached,
+            stalls,
             ..
         } = &mut *self.pair;
         let seen = Observation {
@@ -219,7 +225,10 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 now,
                 &seen,
                 |command| path_command(paths, command, now),
-                || status(queues, page.as_ref(), port_detached.as_ref(), counters),
+                || {
+                    let (page, port_detached) = (page.as_ref(), port_detached.as_ref());
+                    status(queues, page, port_detached, stalls.as_ref(), counters)
+                },
             );
         }
         adversary.step(now, &seen)

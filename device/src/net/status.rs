@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of a queue pair at one moment.
 
-use tsnic_core::rx_irq::RxIrq;
-
 use tsnic_core::counters::Counters;
+use tsnic_core::rx_irq::RxIrq;
+use tsnic_core::stall::Tally;
 
 /// What a pair says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct PairStatus {
     pub port_detached: Option<String>,
     /// The shared queue page in use; `None` when the device is plain virtio-net.
     pub page: Option<PageStatus>,
+    /// What the stall detector has found out, by queue; `None` when there is none.
+    pub stalls: Option<[Tally; 2]>,
     /// The counters.
     pub counters: Counters,
 }

@@ -12,4 +12,5 @@ mod plain;
 mod program;
 mod records;
 mod registration;
+mod stalls;
 mod support;

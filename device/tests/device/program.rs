@@ -57,7 +57,9 @@ fn help_is_a_manual() {
     let Output { status, stdout, .. } = tsnic(&["--help"]).output().unwrap();
     let text = String::from_utf8(stdout).unwrap();
     assert!(status.success());
-    for part in ["memory-backend-memfd", "tap:NAME", "generator", "--rx-usecs", "Exit status"] {
+    for part in
+        ["memory-backend-memfd", "tap:NAME", "generator", "--rx-usecs", "--stall-ms", "Exit status"]
+    {
         assert!(text.contains(part), "{part}\n{text}");
     }
 }

@@ -141,6 +141,24 @@ fn policies_at_work() -> Counters {
     world.counters()
 }
 
+/// The handler finds the NAPI owned, the owner arms without the packet, and no later interrupt
+/// reaches the handler: lost to the one detector, stopped to the other.
+fn a_lost_packet_that_nudges_do_not_bring() -> Counters {
+    let after = Duration::from_millis(50);
+    let mut world = World::with_stall_detector(Mode::V4_10, Owner::Nobody, 1, after);
+    let fired = world.guest.cells.fired.plus(1);
+    world.guest.temper.swallow = Some(fired.0);
+    world.send([None]);
+    world.poke();
+    world.guest.temper.swallows_all = true;
+    let cells = &mut world.guest.cells;
+    (cells.irq_owned, cells.irq_seen, cells.arm_irq_seen) = (fired, fired, fired);
+    cells.arm = cells.arm.plus(1);
+    world.poke();
+    world.run_for(Duration::from_secs(1));
+    world.counters()
+}
+
 fn a_page_that_is_refused() -> Counters {
     let mut world = world();
     world.withdraw();
@@ -155,7 +173,7 @@ fn a_broken_ring() -> Counters {
 
 #[test]
 fn every_counter_counts() {
-    let situations: [(Counters, &[&str]); 11] = [
+    let situations: [(Counters, &[&str]); 12] = [
         (
             ordinary_traffic(),
             &[
@@ -186,6 +204,7 @@ fn every_counter_counts() {
             policies_at_work(),
             &["interrupts_held", "interrupts_dropped", "interrupts_spurious", "lost_to_drops"],
         ),
+        (a_lost_packet_that_nudges_do_not_bring(), &["nudges", "stalls", "detector_disagreements"]),
         (a_broken_ring(), &["queues_broken"]),
     ];
     let mut left = tsnic_protocol::Counters::default().by_name();

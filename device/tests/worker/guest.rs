@@ -60,6 +60,8 @@ pub struct Temper {
     pub spin: Duration,
     /// This interrupt never reaches the handler.
     pub swallow: Option<u32>,
+    /// None does.
+    pub swallows_all: bool,
     /// Nanoseconds between a poll's last look and its completion.
     pub window_ns: Range<u64>,
     /// Completions polls, but never arms.
@@ -73,6 +75,7 @@ impl Default for Temper {
             comes: true,
             spin: Duration::from_millis(500),
             swallow: None,
+            swallows_all: false,
             window_ns: 300..2_000,
             never_arms: false,
         }
@@ -189,7 +192,7 @@ impl Guest {
 
     /// The device raises interrupt `number`.
     pub fn raise(&mut self, now: Instant, number: Counter) {
-        if self.temper.swallow == Some(number.0) {
+        if self.temper.swallows_all || self.temper.swallow == Some(number.0) {
             return;
         }
         let us = self.rng.random_range(self.temper.irq_latency_us.clone());

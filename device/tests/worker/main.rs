@@ -13,4 +13,5 @@ mod natural;
 mod policies;
 mod ports;
 mod rings;
+mod stalls;
 mod world;

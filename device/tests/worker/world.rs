@@ -71,6 +71,13 @@ impl World {
         Self::starting_at(mode, owner, seed, Counter(u32::MAX - 20))
     }
 
+    /// A world whose device looks closer when the guest has shown no progress for so long.
+    pub fn with_stall_detector(mode: Mode, owner: Owner, seed: u64, after: Duration) -> Self {
+        let mut world = Self::new(mode, owner, seed);
+        world.pair.watch_for_stalls(after);
+        world
+    }
+
     /// A world whose completions are numbered from `start`, with a page that is armed.
     pub fn starting_at(mode: Mode, owner: Owner, seed: u64, start: Counter) -> Self {
         Self::of_kind(Rearm::OneShot, mode, owner, seed, start)

@@ -14,7 +14,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
     /// Raises the receive interrupt if one is due.
     pub(super) fn interrupt(&mut self, cause: Cause) {
         let Some(mut ring) = self.rx.take() else { return };
-        let guest = self.guest_progress(RX, &ring);
+        let guest = self.policy_progress(RX, &ring);
         let now = self.pair.now();
         let path = &mut self.pair.paths[RX];
         let lines = match (&self.cells, &mut self.pair.page) {
@@ -33,17 +33,34 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
 
     /// Raises the transmit interrupt if one is due.
     pub(super) fn interrupt_transmitted(&mut self, ring: &mut Ring<'_>) {
-        let guest = self.guest_progress(TX, ring);
+        let guest = self.policy_progress(TX, ring);
         let now = self.pair.now();
         let lines = self.pair.paths[TX].poll(ring, Cause::Completions, &guest, now);
         self.raise(TX, lines);
     }
 
+    /// One spurious interrupt, to see whether the guest goes on because of it.
+    pub(super) fn nudge(&mut self, queue: usize) {
+        let path = &mut self.pair.paths[queue];
+        path.nudged();
+        if let (RX, Some(page)) = (queue, &mut self.pair.page) {
+            // What is lost has been lost until now, as when the next packet is due.
+            page.irq.due(&self.progress);
+            page.irq.set_way(path.way());
+        }
+        self.raise(queue, Lines { raise: 1, next: None });
+    }
+
     /// What the policies of a queue want to know of the guest: nothing when there are none.
-    fn guest_progress(&self, queue: usize, ring: &Ring<'_>) -> GuestProgress {
+    fn policy_progress(&self, queue: usize, ring: &Ring<'_>) -> GuestProgress {
         if self.pair.paths[queue].is_plain() {
             return GuestProgress::default();
         }
+        self.guest_progress(queue, ring)
+    }
+
+    /// How far the guest is with a queue.
+    pub(super) fn guest_progress(&self, queue: usize, ring: &Ring<'_>) -> GuestProgress {
         let (available, wish) = ring.guest_cells();
         let counters = &self.pair.counters;
         let (asked, handled) = match &self.pair.page {

@@ -100,6 +100,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
                 && ring.ready()? == 0
             {
                 starved = true;
+                self.keep_one_waiting(port);
                 break;
             }
             if self.frames == BUDGET || self.is_spent() {
@@ -111,6 +112,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             let request = port.is_some_and(|port| is_request(&frame.bytes, port));
             let now = self.pair.clock.now();
             let staged = self.stage(&mut frame, now)?;
+            self.pair.starved = staged == Staged::NoBuffers;
             if staged == Staged::NoBuffers && waits {
                 self.pair.held.put_back(frame, request);
                 starved = true;
@@ -146,6 +148,20 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         let due = self.pair.port.due();
         self.wake_at(due);
         self.settle_kicks(starved)
+    }
+
+    /// There are no buffers. The stall detector has to know whether a frame waits for them: only
+    /// who reads the port does.
+    fn keep_one_waiting(&mut self, request_port: Option<u16>) {
+        if self.pair.stalls.is_none() {
+            return;
+        }
+        if self.pair.held.frames.is_empty() && self.next_frame() {
+            let frame = std::mem::take(&mut self.pair.rx_frame);
+            let request = request_port.is_some_and(|port| is_request(&frame.bytes, port));
+            self.pair.held.put_back(frame, request);
+        }
+        self.pair.starved = !self.pair.held.frames.is_empty();
     }
 
     /// The receive queue's descriptors of this session are used up.

@@ -22,6 +22,8 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
     /// Takes what the guest has to send.
     pub(super) fn transmit(&mut self) -> Result<(), RingError> {
         let Some(mut ring) = self.tx.take() else { return Ok(()) };
+        let kicks = self.pair.kicks[TX];
+        self.unkicked = self.pair.kick_asked == Some(kicks) && ring.has_untaken();
         let mut taken = 0;
         let result = loop {
             let mut frame = std::mem::take(&mut self.pair.tx_frame);
@@ -43,7 +45,10 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
             self.publish_transmitted(&mut ring);
             match ring.enable_notification() {
                 Ok(true) if !self.again => {}
-                Ok(_) => break Ok(()),
+                Ok(more) => {
+                    self.pair.kick_asked = (!more).then_some(kicks);
+                    break Ok(());
+                }
                 Err(error) => break Err(error),
             }
         };

@@ -3,6 +3,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tsnic::clock::HostClock;
 use tsnic::control::channel::{Answer, Command, ControlEnd, control_channel};
@@ -43,11 +44,28 @@ impl Device {
         Self::build(port, cable().1, InterruptConfig::default())
     }
 
+    /// A device that looks closer when its guest has shown no progress for so long.
+    pub fn with_stall_detector(after: Duration) -> Self {
+        let (port, host) = cable();
+        Self::with_pair(Box::new(port), host, InterruptConfig::default(), |pair| {
+            pair.watch_for_stalls(after);
+        })
+    }
+
     fn build(port: Box<dyn Port>, host: Host, interrupts: InterruptConfig) -> Self {
+        Self::with_pair(port, host, interrupts, |_| ())
+    }
+
+    fn with_pair(
+        port: Box<dyn Port>,
+        host: Host,
+        interrupts: InterruptConfig,
+        set_up: impl FnOnce(&mut Pair<Box<dyn Port>, HostClock>),
+    ) -> Self {
         let (control, worker) = control_channel().unwrap();
-        let backend = Arc::new(
-            Backend::new(vec![Pair::new(0, port, HostClock, worker, &interrupts)]).unwrap(),
-        );
+        let mut pair = Pair::new(0, port, HostClock, worker, &interrupts);
+        set_up(&mut pair);
+        let backend = Arc::new(Backend::new(vec![pair]).unwrap());
         Self { backend, host, control }
     }
 
