@@ -34,7 +34,8 @@ pub const BUFFERS: u64 = 0x20_0000;
 /// Where it keeps headers and other small things.
 const SCRATCH: u64 = 0x18_0000;
 
-const EVENT_IDX: u64 = 1 << 29;
+/// `VIRTIO_RING_F_EVENT_IDX`.
+pub const EVENT_IDX: u64 = 1 << 29;
 const INDIRECT_DESC: u64 = 1 << 28;
 const MRG_RXBUF: u64 = 1 << 15;
 

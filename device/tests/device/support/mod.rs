@@ -7,7 +7,7 @@ mod port;
 mod queue;
 
 pub use device::Device;
-pub use guest::{AREA, BUFFERS, Guest, Options};
+pub use guest::{AREA, BUFFERS, EVENT_IDX, Guest, Options};
 pub use port::frame;
 pub use queue::DriverQueue;
 
