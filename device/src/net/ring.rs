@@ -310,6 +310,12 @@ impl<'m> Ring<'m> {
             // Release: buffers, completion records and used entries are written before the index
             // that shows them.
             self.used_index.store(self.state.next_used.0.to_le(), Ordering::Release);
+            // Indices wrap: once this one has come round to where an interrupt was last asked about,
+            // that says nothing any more.
+            let new = self.state.next_used;
+            if self.state.signal_used.is_some_and(|old| new.since(old) < self.staged) {
+                self.state.signal_used = None;
+            }
         }
         std::mem::take(&mut self.staged)
     }
