@@ -64,7 +64,7 @@ struct Session<'m, 's, P, C> {
     frames: u32,
     /// Transmit entries were found that the guest had not kicked for.
     unkicked: bool,
-    /// A budget was used up.
+    /// A budget was used up, or the paths have changed.
     again: bool,
     /// Work comes at this time at the latest.
     due: Option<Instant>,
@@ -220,11 +220,16 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             held: HeldFrames { count: held.frames.len() as u32, request: held.request },
         };
         if std::mem::take(commands_wait) {
+            let again = &mut self.again;
             control.serve(
                 adversary,
                 now,
                 &seen,
-                |command| path_command(paths, command, now),
+                |command| {
+                    // The transmit path has been polled in this session.
+                    *again = true;
+                    path_command(paths, command, now)
+                },
                 || {
                     let (page, port_detached) = (page.as_ref(), port_detached.as_ref());
                     status(queues, page, port_detached, stalls.as_ref(), counters)

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! docs/interface.md, "Registration".
 
+use tsnic::control::channel::{Answer, Command, PathCommand};
 use tsnic_abi::{MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, VERSION, caps, offset, record_flags};
+use tsnic_core::policy::spec::PolicySpec;
 use zerocopy::IntoBytes as _;
 
 use crate::support::{AREA, BUFFERS, Device, Guest, Options, eventually, frame};
+
+/// Where a header is that the guest posts by hand.
+const HEADER: u64 = 0x19_0000;
 
 #[test]
 fn a_good_page_is_identified_then_returned_with_its_length() {
@@ -202,4 +207,32 @@ fn a_plain_frame_in_a_writable_descriptor_is_no_way_in() {
     let (_, len) = eventually("the chain comes back", || guest.tx.take());
     assert_eq!((len, device.counter("registrations_refused")), (0, 1));
     guest.leave();
+}
+
+#[test]
+fn a_page_that_is_gone_at_once_takes_no_interrupt_with_it() {
+    for options in Options::ring_variants() {
+        let device = Device::new();
+        let mut guest = Guest::start(&device, options);
+        let hold = PolicySpec::FixedDelay { delay_us: 10_000_000 };
+        let policies = PathCommand::Policies(1, [vec![hold], Vec::new()]);
+        assert_eq!(device.ask(Command::Paths(policies)), Answer::Paths(None));
+        guest.rx.interrupts();
+        device.host.send(&frame(0, 64));
+        eventually("it is held", || (device.counter("interrupts_held") == 1).then_some(()));
+        let none = PathCommand::Policies(1, [Vec::new(), Vec::new()]);
+        let header = guest.registration_header();
+        guest.write(HEADER, header.as_bytes());
+        // A good one and one whose header is too short, which the device finds together.
+        for len in [header.as_bytes().len() as u32, 39] {
+            guest.tx.add(&[(HEADER, len, false), (AREA, QUEUE_PAGE_SIZE, true)]);
+        }
+        guest.tx.kick();
+        let lens = [(); 2].map(|()| eventually("an answer", || guest.tx.take()).1);
+        assert_eq!(lens, [QUEUE_PAGE_SIZE, 0]);
+        assert_eq!(device.counter("pages_forgotten"), 1);
+        assert_eq!(device.ask(Command::Paths(none)), Answer::Paths(None));
+        eventually("the interrupt", || (guest.rx.interrupts() > 0).then_some(()));
+        guest.leave();
+    }
 }

@@ -21,14 +21,18 @@ const PACKETS: u32 = 300;
 /// Soon enough for a poll to be under way when the next interrupt comes.
 const SOON: Duration = Duration::from_micros(60);
 
+/// Where a frame to send is.
+const ZEROES: u64 = 0x8_0000;
+
 const TIMER: Owner = Owner::Timer(Duration::from_micros(700));
 
-/// Packets at random gaps while the policies are at work, then none, and no policies any more.
-fn traffic(world: &mut World, gaps: u64, seed: u64, policies: Vec<PolicySpec>) {
-    world.set_seeded_policies(seed, policies);
+/// Packets each way at random gaps while the policies are at work.
+fn traffic(world: &mut World, gaps: u64, seed: u64, policies: [Vec<PolicySpec>; 2]) {
+    world.set_policies_of_both(seed, policies);
     let mut gaps = Pcg64Mcg::seed_from_u64(gaps);
     for _ in 0..PACKETS {
         world.send([None]);
+        world.rings.post_transmit(ZEROES, 100);
         world.poke();
         world.run_for(Duration::from_micros(gaps.random_range(0..400)));
     }
@@ -67,13 +71,19 @@ fn a_right_driver_comes_through_every_conformant_plan_of_the_checkout() {
         if !plan.is_conformant() {
             continue;
         }
-        for seed in 0..3 {
-            let mut world = world(plan.interrupts.rearm, Mode::V4_11, TIMER, seed);
-            traffic(&mut world, seed, plan.seed + seed, plan.policies[RX].clone());
+        for (owner, seed) in [(TIMER, 0), (TIMER, 1), (TIMER, 2), (Owner::Nobody, 3)] {
+            let mut world = world(plan.interrupts.rearm, Mode::V4_11, owner, seed);
+            world.set_limits(plan.interrupts.limits);
+            traffic(&mut world, seed, plan.seed + seed, plan.policies.clone());
+            for (queue, policies) in plan.policies.iter().enumerate() {
+                let decided = world.schedule(queue);
+                assert_eq!(decided.is_empty(), policies.is_empty(), "{name}, queue {queue}");
+            }
             assert_eq!(left(&mut world), 0, "{name}, seed {seed}");
             let counters = world.counters();
             assert_eq!((counters.lost, counters.lost_to_drops), (0, 0), "{name}, seed {seed}");
             assert!(counters.rx_interrupts > 10, "{name}: {counters:?}");
+            assert!(counters.tx_interrupts > 2, "{name}: {counters:?}");
         }
         tried += 1;
     }
@@ -85,7 +95,7 @@ fn a_plan_that_is_not_conformant_stops_a_right_driver() {
     for (name, plan) in plans().into_iter().filter(|(_, plan)| !plan.is_conformant()) {
         let failed = (0..3).any(|seed| {
             let mut world = world(plan.interrupts.rearm, Mode::V4_11, Owner::Nobody, seed);
-            traffic(&mut world, seed, plan.seed + seed, plan.policies[RX].clone());
+            traffic(&mut world, seed, plan.seed + seed, plan.policies.clone());
             let counters = world.counters();
             left(&mut world) != 0 || counters.lost + counters.lost_to_drops != 0
         });
@@ -100,7 +110,7 @@ fn a_level_triggered_device_hides_the_race_of_4_10() {
             .map(|seed| {
                 let mut world = world(rearm, Mode::V4_10, Owner::Timer(SOON), seed);
                 world.guest.temper.window_ns = 20_000..200_000;
-                traffic(&mut world, seed, seed, Vec::new());
+                traffic(&mut world, seed, seed, Default::default());
                 world.counters().loss_candidates
             })
             .sum()
@@ -114,8 +124,8 @@ fn the_same_policies_and_seed_decide_the_same_for_the_same_intents() {
     for (name, plan) in plans() {
         let decided = |guest_seed, seed| {
             let mut world = world(plan.interrupts.rearm, Mode::V4_11, TIMER, guest_seed);
-            traffic(&mut world, guest_seed, seed, plan.policies[RX].clone());
-            world.schedule()
+            traffic(&mut world, guest_seed, seed, plan.policies.clone());
+            world.schedule(RX)
         };
         let schedule = decided(1, plan.seed);
         assert_eq!(decided(1, plan.seed), schedule, "{name}");
@@ -127,4 +137,27 @@ fn the_same_policies_and_seed_decide_the_same_for_the_same_intents() {
             assert!(common > 50 && schedule[..common] == other[..common], "{name}");
         }
     }
+}
+
+#[test]
+fn what_is_held_of_either_vector_goes_when_there_are_no_policies_any_more() {
+    let mut world = world(Rearm::OneShot, Mode::V4_11, Owner::Nobody, 1);
+    let hold = || vec![PolicySpec::FixedDelay { delay_us: 5_000_000 }];
+    world.set_policies_of_both(1, [hold(), hold()]);
+    let before = world.counters();
+    world.send([None]);
+    world.rings.post_transmit(ZEROES, 100);
+    world.poke();
+    let held = world.counters();
+    assert_eq!(held.interrupts_held, 2);
+    assert_eq!(
+        (held.rx_interrupts, held.tx_interrupts),
+        (before.rx_interrupts, before.tx_interrupts)
+    );
+    world.set_policies(Vec::new());
+    let after = world.counters();
+    assert_eq!(
+        (after.rx_interrupts, after.tx_interrupts),
+        (held.rx_interrupts + 1, held.tx_interrupts + 1)
+    );
 }

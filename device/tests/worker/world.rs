@@ -10,11 +10,12 @@ use rand_pcg::Pcg64Mcg;
 use tsnic::control::channel::{Answer, Command, ControlEnd, PathCommand, control_channel};
 use tsnic::frame::Frame;
 use tsnic::net::features::Features;
-use tsnic::net::pair::{InterruptConfig, Next, Pair, RX};
+use tsnic::net::pair::{InterruptConfig, Next, Pair};
 use tsnic::net::session::service;
 use tsnic_abi::{Counter, Registration, record_flags};
 use tsnic_core::arming::Rearm;
 use tsnic_core::counters::Counters;
+use tsnic_core::moderation::Limits;
 use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::schedule::Entry;
@@ -163,18 +164,27 @@ impl World {
 
     /// Lets these policies decide on receive interrupts.
     pub fn set_policies(&mut self, policies: Vec<PolicySpec>) {
-        self.set_seeded_policies(1, policies);
+        self.set_policies_of_both(1, [policies, Vec::new()]);
     }
 
-    pub fn set_seeded_policies(&mut self, seed: u64, policies: Vec<PolicySpec>) {
+    /// Lets these policies decide on the interrupts of each vector.
+    pub fn set_policies_of_both(&mut self, seed: u64, policies: [Vec<PolicySpec>; 2]) {
         self.has_policies = true;
-        let command = PathCommand::Policies(seed, [policies, Vec::new()]);
+        let command = PathCommand::Policies(seed, policies);
         assert_eq!(self.ask(Command::Paths(command)), Answer::Paths(None));
     }
 
-    /// What was decided on receive interrupts.
-    pub fn schedule(&mut self) -> Vec<Entry> {
-        match self.ask(Command::Paths(PathCommand::Schedule(RX))) {
+    /// Moderates the interrupts of each vector so.
+    pub fn set_limits(&mut self, limits: [Limits; 2]) {
+        for (queue, limits) in limits.into_iter().enumerate() {
+            let command = PathCommand::Moderation(queue, limits);
+            assert_eq!(self.ask(Command::Paths(command)), Answer::Paths(None));
+        }
+    }
+
+    /// What was decided on the interrupts of a queue.
+    pub fn schedule(&mut self, queue: usize) -> Vec<Entry> {
+        match self.ask(Command::Paths(PathCommand::Schedule(queue))) {
             Answer::Paths(Some(schedule)) => schedule.entries().to_vec(),
             answer => panic!("{answer:?}"),
         }
