@@ -10,13 +10,20 @@
 //! before this owner armed, and an owner that the handler found is gone. When it is not, the
 //! handler came later, and an owner that it found is a later one, whose poll is still to come.
 //!
-//! Two moments are not told apart:
+//! When a policy drops an interrupt, its packets are a candidate at once: the device, which has been
+//! disarmed by it, will not fire for them.
+//!
+//! Three moments are not told apart:
 //! - An owner takes the NAPI, and the handler finds it there, both between the completion and the
 //!   driver's read of `irq_seen`. The packet looks lost until the poll of that owner arms: it is
 //!   rescued, and counted as that.
 //! - The handler finds the owner that arms, and writes `irq_seen` only after that owner has read
 //!   it. The packet counts as scheduled until there is another arm: a loss is missed, none is
 //!   invented.
+//! - An interrupt was dropped by a policy, or its packet forgotten by an `edge` device, and the
+//!   handler of the interrupt before it has found the NAPI free and not started its poll yet. The
+//!   packet looks lost until that poll arms. Devices that raise what is requested have no such
+//!   moment.
 
 use tsnic_abi::{Counter, phase};
 
@@ -79,6 +86,8 @@ pub struct LossDetector {
     candidate: Option<Candidate>,
     candidates: u64,
     tally: Tally,
+    /// Completions before this number were at stake when a policy dropped their interrupt.
+    dropped_end: Option<Counter>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +132,20 @@ impl LossDetector {
         }
         self.look(irq, progress);
         ended
+    }
+
+    /// A policy has dropped the latest interrupt that was let through. The driver's last arm carried
+    /// `arm_irq_seen`. Every call but the first after the drop changes nothing.
+    pub fn dropped(&mut self, irq: &Interrupts, arm_irq_seen: Counter) {
+        let end = irq.signaled();
+        if self.dropped_end.replace(end) == Some(end)
+            || self.candidate.is_some()
+            || irq.covered(end)
+        {
+            return;
+        }
+        self.candidate = Some(Candidate { end, arm_irq_seen, seen_lost: false });
+        self.candidates += 1;
     }
 
     /// Looks at the driver's progress and says what the open candidate is.

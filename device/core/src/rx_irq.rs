@@ -33,6 +33,8 @@ pub struct RxIrq {
     interrupts: Interrupts,
     detector: LossDetector,
     armed_at: Option<Instant>,
+    /// What the last arm carried.
+    arm_irq_seen: Counter,
 }
 
 impl fmt::Display for RxIrq {
@@ -51,7 +53,8 @@ impl RxIrq {
     /// Write [`Interrupts::fired`] to the page.
     #[must_use]
     pub fn new(interrupts: Interrupts) -> Self {
-        Self { interrupts, detector: LossDetector::default(), armed_at: None }
+        let arm_irq_seen = interrupts.fired();
+        Self { interrupts, detector: LossDetector::default(), armed_at: None, arm_irq_seen }
     }
 
     /// Takes over the doorbell record. True when it was an arm. Also has the detector look at
@@ -60,6 +63,7 @@ impl RxIrq {
         let armed = self.interrupts.arm(doorbell.arm, doorbell.ci);
         if armed {
             self.armed_at = Some(now);
+            self.arm_irq_seen = doorbell.irq_seen;
             self.detector.armed(&self.interrupts, progress, doorbell.irq_seen);
         } else {
             self.detector.look(&self.interrupts, progress);
@@ -89,8 +93,11 @@ impl RxIrq {
     }
 
     /// Tells what became of the latest interrupt that went through.
-    pub const fn set_way(&mut self, way: Way) {
+    pub fn set_way(&mut self, way: Way) {
         self.interrupts.set_way(way);
+        if way == Way::Dropped {
+            self.detector.dropped(&self.interrupts, self.arm_irq_seen);
+        }
     }
 
     /// Completions that no interrupt and no arm has covered.

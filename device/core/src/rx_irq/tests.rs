@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use tsnic_abi::{Counter, RX_RECORDS, phase};
 
 use super::RxIrq;
-use crate::arming::Interrupts;
+use crate::arming::{Interrupts, Way};
 use crate::fixtures::bell;
 use crate::loss::{LossState, Verdict};
 use crate::moderation::Limits;
 use crate::path::Path;
 use crate::policy::{Cause, GuestProgress};
-use crate::progress::Progress;
+use crate::progress::{Doorbell, Progress};
 use crate::time::Instant;
 
 fn at(us: u64) -> Instant {
@@ -170,4 +170,33 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn packets_whose_interrupt_is_dropped_are_judged_once() {
+    let mut queue = Queue::armed(0, 0);
+    let cells = progress(0, 0);
+    let publish = |queue: &mut Queue, us| {
+        let verdict = queue.irq.due(&cells);
+        queue.published(1, at(us));
+        queue.path.covered(queue.irq.unsignaled());
+        let _not_raised =
+            queue.path.poll(&mut queue.irq, Cause::Completions, &GuestProgress::default(), at(us));
+        queue.irq.set_way(Way::Dropped);
+        verdict
+    };
+    assert_eq!(publish(&mut queue, 1), None);
+    assert_eq!(queue.irq.loss_state(&cells), LossState::Dropped);
+    assert_eq!(publish(&mut queue, 2), Some(Verdict::Dropped));
+    // It is disarmed: there was no interrupt to drop for the second.
+    assert_eq!(queue.irq.loss_state(&cells), LossState::Clear);
+    assert_eq!(publish(&mut queue, 3), None);
+    // A watchdog's poll has found them all.
+    queue.irq.doorbell(Doorbell { irq_seen: Counter(0), ..bell(2, 3) }, &cells, at(4));
+    assert_eq!(publish(&mut queue, 5), None);
+    queue.irq.doorbell(Doorbell { irq_seen: Counter(0), ..bell(3, 4) }, &cells, at(6));
+    assert_eq!(publish(&mut queue, 7), None, "covered by the arm");
+    let detector = queue.irq.detector();
+    assert_eq!((detector.candidates(), detector.tally().dropped), (3, 1));
+    assert_eq!((detector.tally().lost, detector.tally().rescued), (0, 0));
 }
