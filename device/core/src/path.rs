@@ -236,9 +236,8 @@ impl Path {
         let mut copy = decision.copies_after;
         let room = HELD_MAX.saturating_sub(self.held.len());
         for _ in 0..room.min(decision.copies.into()) {
-            self.tally.spurious += 1;
-            self.held.push(Held::new(copy, guest, now));
-            copy.delay += decision.copies_after.delay;
+            self.held.push(Held::spurious(copy, guest, now));
+            copy.delay = copy.delay.saturating_add(decision.copies_after.delay);
         }
         raise
     }
@@ -263,6 +262,7 @@ impl Path {
             let due = held.due(guest, now);
             if due <= now {
                 lines.raise += 1;
+                self.tally.spurious += u64::from(held.spurious);
                 return false;
             }
             lines.wake_at(due);

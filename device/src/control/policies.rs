@@ -155,7 +155,8 @@ pub fn spec(policy: &said::Policy) -> Result<PolicySpec> {
     let race = ["latest_us", "from_us", "to_us"];
     match policy.kind {
         Kind::FixedDelay => fields.only(&["delay_us"])?,
-        Kind::Jitter => return Ok(PolicySpec::Jitter(fields.jitter()?)),
+        // Which fields it may have depends on the distribution.
+        Kind::Jitter => {}
         Kind::Sweep => fields.only(&["from_us", "to_us", "step_us"])?,
         Kind::OnProgress => fields.only(&["until", "latest_us", "from_us", "to_us"])?,
         Kind::ArmRace | Kind::ReorderAcrossQueues | Kind::MaskRace => fields.only(&race)?,
@@ -167,7 +168,7 @@ pub fn spec(policy: &said::Policy) -> Result<PolicySpec> {
         Kind::Replay => fields.only(&["schedule"])?,
     }
     Ok(match policy.kind {
-        Kind::Jitter => unreachable!("returned above"),
+        Kind::Jitter => PolicySpec::Jitter(fields.jitter()?),
         Kind::FixedDelay => {
             PolicySpec::FixedDelay { delay_us: fields.need("delay_us", policy.delay_us.as_ref())? }
         }

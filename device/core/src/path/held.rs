@@ -11,7 +11,11 @@ const WATCH: Duration = Duration::from_micros(20);
 
 /// One held interrupt.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held(State);
+pub(super) struct Held {
+    state: State,
+    /// Nobody has requested it.
+    pub(super) spurious: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -24,29 +28,35 @@ enum State {
 impl Held {
     /// Held from `now`, when the guest was at `guest`.
     pub(super) fn new(hold: Hold, guest: &GuestProgress, now: Instant) -> Self {
-        Self(match hold.until {
+        let state = match hold.until {
             Some((until, latest)) => {
                 State::Waiting { until, seen: *guest, latest: now.plus(latest), delay: hold.delay }
             }
             None => State::Due(now.plus(hold.delay)),
-        })
+        };
+        Self { state, spurious: false }
+    }
+
+    /// The same, of an interrupt that nobody has requested.
+    pub(super) fn spurious(hold: Hold, guest: &GuestProgress, now: Instant) -> Self {
+        Self { spurious: true, ..Self::new(hold, guest, now) }
     }
 
     /// It is held no longer.
     pub(super) const fn release(&mut self, now: Instant) {
-        self.0 = State::Due(now);
+        self.state = State::Due(now);
     }
 
     /// When to look again: `now` or earlier when it is to be raised.
     pub(super) fn due(&mut self, guest: &GuestProgress, now: Instant) -> Instant {
-        if let State::Waiting { until, seen, latest, delay } = self.0 {
+        if let State::Waiting { until, seen, latest, delay } = self.state {
             if until.has_come(&seen, guest) {
-                self.0 = State::Due(now.plus(delay));
+                self.state = State::Due(now.plus(delay));
             } else if now >= latest {
-                self.0 = State::Due(now);
+                self.state = State::Due(now);
             }
         }
-        match self.0 {
+        match self.state {
             State::Waiting { latest, .. } => latest.min(now.plus(WATCH)),
             State::Due(due) => due,
         }

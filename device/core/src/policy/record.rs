@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Decision;
+use super::spec::MAX_COPIES;
 use crate::schedule::Entry;
 use crate::time::Instant;
 
@@ -44,11 +45,17 @@ impl Record {
         number.and_then(|number| self.decided.get(&number).copied()).unwrap_or_default()
     }
 
-    /// Interrupts that are nobody's and due now.
+    /// Interrupts that are nobody's and due now: no more at a time than a policy may raise.
     pub(super) fn take_due(&mut self, now: Instant) -> u32 {
+        let most = u32::from(MAX_COPIES);
         let mut raise = 0;
-        while let Some((_, lines)) = self.next.front().filter(|(at, _)| *at <= now) {
-            raise += lines;
+        while let Some((_, lines)) = self.next.front_mut().filter(|(at, _)| *at <= now) {
+            let taken = (*lines).min(most - raise);
+            raise += taken;
+            *lines -= taken;
+            if *lines != 0 {
+                break;
+            }
             self.next.pop_front();
         }
         raise

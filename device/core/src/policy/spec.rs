@@ -3,15 +3,22 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::Until;
-use crate::schedule::Entry;
+use super::{Hold, Until};
+use crate::schedule::{ENTRIES_MAX, Entry};
 
 /// Longest that anything is held or put off: ten seconds.
 pub const MAX_US: u32 = 10_000_000;
 
 /// Most interrupts that one intent or one storm may add.
 pub const MAX_COPIES: u16 = 1_000;
+
+/// Most policies of one vector.
+pub const MAX_POLICIES: usize = 16;
+
+/// Longest that all policies of a vector together can hold an interrupt.
+const MAX_HOLD: Duration = Duration::from_micros(MAX_US as u64 * MAX_POLICIES as u64);
 
 /// From one time to another, both included, microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,7 +200,9 @@ impl PolicySpec {
     fn positive(&self) -> Option<(&'static str, u64)> {
         match self {
             Self::FixedDelay { delay_us } => Some(("delay_us", (*delay_us).into())),
-            Self::Jitter(Distribution::Recorded(delays)) => Some(("recorded", delays.len() as u64)),
+            Self::Jitter(Distribution::Recorded(delays)) => {
+                Some(("recorded_ns", delays.len() as u64))
+            }
             Self::Jitter(Distribution::Exponential { mean_us, .. }) => {
                 Some(("mean_us", (*mean_us).into()))
             }
@@ -211,9 +220,54 @@ impl PolicySpec {
         }
     }
 
-    /// How the policy holds interrupts: two of a kind cannot both have their way.
+    /// It holds interrupts for something the guest does: two of that kind cannot both have their
+    /// way.
     const fn holds_until(&self) -> bool {
         matches!(self, Self::OnProgress { .. })
+    }
+
+    /// It raises interrupts once more, in its own way.
+    const fn repeats(&self) -> bool {
+        matches!(self, Self::MaskRace { .. } | Self::Duplicate { .. })
+    }
+
+    /// What is recorded and cannot have been: in which field, and what is wrong.
+    fn wrong_record(&self) -> Option<(&'static str, String)> {
+        let (field, wrong) = match self {
+            Self::Jitter(Distribution::Recorded(delays)) => {
+                let most = u64::from(MAX_US) * 1000;
+                let wrong = delays.iter().find(|delay| **delay > most);
+                ("recorded_ns", wrong.map(|delay| format!("{delay} ns is more than ten seconds")))
+            }
+            Self::Replay(entries) if entries.len() > ENTRIES_MAX => {
+                ("schedule", Some(format!("{} entries: at most {ENTRIES_MAX}", entries.len())))
+            }
+            Self::Replay(entries) => ("schedule", entries.iter().find_map(wrong_entry)),
+            _ => return None,
+        };
+        wrong.map(|what| (field, what))
+    }
+}
+
+fn wrong_entry(entry: &Entry) -> Option<String> {
+    let too_long = |time: Duration| time > MAX_HOLD;
+    let hold_is_too_long = |hold: &Hold| {
+        too_long(hold.delay) || hold.until.is_some_and(|(_, latest)| too_long(latest))
+    };
+    let (intent, more, late) = match entry {
+        Entry::Decided { intent, decision } => (
+            intent,
+            u32::from(decision.copies),
+            hold_is_too_long(&decision.hold) || hold_is_too_long(&decision.copies_after),
+        ),
+        Entry::Spurious { before, lines, .. } => (before, *lines, false),
+    };
+    if late {
+        Some(format!("Intent {intent} is held for more than {} s", MAX_HOLD.as_secs()))
+    } else if more > MAX_COPIES.into() {
+        Some(format!("{more} more at intent {intent}: at most {MAX_COPIES}"))
+    } else {
+        None
     }
 }
 
@@ -236,6 +290,10 @@ pub struct SpecError {
 /// # Errors
 /// When a field is out of range, or two policies exclude each other.
 pub fn check(specs: &[PolicySpec]) -> Result<(), SpecError> {
+    if let Some(spec) = specs.get(MAX_POLICIES) {
+        let what = format!("one of {}: at most {MAX_POLICIES} for a vector", specs.len());
+        return Err(SpecError { place: MAX_POLICIES, name: spec.name(), field: None, what });
+    }
     for (place, spec) in specs.iter().enumerate() {
         let fail = |field: Option<&'static str>, what: String| {
             Err(SpecError { place, name: spec.name(), field, what })
@@ -284,11 +342,20 @@ pub fn check(specs: &[PolicySpec]) -> Result<(), SpecError> {
         {
             return fail(Some("per_mille"), format!("{value} in a thousand: 0 to 1000"));
         }
+        if let Some((field, what)) = spec.wrong_record() {
+            return fail(Some(field), what);
+        }
         let earlier = &specs[..place];
         if spec.holds_until() && earlier.iter().any(PolicySpec::holds_until) {
             return fail(
                 None,
                 "an interrupt can be held for one thing only, and one before it does".into(),
+            );
+        }
+        if spec.repeats() && earlier.iter().any(PolicySpec::repeats) {
+            return fail(
+                None,
+                "an interrupt can be repeated in one way only, and one before it does".into(),
             );
         }
         if matches!(spec, PolicySpec::Replay(_)) && specs.len() != 1 {
