@@ -142,8 +142,8 @@ fn the_same_policies_and_seed_decide_the_same_for_the_same_intents() {
 #[test]
 fn what_is_held_of_either_vector_goes_when_there_are_no_policies_any_more() {
     let mut world = world(Rearm::OneShot, Mode::V4_11, Owner::Nobody, 1);
-    let hold = || vec![PolicySpec::FixedDelay { delay_us: 5_000_000 }];
-    world.set_policies_of_both(1, [hold(), hold()]);
+    let late = || vec![PolicySpec::FixedDelay { delay_us: 5_000_000 }];
+    world.set_policies_of_both(1, [late(), late()]);
     let before = world.counters();
     world.send([None]);
     world.rings.post_transmit(ZEROES, 100);
