@@ -187,7 +187,7 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
         // Checked when it was read.
         pair.path_command(command);
     }
-    let backend = Arc::new(Backend::new(vec![pair]).map_err(host("make a timer"))?);
+    let backend = Arc::new(Backend::new(vec![pair], config.poll).map_err(host("make a timer"))?);
     let mut manager = EventManager::<Subscriber>::new()?;
     if let Some(path) = &config.control {
         manager.add_subscriber(Box::new(ControlServer::listen(path, control_end)?));

@@ -24,7 +24,7 @@ use vmm_sys_util::event::{
 
 use super::cut::{Cut, CutBits};
 use super::vring::{Base, Vring};
-use crate::clock::HostClock;
+use crate::clock::{Clock as _, HostClock};
 use crate::log_limit::LogLimit;
 use crate::net::features::Features;
 use crate::net::index::{Index, MAX_RING_SIZE};
@@ -61,6 +61,8 @@ pub struct Backend {
     connected: AtomicBool,
     cut_bits: Arc<CutBits>,
     pairs: Vec<Worker>,
+    /// How long a worker goes on looking once it has been woken.
+    poll: Duration,
     exit_fds: Mutex<Vec<RawFd>>,
     lines: Mutex<Lined>,
     /// The channel for requests to the front end, on which nothing is ever said.
@@ -86,11 +88,12 @@ struct Served {
 }
 
 impl Backend {
-    /// A device with these queue pairs, to which no front end is connected.
+    /// A device with these queue pairs, to which no front end is connected. Once woken, a worker goes
+    /// on looking for `poll` without waiting for another event.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
-    pub fn new(pairs: Vec<HostPair>) -> io::Result<Self> {
+    pub fn new(pairs: Vec<HostPair>, poll: Duration) -> io::Result<Self> {
         let cut_bits = Arc::new(CutBits::new(QUEUES_PER_PAIR * pairs.len()));
         let pairs = pairs
             .into_iter()
@@ -108,6 +111,7 @@ impl Backend {
             connected: AtomicBool::new(false),
             cut_bits,
             pairs,
+            poll,
             exit_fds: Mutex::default(),
             lines: Mutex::default(),
             requests: Mutex::new(None),
@@ -210,6 +214,31 @@ impl Backend {
         self.pairs.iter().map(|worker| worker.timer.as_fd())
     }
 
+    /// Serves a pair once. Nobody else that wants its lock waits for longer than that.
+    fn serve(&self, worker: &Worker, wake: u16, vrings: &[Vring<Memory>], thread_id: usize) {
+        let served = &mut *worker.served.lock();
+        match wake {
+            wake if wake == Wake::Timer as u16 => worker.timer_seen(&mut served.armed),
+            wake if wake == Wake::Port as u16 => served.pair.port_readable(),
+            wake if wake == Wake::Control as u16 => served.pair.commands_wait(),
+            queue => served.pair.kicked(usize::from(queue) % QUEUES_PER_PAIR),
+        }
+        let features = *self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected = self.connected.load(Ordering::Acquire);
+        let [rx, tx] = [RX, TX].map(|queue| {
+            let vring = vrings.get(queue).filter(|_| connected)?;
+            queue_setup(vring, features, self.cut_bits.of(QUEUES_PER_PAIR * thread_id + queue))
+        });
+        let memory = self.memory.memory();
+        let next = session::service(&mut served.pair, &memory, [rx, tx], &CallLines(vrings));
+        for (queue, vring) in vrings.iter().enumerate().take(QUEUES_PER_PAIR) {
+            if let Some((start, Index(next_avail))) = served.pair.next_avail(queue) {
+                vring.report(Base { start, next_avail });
+            }
+        }
+        worker.set_timer(&mut served.armed, next);
+    }
+
     fn pair_of(&self, queue: u32) -> Option<(&Worker, usize)> {
         let queue = queue as usize;
         Some((self.pairs.get(queue / QUEUES_PER_PAIR)?, queue % QUEUES_PER_PAIR))
@@ -302,30 +331,16 @@ impl VhostUserBackend for Backend {
         thread_id: usize,
     ) -> io::Result<()> {
         let Some(worker) = self.pairs.get(thread_id) else { return Ok(()) };
-        let served = &mut *worker.served.lock();
-        if event == Wake::Timer as u16 {
-            worker.timer_seen(&mut served.armed);
-        } else if event == Wake::Port as u16 {
-            served.pair.port_readable();
-        } else if event == Wake::Control as u16 {
-            served.pair.commands_wait();
-        } else {
-            served.pair.kicked(usize::from(event) % QUEUES_PER_PAIR);
-        }
-        let features = *self.features.lock().unwrap_or_else(PoisonError::into_inner);
-        let connected = self.connected.load(Ordering::Acquire);
-        let [rx, tx] = [RX, TX].map(|queue| {
-            let vring = vrings.get(queue).filter(|_| connected)?;
-            queue_setup(vring, features, self.cut_bits.of(QUEUES_PER_PAIR * thread_id + queue))
-        });
-        let memory = self.memory.memory();
-        let next = session::service(&mut served.pair, &memory, [rx, tx], &CallLines(vrings));
-        for (queue, vring) in vrings.iter().enumerate().take(QUEUES_PER_PAIR) {
-            if let Some((start, Index(next_avail))) = served.pair.next_avail(queue) {
-                vring.report(Base { start, next_avail });
+        self.serve(worker, event, vrings, thread_id);
+        if !self.poll.is_zero() {
+            let now = || HostClock.now().timer;
+            let end = now().plus(self.poll);
+            while now() < end && self.connected.load(Ordering::Acquire) {
+                // On a machine with few processors the guest is to have this one.
+                std::thread::yield_now();
+                self.serve(worker, Wake::Port as u16, vrings, thread_id);
             }
         }
-        worker.set_timer(&mut served.armed, next);
         Ok(())
     }
 }

@@ -175,6 +175,7 @@ fn private_pair() -> io::Result<(UnixStream, UnixListener)> {
 mod tests {
     use std::fs::File;
     use std::io::{Read as _, Write as _};
+    use std::time::Duration;
 
     use nix::sys::memfd::{MFdFlags, memfd_create};
     use vhost::vhost_user::Frontend;
@@ -196,13 +197,10 @@ mod tests {
         let (_, worker) = control_channel().unwrap();
         let port = Generator::new(&GeneratorConfig::default(), 0);
         Arc::new(
-            Backend::new(vec![Pair::new(
-                0,
-                Box::new(port),
-                HostClock,
-                worker,
-                &InterruptConfig::default(),
-            )])
+            Backend::new(
+                vec![Pair::new(0, Box::new(port), HostClock, worker, &InterruptConfig::default())],
+                Duration::ZERO,
+            )
             .unwrap(),
         )
     }

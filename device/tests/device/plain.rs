@@ -2,10 +2,11 @@
 //! Any virtio-net driver works (docs/interface.md, "Plain virtio-net").
 
 use std::thread::sleep;
+use std::time::Duration;
 
 use tsnic::frame::NetHeader;
 
-use crate::support::{A_WHILE, Device, Guest, Options, eventually, frame};
+use crate::support::{A_WHILE, BUFFERS, Device, Guest, Options, eventually, frame};
 
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
@@ -215,4 +216,25 @@ fn a_legacy_header_has_ten_bytes() {
     guest.send(NetHeader::default(), &frame(2, 100));
     assert_eq!(device.host.receive().1, frame(2, 100));
     guest.leave();
+}
+
+#[test]
+fn a_worker_that_polls_needs_no_kick() {
+    for (poll, seen) in [(Duration::from_secs(1), true), (Duration::ZERO, false)] {
+        let device = Device::with_poll(poll);
+        let mut guest = Guest::start(&device, Options::default());
+        guest.send(NetHeader::default(), &frame(1, 64));
+        device.host.receive();
+        guest.tx.add(&[(BUFFERS, 100, false)]);
+        if seen {
+            eventually("it is taken", || guest.tx.take());
+            device.host.receive();
+            device.host.send(&frame(2, 64));
+            assert_eq!(guest.receive().frame, frame(2, 64));
+        } else {
+            sleep(A_WHILE);
+            assert_eq!(guest.tx.take(), None);
+        }
+        guest.leave();
+    }
 }

@@ -5,6 +5,7 @@
 //! and each command is answered, whatever its numbers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bolero::{TypeGenerator, check};
 use tsnic::clock::HostClock;
@@ -117,7 +118,8 @@ fn control_lines() {
             let config: PortConfig = "generator:".parse().expect("it is right");
             let port = config.open(1).expect("a generator needs nothing of the host");
             let pair = Pair::new(0, port, HostClock, worker, &InterruptConfig::default());
-            let backend = Arc::new(Backend::new(vec![pair]).expect("there are timers"));
+            let backend =
+                Arc::new(Backend::new(vec![pair], Duration::ZERO).expect("there are timers"));
             for request in whole.into_iter().flatten() {
                 let text = serde_json::to_string(&request).expect("a request can be written");
                 assert_eq!(

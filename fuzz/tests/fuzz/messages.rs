@@ -235,8 +235,11 @@ fn backend() -> Arc<Backend> {
     let port: Box<dyn Port> = config.open(1).expect("a generator needs nothing of the host");
     let worker = control_channel().expect("there are descriptors").1;
     Arc::new(
-        Backend::new(vec![Pair::new(0, port, HostClock, worker, &InterruptConfig::default())])
-            .expect("there are timers"),
+        Backend::new(
+            vec![Pair::new(0, port, HostClock, worker, &InterruptConfig::default())],
+            Duration::ZERO,
+        )
+        .expect("there are timers"),
     )
 }
 

@@ -47,25 +47,31 @@ impl Device {
     /// A device that looks closer when its guest has shown no progress for so long.
     pub fn with_stall_detector(after: Duration) -> Self {
         let (port, host) = cable();
-        Self::with_pair(Box::new(port), host, InterruptConfig::default(), |pair| {
-            pair.watch_for_stalls(after);
-        })
+        let watch = |pair: &mut Pair<_, _>| pair.watch_for_stalls(after);
+        Self::with_pair(Box::new(port), host, InterruptConfig::default(), Duration::ZERO, watch)
+    }
+
+    /// A device whose worker goes on looking for so long once it has been woken.
+    pub fn with_poll(poll: Duration) -> Self {
+        let (port, host) = cable();
+        Self::with_pair(Box::new(port), host, InterruptConfig::default(), poll, |_| ())
     }
 
     fn build(port: Box<dyn Port>, host: Host, interrupts: InterruptConfig) -> Self {
-        Self::with_pair(port, host, interrupts, |_| ())
+        Self::with_pair(port, host, interrupts, Duration::ZERO, |_| ())
     }
 
     fn with_pair(
         port: Box<dyn Port>,
         host: Host,
         interrupts: InterruptConfig,
+        poll: Duration,
         set_up: impl FnOnce(&mut Pair<Box<dyn Port>, HostClock>),
     ) -> Self {
         let (control, worker) = control_channel().unwrap();
         let mut pair = Pair::new(0, port, HostClock, worker, &interrupts);
         set_up(&mut pair);
-        let backend = Arc::new(Backend::new(vec![pair]).unwrap());
+        let backend = Arc::new(Backend::new(vec![pair], poll).unwrap());
         Self { backend, host, control }
     }
 
