@@ -84,6 +84,10 @@ A plan is a TOML file (docs/policies.md); plans/ has one for each policy. Each i
 driver that it names or, when it names none, with the kernel's virtio_net and with the tsnic driver,
 while RPCs over TCP and a flood of datagrams go on.
 
+The device's detectors judge. Who survives a plan has had no verdict of the stall detector but
+\"slow\" (docs/stalls.md), also if a nudge has brought it round, and has lost nothing. A control has
+to be seen to stall. RPCs that are not answered in time, without a verdict, are no verdict (69).
+
 Pass: every driver came through every plan as the plan expects it.")]
 pub struct PlanArgs {
     /// The plans

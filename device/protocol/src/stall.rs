@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the stall detector has found out, as the control socket says it.
 
+use std::fmt;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What it has found out on each vector of the pair.
@@ -31,7 +34,7 @@ pub struct VectorStalls {
     pub slow: u64,
     /// [`Verdict::Stopped`].
     pub stopped: u64,
-    /// Of all these, those that a policy has caused: not the driver's.
+    /// Of all these but [`Verdict::Slow`], those that a policy has caused: not the driver's.
     pub by_policy: u64,
     /// The latest, with what it rests on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,4 +93,157 @@ pub struct Stall {
     pub raised: u64,
     /// Intents of the policies in force: the latest has the number before this.
     pub intents: u64,
+}
+
+impl Stalls {
+    /// Verdicts and nudges since an earlier state.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self { rx: self.rx.since(&before.rx), tx: self.tx.since(&before.tx) }
+    }
+
+    /// Verdicts but [`Verdict::Slow`]: times that a queue had come to a stop.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.rx.count() + self.tx.count()
+    }
+
+    /// Of these, those that a policy has caused.
+    #[must_use]
+    pub const fn by_policy(&self) -> u64 {
+        self.rx.by_policy + self.tx.by_policy
+    }
+}
+
+impl VectorStalls {
+    /// Verdicts and nudges since an earlier state; the latest verdict only when it is one of them.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            nudges: self.nudges - before.nudges,
+            lost: self.lost - before.lost,
+            ignored: self.ignored - before.ignored,
+            suppressed: self.suppressed - before.suppressed,
+            not_refilled: self.not_refilled - before.not_refilled,
+            kick_lost: self.kick_lost - before.kick_lost,
+            slow: self.slow - before.slow,
+            stopped: self.stopped - before.stopped,
+            by_policy: self.by_policy - before.by_policy,
+            latest: self.latest.filter(|_| self.latest != before.latest),
+        }
+    }
+
+    /// Verdicts but [`Verdict::Slow`].
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        let Self { lost, ignored, suppressed, not_refilled, kick_lost, stopped, .. } = self;
+        *lost + *ignored + *suppressed + *not_refilled + *kick_lost + *stopped
+    }
+
+    /// The verdicts there were, with their names.
+    fn verdicts(&self) -> Vec<String> {
+        [
+            (self.lost, "lost"),
+            (self.ignored, "ignored"),
+            (self.suppressed, "suppressed"),
+            (self.not_refilled, "not-refilled"),
+            (self.kick_lost, "kick-lost"),
+            (self.slow, "slow"),
+            (self.stopped, "stopped"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count != 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect()
+    }
+}
+
+/// Each vector with a verdict: how many of which, and the evidence of the latest.
+impl fmt::Display for Stalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for (name, vector) in [("rx", &self.rx), ("tx", &self.tx)] {
+            let verdicts = vector.verdicts();
+            if verdicts.is_empty() {
+                continue;
+            }
+            if !std::mem::take(&mut first) {
+                f.write_str("; ")?;
+            }
+            write!(f, "{name}: {}, {} by policy", verdicts.join(", "), vector.by_policy)?;
+            if let Some(latest) = &vector.latest {
+                write!(f, ", latest {latest}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The evidence: times, then the vector as it was.
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {:.1?} without progress", Duration::from_nanos(self.waited_ns))?;
+        if let Some(answered) = self.answered_ns.map(Duration::from_nanos) {
+            write!(f, ", {answered:.1?} after nudge 1 of {}", self.nudges)?;
+        }
+        let Self { published, available, asked, kicks, raised, intents, .. } = self;
+        write!(f, " (used index {published}, available index {available}, asked {asked}, ")?;
+        if let Some(consumed) = self.consumed {
+            write!(f, "consumed {consumed}, ")?;
+        }
+        write!(f, "{kicks} kicks, {raised} raised, {intents} intents)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stall(at_ns: u64) -> Stall {
+        Stall {
+            verdict: Verdict::Lost,
+            by_policy: true,
+            at_ns,
+            waited_ns: 1_000_400_000,
+            answered_ns: Some(300_000),
+            nudges: 1,
+            published: 7,
+            available: 256,
+            asked: 6,
+            consumed: None,
+            kicks: 3,
+            raised: 9,
+            intents: 10,
+        }
+    }
+
+    #[test]
+    fn what_was_before_does_not_count_and_slow_is_no_stall() {
+        let before =
+            VectorStalls { lost: 3, slow: 1, latest: Some(stall(1)), ..Default::default() };
+        let after = VectorStalls { slow: 4, ..before.clone() };
+        let since = Stalls { rx: after, tx: VectorStalls::default() }
+            .since(&Stalls { rx: before, tx: VectorStalls::default() });
+        assert_eq!((since.count(), since.rx.slow, since.rx.latest), (0, 3, None));
+    }
+
+    #[test]
+    fn the_text_has_verdicts_and_evidence_of_the_vectors_that_have_any() {
+        let tx = VectorStalls {
+            lost: 2,
+            slow: 1,
+            by_policy: 2,
+            latest: Some(stall(1)),
+            ..Default::default()
+        };
+        let stalls = Stalls { rx: VectorStalls::default(), tx };
+        assert_eq!((stalls.count(), stalls.by_policy()), (2, 2));
+        let text = stalls.to_string();
+        assert!(
+            text.starts_with("tx: 2 lost, 1 slow, 2 by policy, latest after 1.0s without"),
+            "{text}"
+        );
+        assert!(text.contains(" progress, 300.0µs after nudge 1 of 1 (used index 7, "), "{text}");
+        assert_eq!(Stalls::default().to_string(), "");
+    }
 }

@@ -16,7 +16,7 @@ pub(crate) mod log;
 mod machine;
 mod suspend;
 mod tap;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::time::{Duration, Instant};
 

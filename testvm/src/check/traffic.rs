@@ -2,7 +2,7 @@
 //! The host's side of the traffic that goes on during a check: RPCs over one TCP connection, one
 //! after another, and UDP datagrams that nobody in the guest wants.
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -124,6 +124,12 @@ impl Traffic {
         self.rpcs.join().map_err(|_| Failure::Unmet("The RPC thread panicked".into()))??;
         Ok((self.flood.map_or(0, |flood| flood.sent()), self.counts.replies()))
     }
+}
+
+/// A connection is asked for where nobody listens. The guest's refusal is the last that it sends:
+/// nothing answers it. Whether it comes within `limit`, nobody asks.
+pub fn ask_in_vain(link: &Link, limit: Duration) {
+    let _ = TcpStream::connect_timeout(&(link.guest_ip, FLOOD_PORT).into(), limit);
 }
 
 /// Datagrams that go on until this is dropped.

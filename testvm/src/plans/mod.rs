@@ -4,15 +4,16 @@
 //! A guest is booted for each kind of device that the plans ask for. In it every plan is put to work
 //! over the control socket, while RPCs and a flood go on, once for each driver it is for.
 
+mod file;
+mod judge;
 mod report;
 mod trial;
 
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use thiserror::Error;
-use tsnic_protocol::plan::{self, Plan, PlanError, Rearm};
+use tsnic_protocol::plan::Rearm;
 
 use crate::check::bench::Bench;
 use crate::check::log::Log;
@@ -23,52 +24,8 @@ use crate::output::outln;
 use crate::progress::{Progress, Stage};
 use crate::verdict::Verdict;
 
+pub use file::{LoadError, NamedPlan};
 use report::{Report, Row};
-
-/// A plan, and its file.
-#[derive(Clone, Debug)]
-pub struct NamedPlan {
-    /// The file's name, without directory and extension.
-    pub name: String,
-    /// The plan.
-    pub plan: Plan,
-}
-
-/// Why a file is no plan.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// It cannot be read.
-    #[error("Cannot read the plan {}", .path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It can be read, and is wrong.
-    #[error("{}:{error}", .path.display())]
-    Wrong {
-        /// Which.
-        path: PathBuf,
-        /// Where, and what.
-        error: PlanError,
-    },
-}
-
-impl NamedPlan {
-    /// Reads a file. What its policies may be, the device checks.
-    ///
-    /// # Errors
-    /// When it cannot be read, or is no plan.
-    pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-        let plan = plan::parse(&text)
-            .map_err(|error| LoadError::Wrong { path: path.to_owned(), error })?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, plan })
-    }
-}
 
 /// Puts the plans to work, and prints what came of each.
 ///
@@ -118,10 +75,10 @@ pub fn run(machine: &Machine, plans: &[NamedPlan], json: Option<&Path>) -> anyho
 }
 
 fn boot(lab: &mut Lab, rearm: Rearm, progress: &mut Progress) -> anyhow::Result<Bench> {
-    let kind = serde_json::to_value(rearm)?;
-    let args = match rearm {
-        Rearm::OneShot => Vec::new(),
-        _ => vec!["--rearm".to_owned(), kind.as_str().unwrap_or_default().to_owned()],
-    };
+    let mut args = vec!["--stall-ms".to_owned(), trial::STALL_AFTER.as_millis().to_string()];
+    if rearm != Rearm::OneShot {
+        let kind = serde_json::to_value(rearm)?;
+        args.extend(["--rearm".to_owned(), kind.as_str().unwrap_or_default().to_owned()]);
+    }
     Ok(Bench::boot_with(lab, args, progress, Log::default())?)
 }

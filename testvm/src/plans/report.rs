@@ -4,10 +4,10 @@
 use std::fmt;
 
 use serde::Serialize;
-use tsnic_protocol::ScheduleReport;
 use tsnic_protocol::plan::Driver;
+use tsnic_protocol::{ScheduleReport, Stalls};
 
-use super::NamedPlan;
+use super::file::NamedPlan;
 use super::trial::Measured;
 use crate::check::bench::Bench;
 use crate::check::failure::Failure;
@@ -15,7 +15,7 @@ use crate::verdict::Verdict;
 
 /// The head of the table.
 pub const HEAD: &str = "\
-plan                     driver       RPCs  rx irq  tx irq    held  spurious  dropped  held us med/max  lost";
+plan                     driver       RPCs  rx irq  tx irq    held  spurious  dropped  held us med/max  lost  stalls";
 
 /// How a trial ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,6 +63,8 @@ pub struct Row {
     pub held_us: (u64, u64),
     /// Packets the device saw lost, those whose interrupt was dropped included.
     pub lost: u64,
+    /// Verdicts of the stall detector, by vector.
+    pub stalls: Stalls,
     /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -91,7 +93,8 @@ impl Row {
             Err(failure) => Outcome::Failed(failure.chain()),
         };
         let usable = bench.collect_log().is_ok() && bench.baseline().is_ok();
-        let Measured { rpcs, before, after, rx, tx } = measured;
+        let (seen, Measured { rpcs, before, after, rx, tx, .. }) = (measured.seen(), measured);
+        let (before, after) = (before.counters, after.counters);
         let row = Self {
             plan: plan.name.clone(),
             driver: name(driver),
@@ -102,7 +105,8 @@ impl Row {
             spurious: after.interrupts_spurious - before.interrupts_spurious,
             dropped: after.interrupts_dropped - before.interrupts_dropped,
             held_us: held_us([&rx, &tx]),
-            lost: after.lost + after.lost_to_drops - before.lost - before.lost_to_drops,
+            lost: seen.lost + seen.lost_to_drops,
+            stalls: seen.stalls,
             outcome,
         };
         (usable, row)
@@ -125,12 +129,13 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { plan, driver, rpcs, rx_interrupts, tx_interrupts, held, .. } = self;
         let (spurious, dropped, lost) = (self.spurious, self.dropped, self.lost);
+        let stalls = self.stalls.count();
         let (median, longest) = self.held_us;
         let times = if longest == 0 { "-".into() } else { format!("{median}/{longest}") };
         write!(
             f,
             "{plan:<24} {driver:<11} {rpcs:>5} {rx_interrupts:>7} {tx_interrupts:>7} {held:>7} \
-             {spurious:>9} {dropped:>8} {times:>16} {lost:>5}  {}",
+             {spurious:>9} {dropped:>8} {times:>16} {lost:>5} {stalls:>7}  {}",
             self.outcome.word()
         )?;
         match &self.outcome {
@@ -207,6 +212,7 @@ mod tests {
             dropped: 0,
             held_us: (150, 299),
             lost: 0,
+            stalls: Stalls::default(),
             outcome,
         }
     }
@@ -226,12 +232,15 @@ mod tests {
     #[test]
     fn a_row_stands_under_its_head_and_says_why_it_failed() {
         let text = row(Outcome::Failed("3 packets were lost".into())).to_string();
-        assert!(text.ends_with("0  FAILED: 3 packets were lost"), "{text}");
-        let column = HEAD.find("  lost").expect("a column") + "  lost".len();
-        assert_eq!(&text[..column].chars().last(), &Some('0'), "{text}\n{HEAD}");
+        assert!(text.ends_with("0       0  FAILED: 3 packets were lost"), "{text}");
+        for name in ["  lost", "  stalls"] {
+            let end = HEAD.find(name).expect("a column") + name.len();
+            assert_eq!(&text[end - 2..end], " 0", "{text}\n{HEAD}");
+        }
         let report = Report { kernel: "6.1".into(), rows: vec![row(Outcome::AsExpected)] };
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
         assert_eq!((&json["verdict"], &json["rows"][0]["held"]), (&"pass".into(), &1200.into()));
+        assert_eq!(json["rows"][0]["stalls"]["tx"]["lost"], 0);
     }
 
     #[test]

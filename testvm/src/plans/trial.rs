@@ -1,28 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One plan with one driver.
 
+use std::time::{Duration, Instant};
+
 use tsnic_protocol::plan::{Driver, Expectation, Plan};
-use tsnic_protocol::{Counters, Reply, Request, ScheduleReport, Vector};
+use tsnic_protocol::{Policies, Reply, Request, ScheduleReport, Status, Vector};
 
+use super::judge::{self, Seen};
 use crate::check::bench::Bench;
-use crate::check::failure::{Failure, expect};
+use crate::check::failure::Failure;
+use crate::check::traffic::ask_in_vain;
 
-/// RPCs that must be answered once the policies have ended: nothing is stuck.
-const AFTERWARDS: u64 = 20;
+/// When the stall detector looks closer at a guest that does not go on. It only says when to look:
+/// long against the pauses of a machine that has much to do.
+pub const STALL_AFTER: Duration = Duration::from_secs(1);
+/// Without traffic, a stall has its verdict by then.
+const QUIET: Duration = Duration::from_millis(1_300);
+/// For a control to stall: many times what it takes.
+const CONTROL_LIMIT: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What was measured while a plan was at work.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     /// RPCs answered.
     pub rpcs: u64,
-    /// The device's counters at the beginning.
-    pub before: Counters,
-    /// And at the end.
-    pub after: Counters,
+    /// The device at the beginning.
+    pub before: Status,
+    /// When the traffic had ended.
+    pub after: Status,
+    /// At the end.
+    pub end: Status,
     /// What the policies decided for receive interrupts.
     pub rx: ScheduleReport,
     /// And for transmit interrupts.
     pub tx: ScheduleReport,
+}
+
+impl Measured {
+    fn begin(&mut self, status: Status) {
+        self.before = status.clone();
+        self.after = status.clone();
+        self.end = status;
+    }
+
+    /// What the detectors have seen.
+    pub fn seen(&self) -> Seen {
+        let (before, end) = (&self.before.counters, &self.end.counters);
+        let stalls = |status: &Status| status.stalls.clone().unwrap_or_default();
+        Seen {
+            rpcs: self.rpcs,
+            lost: end.lost - before.lost,
+            lost_to_drops: end.lost_to_drops - before.lost_to_drops,
+            disagreements: end.detector_disagreements - before.detector_disagreements,
+            stalls: stalls(&self.end).since(&stalls(&self.before)),
+        }
+    }
 }
 
 /// The drivers a plan is for: the one it names, or the stock driver and ours.
@@ -49,52 +82,83 @@ fn measure(
     measured: &mut Measured,
 ) -> Result<(), Failure> {
     bench.use_driver(driver)?;
-    let traffic = bench.start_traffic_of_any_driver()?;
-    for moderation in &plan.moderation {
-        done(bench, &Request::Moderation(*moderation))?;
-    }
-    done(bench, &Request::Policies(plan.policies()))?;
-    measured.before = bench.status()?.counters;
-    let first = traffic.replies().all();
-    let wanted = first + u64::from(plan.run.requests);
-    let reached = bench.replies(&traffic, |now| now.all() >= wanted);
-    measured.rpcs = traffic.replies().all() - first;
-    measured.after = bench.status()?.counters;
-    measured.rx = schedule(bench, Vector::Rx)?;
-    measured.tx = schedule(bench, Vector::Tx)?;
+    measured.begin(bench.status()?);
+    let ended = put_to_work(bench, plan, measured);
     // From here on nothing interferes, whatever comes of the rest.
-    done(bench, &Request::Policies(tsnic_protocol::Policies::default()))?;
+    done(bench, &Request::Policies(Policies::default()))?;
     for vector in [Vector::Rx, Vector::Tx] {
         let off = tsnic_protocol::Moderation { vector, usecs: 0, frames: 0 };
         done(bench, &Request::Moderation(off))?;
     }
-    let lost = measured.after.lost - measured.before.lost;
+    let ended = ended.and_then(|()| match plan.run.expect {
+        Expectation::Survives => {
+            let traffic = bench.start_traffic_of_any_driver()?;
+            bench.stop_traffic(traffic).map(drop)
+        }
+        Expectation::Stalls => Ok(()),
+    });
+    measured.end = bench.status()?;
+    // A stall that has its verdict is more than RPCs that do not go on.
+    judge::judge(plan, &measured.seen()).map_err(Failure::Unmet)?;
+    ended
+}
+
+/// Traffic under the plan, then a pause: a driver that reclaims when it sends or receives shows
+/// only then that a transmit interrupt was lost.
+fn put_to_work(bench: &mut Bench, plan: &Plan, measured: &mut Measured) -> Result<(), Failure> {
+    let traffic = bench.start_traffic_of_any_driver()?;
+    for moderation in &plan.moderation {
+        done(bench, &Request::Moderation(*moderation))?;
+    }
+    measured.begin(bench.status()?);
+    done(bench, &Request::Policies(plan.policies()))?;
+    let first = traffic.replies().all();
+    let wanted = first + u64::from(plan.run.requests);
+    let reached = bench.replies(&traffic, |now| now.all() >= wanted);
+    measured.rpcs = traffic.replies().all() - first;
+    measured.after = bench.status()?;
+    measured.rx = schedule(bench, Vector::Rx)?;
+    measured.tx = schedule(bench, Vector::Tx)?;
     match plan.run.expect {
         Expectation::Survives => {
             reached?;
-            expect(lost == 0, || format!("{lost} packets were lost"))?;
-            let then = traffic.replies().all();
-            bench.replies(&traffic, |now| now.all() >= then + AFTERWARDS)?;
-            bench.end_traffic(traffic)?;
-            Ok(())
+            bench.stop_traffic(traffic)?;
+            ask_in_vain(bench.vm.link(), QUIET);
+            watch(bench, plan, measured, QUIET)
         }
         Expectation::Stalls => {
-            let stalls = lost + measured.after.lost_to_drops - measured.before.lost_to_drops;
             drop(traffic);
-            expect(stalls > 0, || {
-                format!(
-                    "The device saw no stall in {} RPCs: this control has no power",
-                    measured.rpcs
-                )
-            })
+            let deadline = Instant::now() + bench.vm.limit(CONTROL_LIMIT);
+            while judge::judge(plan, &measured.seen()).is_err() && Instant::now() < deadline {
+                ask_in_vain(bench.vm.link(), QUIET);
+                watch(bench, plan, measured, 2 * QUIET)?;
+            }
+            Ok(())
         }
     }
+}
+
+/// Looks at the device for so long, or until a control has stalled.
+fn watch(
+    bench: &mut Bench,
+    plan: &Plan,
+    measured: &mut Measured,
+    time: Duration,
+) -> Result<(), Failure> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        std::thread::sleep(LOOK);
+        measured.end = bench.status()?;
+        if plan.run.expect == Expectation::Stalls && judge::judge(plan, &measured.seen()).is_ok() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn done(bench: &mut Bench, request: &Request) -> Result<(), Failure> {
     match bench.vm.device(request)? {
         Reply::Done => Ok(()),
-        Reply::Error { message } => Err(Failure::Unmet(format!("The device refuses: {message}"))),
         other => Err(Failure::Unmet(format!("The device answers {other:?}"))),
     }
 }

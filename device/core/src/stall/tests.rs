@@ -133,14 +133,17 @@ fn one_nudge_that_makes_it_go_on_proves_a_lost_interrupt() {
 
 #[test]
 fn a_slow_guest_owes_nothing_to_the_nudge() {
-    for late_ms in [AT_ONCE_MS, AFTER_MS - 1, AFTER_MS + 1, 2 * AFTER_MS + 1] {
+    let times = [AT_ONCE_MS, AFTER_MS - 1, AFTER_MS + 1, 2 * AFTER_MS + 1];
+    for (late_ms, dropped) in times.into_iter().flat_map(|ms| [(ms, false), (ms, true)]) {
         let mut world = World::receive();
+        world.seen.dropped = dropped;
         world.publish(1);
         world.pass(AFTER_MS + late_ms);
         assert!(!world.nudges.is_empty());
         world.consume();
         world.pass(10 * AFTER_MS);
-        assert_eq!(world.verdicts(), [(Verdict::Slow, false)], "{late_ms} ms after the nudge");
+        assert_eq!(world.verdicts(), [(Verdict::Slow, dropped)], "{late_ms} ms after the nudge");
+        assert_eq!(world.detector.tally().by_policy, 0);
     }
 }
 

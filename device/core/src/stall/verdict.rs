@@ -78,7 +78,7 @@ pub struct Tally {
     pub slow: u64,
     /// [`Verdict::Stopped`].
     pub stopped: u64,
-    /// Of all these, those that a policy has caused.
+    /// Of all these but [`Verdict::Slow`], those that a policy has caused.
     pub by_policy: u64,
     /// The latest.
     pub latest: Option<Evidence>,
@@ -95,7 +95,7 @@ impl Tally {
             Verdict::Slow => &mut self.slow,
             Verdict::Stopped => &mut self.stopped,
         } += 1;
-        self.by_policy += u64::from(evidence.by_policy);
+        self.by_policy += u64::from(evidence.by_policy && evidence.verdict != Verdict::Slow);
         self.latest = Some(evidence);
     }
 }

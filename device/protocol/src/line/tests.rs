@@ -28,7 +28,7 @@ fn a_malformed_line_is_named_with_its_number_and_column_and_the_next_one_is_unde
 fn what_is_wrong_with_a_request_is_said() {
     for (line, expected) in [
         (&b"{\"request\":\"dance\"}\n"[..], "unknown variant `dance`"),
-        (b"{\"request\":\"random\",\"seed\":1}\n", "missing field `packets`"),
+        (b"{\"request\":\"natural\",\"seed\":1}\n", "missing field `trials`"),
         (
             b"{\"request\":\"monitor-start\",\"seed\":1,\"port\":70000,\"inject_per_mille\":1}\n",
             "expected u16",
