@@ -183,7 +183,7 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     if let Some(after) = config.stall_after {
         pair.watch_for_stalls(after);
     }
-    if let Some(command) = config.plan.command() {
+    for command in config.plan.commands() {
         // Checked when it was read.
         pair.path_command(command);
     }

@@ -9,10 +9,11 @@ use thiserror::Error;
 use tsnic_core::arming::Rearm;
 use tsnic_core::moderation::Limits;
 use tsnic_core::policy::spec::PolicySpec;
+use tsnic_core::wire::spec::PacketSpec;
 use tsnic_protocol::plan::{self as said, PlanError, position};
 
 use crate::control::channel::PathCommand;
-use crate::control::policies;
+use crate::control::{packets, policies};
 use crate::net::pair::InterruptConfig;
 
 #[cfg(test)]
@@ -25,10 +26,12 @@ pub struct Plan {
     pub about: String,
     /// Moderation, and what an arm does.
     pub interrupts: InterruptConfig,
-    /// Seed of the policies.
+    /// Seed of the policies, and of the packet policies.
     pub seed: u64,
     /// The policies of each queue.
     pub policies: [Vec<PolicySpec>; 2],
+    /// The packet policies of each direction, by queue.
+    pub packets: [Vec<PacketSpec>; 2],
 }
 
 /// Why a file is no plan.
@@ -87,6 +90,10 @@ impl Plan {
             position: position(text, "policy", error.place, error.source.field),
             message: error.source.to_string(),
         })?;
+        let packets = packets::packets(&plan.packets).map_err(|error| PlanError {
+            position: position(text, "packets", error.place, error.field),
+            message: format!("{}: {}", error.kind, error.what),
+        })?;
         Ok(Self {
             interrupts: InterruptConfig {
                 limits: limits.map(Option::<Limits>::unwrap_or_default),
@@ -95,17 +102,21 @@ impl Plan {
             about: plan.about,
             seed: plan.seed,
             policies: stacks,
+            packets,
         })
     }
 
-    /// The command that puts its policies to work; `None` when it has none.
+    /// The commands that put its policies and packet policies to work; none when it has none.
     #[must_use]
-    pub fn command(&self) -> Option<PathCommand> {
-        let any = self.policies.iter().any(|stack| !stack.is_empty());
-        any.then(|| PathCommand::Policies(self.seed, self.policies.clone()))
+    pub fn commands(&self) -> Vec<PathCommand> {
+        let policies = self.policies.iter().any(|stack| !stack.is_empty());
+        let packets = self.packets.iter().any(|specs| !specs.is_empty());
+        let policies = policies.then(|| PathCommand::Policies(self.seed, self.policies.clone()));
+        let packets = packets.then(|| PathCommand::Packets(self.seed, self.packets.clone()));
+        policies.into_iter().chain(packets).collect()
     }
 
-    /// A right driver must survive it: a driver for another kind of device need not survive an edge.
+    /// A right driver must survive it: packets get lost on any wire, but a driver for another kind of device need not survive an edge.
     #[must_use]
     pub fn is_conformant(&self) -> bool {
         self.interrupts.rearm != Rearm::Edge

@@ -63,6 +63,19 @@ macro_rules! for_each_counter {
             interrupts_dropped,
             /// Interrupts that a policy raised though none was requested: duplicates included.
             interrupts_spurious,
+            /// Frames that a packet policy lost on the wire, in both directions.
+            frames_dropped_by_policy,
+            /// Copies of frames that a packet policy made.
+            frames_duplicated,
+            /// Frames that a packet policy held for later ones to overtake.
+            frames_reordered,
+            /// Frames in which a packet policy flipped a bit.
+            frames_corrupted,
+            /// Frames that a packet policy held for a time.
+            frames_delayed,
+            /// Frames that a packet policy held less long than it should have, or did not copy,
+            /// because too many were on the wire.
+            frames_not_held,
             /// Spurious interrupts raised by the stall detector, in both directions.
             nudges,
             /// Verdicts of the stall detector, on both vectors.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the tsnic device decides: the interrupt path (arming, moderation, policies), the loss and
-//! stall detectors, and the runs that choose the moment of an interrupt.
+//! What the tsnic device decides: the interrupt path (arming, moderation, policies), what becomes of
+//! frames on the wire, the loss and stall detectors, and the runs that choose the moment of an
+//! interrupt.
 //!
 //! Everything here is a pure state machine: time is an argument, choices come from a seed, and
 //! nothing knows a file descriptor, a thread, guest memory or a serialised form.
@@ -32,3 +33,4 @@ pub mod schedule;
 pub mod spec;
 pub mod stall;
 pub mod time;
+pub mod wire;

@@ -14,7 +14,7 @@ use tsnic_abi::Counter;
 
 use crate::time::Instant;
 
-mod distribution;
+pub(crate) mod distribution;
 mod record;
 mod single;
 pub mod spec;

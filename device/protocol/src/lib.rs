@@ -5,11 +5,13 @@
 
 mod counters;
 pub mod line;
+pub mod packets;
 pub mod plan;
 pub mod policy;
 pub mod stall;
 
 pub use counters::Counters;
+pub use packets::Packets;
 pub use policy::{Policy, Vector};
 pub use stall::Stalls;
 
@@ -37,6 +39,9 @@ pub enum Request {
     /// Let these policies decide on interrupts from now on, instead of those before, on both
     /// vectors; answered by [`Reply::Done`]. An empty list ends them.
     Policies(Policies),
+    /// Let these packet policies decide on frames from now on, instead of those before, in both
+    /// directions; answered by [`Reply::Done`]. An empty list ends them.
+    Packets(Packets),
     /// What the policies of a vector have decided since they were set; answered by
     /// [`Reply::Schedule`].
     Schedule {
@@ -118,6 +123,9 @@ pub struct Status {
     pub running: bool,
     /// Whether frames can come in and go out.
     pub port: PortState,
+    /// What the wire does; `None` when it has no policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<packets::Wire>,
     /// Generation of the shared queue page in use; `None` when the device is plain virtio-net.
     pub page: Option<u32>,
     /// Receive completions published.

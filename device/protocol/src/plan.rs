@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A plan: what the device does to the interrupts of a guest, in a TOML file, and what testvm puts
-//! the guest through meanwhile.
+//! A plan: what the device does to the interrupts and packets of a guest, in a TOML file, and what
+//! testvm puts the guest through meanwhile.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,6 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, Error};
 
+use super::packets::{PacketPolicy, Packets};
 use super::{Moderation, Policies, Policy};
 
 /// A plan.
@@ -28,6 +29,9 @@ pub struct Plan {
     /// The policies.
     #[serde(default)]
     pub policy: Vec<Policy>,
+    /// The packet policies.
+    #[serde(default)]
+    pub packets: Vec<PacketPolicy>,
     /// What testvm does; the device does not look at it.
     #[serde(default)]
     pub run: Run,
@@ -101,6 +105,12 @@ impl Plan {
     #[must_use]
     pub fn policies(&self) -> Policies {
         Policies { seed: self.seed, policies: self.policy.clone() }
+    }
+
+    /// Its packet policies, as the control socket takes them.
+    #[must_use]
+    pub fn packets(&self) -> Packets {
+        Packets { seed: self.seed, packets: self.packets.clone() }
     }
 }
 
@@ -188,6 +198,7 @@ mod tests {
             ("about = 'x'\n[[policy]]\nkind = 'drop'\nper_mile = 1\n", 4, 1, "`per_mile`"),
             ("about = 'x'\n[[policy]]\nkind = 'drop'\nper_mille = -1\n", 4, 13, "-1"),
             ("about = 'x'\n[[policy]\n", 2, 10, ""),
+            ("about = 'x'\n[[packets]]\nkind = 'lose'\n", 3, 8, "unknown variant `lose`"),
             ("about = 'x'\n[run]\nexpect = 'wins'\n", 3, 10, "unknown variant `wins`"),
         ] {
             let error = parse(text).expect_err(text);

@@ -11,6 +11,7 @@ use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::{Actions, Finished, Observation, RunRequest};
 use tsnic_core::schedule::Schedule;
 use tsnic_core::time::Instant;
+use tsnic_core::wire::spec::PacketSpec;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::net::status::PairStatus;
@@ -27,12 +28,12 @@ pub enum Command {
     StopMonitor,
     /// End the run without a result: [`Answer::Cancelled`] comes.
     Cancel,
-    /// Change or tell something of the interrupt paths: [`Answer::Paths`] or [`Answer::Refused`]
+    /// Change or tell something of the interrupt paths or of the wire: [`Answer::Paths`] or [`Answer::Refused`]
     /// comes at once.
     Paths(PathCommand),
 }
 
-/// What is asked of the interrupt paths. Queues are [`crate::net::pair::RX`] and
+/// What is asked of the interrupt paths and of the wire. Queues are [`crate::net::pair::RX`] and
 /// [`crate::net::pair::TX`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum PathCommand {
@@ -40,6 +41,8 @@ pub enum PathCommand {
     Moderation(usize, Limits),
     /// Let these policies decide, by queue, with this seed.
     Policies(u64, [Vec<PolicySpec>; 2]),
+    /// Let these policies decide on packets, by queue, with this seed.
+    Packets(u64, [Vec<PacketSpec>; 2]),
     /// Tell what the policies of a queue have decided.
     Schedule(usize),
 }

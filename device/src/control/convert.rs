@@ -6,9 +6,10 @@ use std::time::Duration;
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::{spec, stall};
 use tsnic_protocol as protocol;
-use tsnic_protocol::Reply;
+use tsnic_protocol::{Reply, packets};
 
 use crate::net::status::PairStatus;
+use crate::port::wire::Direction;
 
 /// The injection run that is asked for.
 #[must_use]
@@ -192,6 +193,13 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+fn wire_direction(direction: &Direction) -> packets::WireDirection {
+    packets::WireDirection {
+        policies: direction.policies.iter().map(|&name| name.to_owned()).collect(),
+        frames: direction.frames,
+    }
+}
+
 /// The state of the device.
 #[must_use]
 pub fn status(status: &PairStatus) -> protocol::Status {
@@ -201,6 +209,10 @@ pub fn status(status: &PairStatus) -> protocol::Status {
         port: status.port_detached.clone().map_or(protocol::PortState::Attached, |reason| {
             protocol::PortState::Detached { reason }
         }),
+        wire: status
+            .wire
+            .as_ref()
+            .map(|[rx, tx]| packets::Wire { rx: wire_direction(rx), tx: wire_direction(tx) }),
         page: page.map(|page| page.generation),
         produced: page.map_or(0, |page| page.produced),
         signaled: page.map_or(0, |page| page.signaled),

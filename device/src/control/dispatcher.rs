@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use tsnic_protocol::{Reply, Request};
 
 use super::channel::{Answer, Command, PathCommand};
-use super::{convert, policies};
+use super::{convert, packets, policies};
 
 #[cfg(test)]
 mod tests;
@@ -81,6 +81,10 @@ impl Dispatcher {
             Request::Policies(asked) => {
                 let stacks = policies::policies(&asked).map_err(|error| error.to_string())?;
                 return Ok(self.paths(client, PathCommand::Policies(asked.seed, stacks)));
+            }
+            Request::Packets(asked) => {
+                let specs = packets::packets(&asked.packets).map_err(|error| error.to_string())?;
+                return Ok(self.paths(client, PathCommand::Packets(asked.seed, specs)));
             }
             Request::Schedule { vector } => {
                 return Ok(self.paths(client, PathCommand::Schedule(policies::queue(vector))));

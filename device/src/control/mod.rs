@@ -5,5 +5,6 @@ pub mod channel;
 mod client;
 pub mod convert;
 pub mod dispatcher;
+pub mod packets;
 pub mod policies;
 pub mod server;

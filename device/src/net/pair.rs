@@ -15,6 +15,7 @@ use tsnic_core::run;
 use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::stall::{Detector, Look};
 use tsnic_core::time::Instant;
+use tsnic_core::wire;
 use vm_memory::GuestMemoryMmap;
 
 use super::empty_kicks::EmptyKicks;
@@ -30,6 +31,7 @@ use crate::control::channel::{Answer, PathCommand, WorkerEnd};
 use crate::frame::Frame;
 use crate::log_limit::LogLimit;
 use crate::port::Port;
+use crate::port::wire::{Directions, Wire};
 
 #[cfg(test)]
 mod tests;
@@ -148,7 +150,7 @@ pub struct Pair<P, C> {
     pub(super) adversary: Adversary,
     pub(super) control: WorkerEnd,
     pub(super) commands_wait: bool,
-    pub(super) port: P,
+    pub(super) port: Wire<P>,
     /// What has been told of the port: why it is detached.
     pub(super) port_detached: Option<String>,
     pub(super) clock: C,
@@ -186,7 +188,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             adversary: Adversary::default(),
             control,
             commands_wait: false,
-            port,
+            port: Wire::new(port),
             port_detached: None,
             clock,
             port_policy: run::PortPolicy::Open,
@@ -204,16 +206,16 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.stalls = Some([RX, TX].map(|_| Detector::new(after)));
     }
 
-    /// Carries out what is asked of the interrupt paths.
+    /// Carries out what is asked of the interrupt paths and of the wire.
     pub fn path_command(&mut self, command: PathCommand) -> Answer {
         let now = self.now();
-        path_command(&mut self.paths, command, now)
+        path_command(&mut self.paths, &mut self.port, command, now)
     }
 
     /// The port.
     #[must_use]
     pub const fn port(&self) -> &P {
-        &self.port
+        self.port.port()
     }
 
     /// The data path's end of the control channel.
@@ -287,6 +289,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
         let running = self.queues.iter().any(|queue| queue.running.is_some());
         self.queues = [Queue::default(), Queue::default()];
         self.discard_held();
+        // Nobody looks after it until the next one connects.
+        self.port.send_all(self.clock.now().timer);
         let view = GuestView::new(memory);
         self.forget_page(running.then_some(&view), "the front end left");
     }
@@ -509,6 +513,20 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.counters.interrupts_spurious += tally.spurious;
     }
 
+    /// Counts what the policies of the wire have done.
+    pub(super) fn count_packets(&mut self) {
+        let wire::Tally { dropped, duplicated, reordered, corrupted, delayed, not_held } =
+            self.port.take_tally();
+        let counters = &mut self.counters;
+        counters.frames_dropped_by_policy += dropped;
+        counters.frames_duplicated += duplicated;
+        counters.frames_reordered += reordered;
+        counters.frames_corrupted += corrupted;
+        counters.frames_delayed += delayed;
+        counters.frames_not_held += not_held;
+        counters.tx_port_errors += self.port.take_refused();
+    }
+
     /// What was seen of a queue does not count any more.
     fn reset_stalls(&mut self, queue: usize) {
         if let Some(detectors) = &mut self.stalls {
@@ -576,7 +594,8 @@ impl<P: Port, C: Clock> Pair<P, C> {
     #[must_use]
     pub fn status(&self) -> PairStatus {
         let (page, port_detached) = (self.page.as_ref(), self.port_detached.as_ref());
-        status(&self.queues, page, port_detached, self.stalls.as_ref(), &self.counters)
+        let (wire, stalls) = (self.port.status(), self.stalls.as_ref());
+        status(&self.queues, page, port_detached, wire, stalls, &self.counters)
     }
 }
 
@@ -585,6 +604,7 @@ pub(super) fn status(
     queues: &[Queue; 2],
     page: Option<&PageState>,
     port_detached: Option<&String>,
+    wire: Option<Directions>,
     stalls: Option<&[Detector; 2]>,
     counters: &Counters,
 ) -> PairStatus {
@@ -597,14 +617,20 @@ pub(super) fn status(
             .iter()
             .all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),
         port_detached: port_detached.cloned(),
+        wire,
         page: page.map(|page| PageStatus::new(page.generation, &page.irq)),
         stalls: stalls.map(|detectors| [RX, TX].map(|queue| *detectors[queue].tally())),
         counters,
     }
 }
 
-/// Carries out what the control socket asks of the interrupt paths.
-pub(super) fn path_command(paths: &mut [Path; 2], command: PathCommand, now: Instant) -> Answer {
+/// Carries out what the control socket asks of the interrupt paths and of the wire.
+pub(super) fn path_command<P: Port>(
+    paths: &mut [Path; 2],
+    wire: &mut Wire<P>,
+    command: PathCommand,
+    now: Instant,
+) -> Answer {
     match command {
         PathCommand::Moderation(queue, limits) => paths[queue].set_limits(limits),
         PathCommand::Policies(seed, stacks) => {
@@ -618,6 +644,11 @@ pub(super) fn path_command(paths: &mut [Path; 2], command: PathCommand, now: Ins
                     }
                 }
                 [Err(error), _] | [_, Err(error)] => return Answer::Refused(error.to_string()),
+            }
+        }
+        PathCommand::Packets(seed, specs) => {
+            if let Err(error) = wire.set_policies(seed, &specs) {
+                return Answer::Refused(error.to_string());
             }
         }
         PathCommand::Schedule(queue) => {

@@ -10,6 +10,8 @@ mod receive;
 mod stall;
 mod transmit;
 
+use std::cell::RefCell;
+
 use receive::{Pass, Staged};
 use tsnic_core::policy::Cause;
 use tsnic_core::progress::Progress;
@@ -122,6 +124,9 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             self.tx = None;
             self.cells = None;
         }
+        let now = self.pair.now();
+        let sent_next = self.pair.port.send_due(now);
+        self.wake_at(sent_next);
         let transmit_due = self.due.take();
         // Once more after the queue has broken, with no queue that could break: a run has to learn
         // of it, and say how long it waits.
@@ -140,6 +145,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             }
         }
         self.wake_at(transmit_due);
+        self.pair.count_packets();
         self.pair.note_port_state();
         if self.pair.port.detached().is_some() {
             self.wake_at(self.pair.port.due());
@@ -206,6 +212,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             counters,
             held,
             commands_wait,
+            port,
             port_detached,
             stalls,
             ..
@@ -221,18 +228,20 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
         };
         if std::mem::take(commands_wait) {
             let again = &mut self.again;
+            let port = RefCell::new(port);
             control.serve(
                 adversary,
                 now,
                 &seen,
                 |command| {
-                    // The transmit path has been polled in this session.
+                    // The transmit path and the port have been polled in this session.
                     *again = true;
-                    path_command(paths, command, now)
+                    path_command(paths, &mut port.borrow_mut(), command, now)
                 },
                 || {
                     let (page, port_detached) = (page.as_ref(), port_detached.as_ref());
-                    status(queues, page, port_detached, stalls.as_ref(), counters)
+                    let wire = port.borrow().status();
+                    status(queues, page, port_detached, wire, stalls.as_ref(), counters)
                 },
             );
         }

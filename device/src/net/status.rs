@@ -5,6 +5,8 @@ use tsnic_core::counters::Counters;
 use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::stall::Tally;
 
+use crate::port::wire::Directions;
+
 /// What a pair says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PairStatus {
@@ -12,6 +14,8 @@ pub struct PairStatus {
     pub running: bool,
     /// Why no frames come in or go out of the port, as long as that is so.
     pub port_detached: Option<String>,
+    /// The wire's policies; `None` when it has none.
+    pub wire: Option<Directions>,
     /// The shared queue page in use; `None` when the device is plain virtio-net.
     pub page: Option<PageStatus>,
     /// What the stall detector has found out, by queue; `None` when there is none.

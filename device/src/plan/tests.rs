@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+use tsnic_core::policy::spec::Span;
+
 use super::*;
 
 fn wrong(text: &str) -> String {
@@ -11,14 +13,20 @@ fn a_plan_says_what_the_device_does() {
     let plan = Plan::parse(
         "about = 'x'\nseed = 7\nrearm = 'edge'\n[[moderation]]\nvector = 'tx'\nusecs = 50\n\
          [[policy]]\nkind = 'fixed-delay'\ndelay_us = 9\n[[policy]]\nvector = 'tx'\n\
-         kind = 'drop'\nper_mille = 1\n",
+         kind = 'drop'\nper_mille = 1\n[[packets]]\ndirection = 'tx'\nkind = 'duplicate'\n\
+         per_mille = 3\n[[packets]]\nkind = 'delay'\nfrom_us = 0\nto_us = 9\n",
     )
     .expect("it is right");
     let limits = [Limits::default(), Limits { usecs: 50, frames: 0 }];
     assert_eq!(plan.interrupts, InterruptConfig { limits, rearm: Rearm::Edge });
     let stacks =
         [vec![PolicySpec::FixedDelay { delay_us: 9 }], vec![PolicySpec::Drop { per_mille: 1 }]];
-    assert_eq!(plan.command(), Some(PathCommand::Policies(7, stacks)));
+    let packets = [
+        vec![PacketSpec::Delay(Span { from_us: 0, to_us: 9 })],
+        vec![PacketSpec::Duplicate { per_mille: 3, copies: 1 }],
+    ];
+    let commands = [PathCommand::Policies(7, stacks), PathCommand::Packets(7, packets)];
+    assert_eq!(plan.commands(), commands);
     assert!(!plan.is_conformant());
 }
 
@@ -51,6 +59,27 @@ fn what_cannot_be_is_named_with_its_place() {
         (
             "[[moderation]]\nvector = 'rx'\n[[moderation]]\nvector = 'rx'\n",
             "5:10: moderation of this vector is said twice",
+        ),
+        (
+            "[[packets]]\nkind = 'loss'\nper_mille = 1001\n",
+            "4:13: loss: per_mille is 1001: 0 to 1000",
+        ),
+        (
+            "[[packets]]\nkind = 'delay'\nfrom_us = 5\nto_us = 4\n",
+            "4:11: delay: from_us is 5: 0 to 4",
+        ),
+        (
+            "[[packets]]\nkind = 'reorder'\nper_mille = 5\nframes = 4\n",
+            "2:1: reorder: needs latest_us",
+        ),
+        (
+            "[[packets]]\nkind = 'loss'\nper_mille = 5\n[[packets]]\ndirection = 'tx'\n\
+             kind = 'corrupt'\ncopies = 1\nper_mille = 5\n",
+            "8:10: corrupt: has no copies; its fields: per_mille",
+        ),
+        (
+            "[[packets]]\ndirection = 'up'\nkind = 'loss'\nper_mille = 5\n",
+            "3:13: unknown variant `up`, expected `rx` or `tx`",
         ),
         ("[[policy]]\nqueue = 3\n", "3:1: unknown field `queue`"),
     ] {

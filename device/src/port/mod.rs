@@ -5,6 +5,7 @@ pub mod frames;
 pub mod generator;
 pub mod request;
 pub mod tap;
+pub mod wire;
 
 use std::fmt;
 use std::io;
@@ -52,7 +53,12 @@ pub trait Port: Send {
     ///
     /// # Errors
     /// When it was not taken; it is lost then, as frames are.
-    fn send(&mut self, header: NetHeader, frame: &[u8]) -> io::Result<()>;
+    fn send(&mut self, now: Instant, header: NetHeader, frame: &[u8]) -> io::Result<()>;
+
+    /// Sends what is on its way and is due. When there is something to be sent next.
+    fn send_due(&mut self, _now: Instant) -> Option<Instant> {
+        None
+    }
 
     /// Whether received frames may have open checksums.
     ///
@@ -90,8 +96,12 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).waits()
     }
 
-    fn send(&mut self, header: NetHeader, frame: &[u8]) -> io::Result<()> {
-        (**self).send(header, frame)
+    fn send(&mut self, now: Instant, header: NetHeader, frame: &[u8]) -> io::Result<()> {
+        (**self).send(now, header, frame)
+    }
+
+    fn send_due(&mut self, now: Instant) -> Option<Instant> {
+        (**self).send_due(now)
     }
 
     fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()> {

@@ -55,7 +55,7 @@ impl Port for Flood {
         false
     }
 
-    fn send(&mut self, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
+    fn send(&mut self, _now: Instant, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpSlice, TransportSlice};
 use tsnic_core::time::Instant;
 
 use super::guest::Received;
@@ -94,8 +94,10 @@ pub fn frame(request: Option<u64>) -> Vec<u8> {
 
 /// What a frame is to the guest. A segment that is not to [`PORT`] is one of the device's own.
 pub fn received(frame: &[u8]) -> Received {
-    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    // A bit of it may have been flipped on the wire.
+    let Ok(packet) = SlicedPacket::from_ethernet(frame) else { return Received::Other };
     match packet.transport {
+        Some(TransportSlice::Tcp(tcp)) if !is_whole(packet.net.as_ref(), &tcp) => Received::Other,
         Some(TransportSlice::Tcp(tcp)) if tcp.destination_port() == PORT => {
             let number = tcp.payload().try_into().map(u64::from_le_bytes);
             number.map_or(Received::Other, Received::Request)
@@ -104,6 +106,13 @@ pub fn received(frame: &[u8]) -> Received {
         Some(TransportSlice::Tcp(_)) => Received::Held,
         _ => Received::Other,
     }
+}
+
+fn is_whole(net: Option<&NetSlice<'_>>, tcp: &TcpSlice<'_>) -> bool {
+    let Some(NetSlice::Ipv4(ip)) = net else { return false };
+    let ip = ip.header().to_header();
+    let sum = tcp.to_header().calc_checksum_ipv4(&ip, tcp.payload());
+    ip.header_checksum == ip.calc_header_checksum() && sum == Ok(tcp.checksum())
 }
 
 /// The frame is one of [`frame`], and not made up by the device.

@@ -8,9 +8,11 @@ use std::time::Duration;
 use tsnic::frame::{Frame, NetHeader};
 use tsnic::net::features::Features;
 use tsnic_core::counters::Counters;
-use tsnic_core::policy::spec::PolicySpec;
+use tsnic_core::policy::spec::{PolicySpec, Span};
 use tsnic_core::run::RunRequest;
 use tsnic_core::spec::{InjectionSpec, MonitorSpec, Stimulus};
+use tsnic_core::wire::HELD_MAX;
+use tsnic_core::wire::spec::PacketSpec;
 
 use super::client::PORT;
 use super::guest::{Mode, Owner};
@@ -141,6 +143,28 @@ fn policies_at_work() -> Counters {
     world.counters()
 }
 
+fn a_wire_that_does_what_it_can() -> Counters {
+    let mut world = world();
+    let frames = |world: &mut World, count: usize| {
+        world.send(vec![None; count]);
+        world.poke();
+    };
+    let late = PacketSpec::Delay(Span { from_us: 1_000, to_us: 1_000 });
+    let every = 1000;
+    for spec in [
+        PacketSpec::Corrupt { per_mille: every },
+        PacketSpec::Loss { per_mille: every },
+        PacketSpec::Duplicate { per_mille: every, copies: 1 },
+        PacketSpec::Reorder { per_mille: every, frames: 1, latest_us: 1_000 },
+        late,
+    ] {
+        world.set_packets(1, [vec![spec], vec![]]);
+        frames(&mut world, if spec == late { HELD_MAX + 1 } else { 1 });
+        world.run_for(Duration::from_millis(2));
+    }
+    world.counters()
+}
+
 /// The handler finds the NAPI owned, the owner arms without the packet, and no later interrupt
 /// reaches the handler: lost to the one detector, stopped to the other.
 fn a_lost_packet_that_nudges_do_not_bring() -> Counters {
@@ -173,7 +197,7 @@ fn a_broken_ring() -> Counters {
 
 #[test]
 fn every_counter_counts() {
-    let situations: [(Counters, &[&str]); 12] = [
+    let situations: [(Counters, &[&str]); 13] = [
         (
             ordinary_traffic(),
             &[
@@ -203,6 +227,17 @@ fn every_counter_counts() {
         (
             policies_at_work(),
             &["interrupts_held", "interrupts_dropped", "interrupts_spurious", "lost_to_drops"],
+        ),
+        (
+            a_wire_that_does_what_it_can(),
+            &[
+                "frames_dropped_by_policy",
+                "frames_duplicated",
+                "frames_reordered",
+                "frames_corrupted",
+                "frames_delayed",
+                "frames_not_held",
+            ],
         ),
         (a_lost_packet_that_nudges_do_not_bring(), &["nudges", "stalls", "detector_disagreements"]),
         (a_broken_ring(), &["queues_broken"]),

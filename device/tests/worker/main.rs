@@ -14,4 +14,5 @@ mod policies;
 mod ports;
 mod rings;
 mod stalls;
+mod wire;
 mod world;

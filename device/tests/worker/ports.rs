@@ -43,6 +43,8 @@ impl Clock for VirtualClock {
 #[derive(Default)]
 pub struct Waiting {
     pub frames: Mutex<VecDeque<Frame>>,
+    /// Frames it was given.
+    pub sent: Vec<Frame>,
     /// Frames read.
     pub read: u64,
     /// Frames are lost when the guest has no buffers.
@@ -79,10 +81,11 @@ impl Port for Waiting {
         self.detached.load(Ordering::Relaxed).then_some("It is not there")
     }
 
-    fn send(&mut self, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
+    fn send(&mut self, _now: Instant, header: NetHeader, frame: &[u8]) -> io::Result<()> {
         if self.refuses.load(Ordering::Relaxed) {
             Err(io::ErrorKind::NetworkDown.into())
         } else {
+            self.sent.push(Frame { header, bytes: frame.to_vec() });
             Ok(())
         }
     }

@@ -10,7 +10,8 @@ use tsnic::net::index::Index;
 use tsnic::net::pair::QueueSetup;
 use tsnic::net::ring::RingConfig;
 use tsnic_abi::{
-    Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, completion_offset, offset,
+    Completion, Counter, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, TX_RECORDS, completion_offset,
+    offset,
 };
 use tsnic_core::time::NicTime;
 use virtio_queue::desc::split::Descriptor;
@@ -100,7 +101,16 @@ impl Rings {
 
     /// Number, flags and timestamp in the record of receive completion `number`.
     pub fn record(&self, number: Counter) -> (Counter, u32, NicTime) {
-        let base = completion_offset(offset::RX, RX_RECORDS, number);
+        self.completion(completion_offset(offset::RX, RX_RECORDS, number))
+    }
+
+    /// The same of the transmit completion posted last.
+    pub fn transmit_record(&self) -> (Counter, u32, NicTime) {
+        let number = Counter(self.posted.wrapping_sub(1));
+        self.completion(completion_offset(offset::TX, TX_RECORDS, number))
+    }
+
+    fn completion(&self, base: usize) -> (Counter, u32, NicTime) {
         let time: u64 = self.cell(base + std::mem::offset_of!(Completion, timestamp_ns));
         let number = self.cell(base + std::mem::offset_of!(Completion, number));
         (

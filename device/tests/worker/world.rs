@@ -21,9 +21,10 @@ use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::schedule::Entry;
 use tsnic_core::spec::Flow;
 use tsnic_core::time::Instant;
+use tsnic_core::wire::spec::PacketSpec;
 
 use super::client::{self, Client};
-use super::guest::{Guest, Mode, Owner};
+use super::guest::{Guest, Mode, Owner, Received};
 use super::ports::{CountedLines, VirtualClock, Waiting, stamp};
 use super::rings::{ENTRIES, Rings};
 
@@ -47,6 +48,8 @@ pub struct World {
     pub finished: Option<Finished>,
     /// From a kick to the worker, microseconds.
     pub wakes_us: Range<u64>,
+    /// Requests that the guest got, in their order.
+    pub received: Vec<u64>,
     /// When each frame was published.
     pub published: Vec<Instant>,
     clock: VirtualClock,
@@ -101,6 +104,7 @@ impl World {
             buffers: ENTRIES.into(),
             finished: None,
             wakes_us: 3..40,
+            received: Vec::new(),
             published: Vec::new(),
             clock,
             pair,
@@ -171,6 +175,12 @@ impl World {
     pub fn set_policies_of_both(&mut self, seed: u64, policies: [Vec<PolicySpec>; 2]) {
         self.has_policies = true;
         let command = PathCommand::Policies(seed, policies);
+        assert_eq!(self.ask(Command::Paths(command)), Answer::Paths(None));
+    }
+
+    /// Lets these policies decide on packets, by direction.
+    pub fn set_packets(&mut self, seed: u64, specs: [Vec<PacketSpec>; 2]) {
+        let command = PathCommand::Packets(seed, specs);
         assert_eq!(self.ask(Command::Paths(command)), Answer::Paths(None));
     }
 
@@ -354,7 +364,11 @@ impl World {
             }
             self.passed_on += u64::from(client::is_from_client(&frame));
             self.published.push(self.now);
-            self.guest.ring.push_back(client::received(&frame));
+            let received = client::received(&frame);
+            if let Received::Request(request) = received {
+                self.received.push(request);
+            }
+            self.guest.ring.push_back(received);
         }
         self.rings.read_cells(&mut self.guest.cells);
         let raised = self.lines.take();

@@ -28,6 +28,9 @@ enum Line {
         numbers: [u64; 6],
         misspelt: bool,
     },
+    Packets {
+        numbers: [u64; 5],
+    },
     Injection {
         numbers: [u64; 4],
         held: bool,
@@ -61,6 +64,13 @@ impl Line {
                 let [seed, trials, burst, from, to, other] = numbers.map(sized);
                 format!(
                     r#"{{"request":"natural","seed":{seed},"trials":{trials},"flow":{FLOW},"burst":{burst},"burst_us":[{from},{to}],"straggler_us":[{to},{other}],"interrupt_us":[{from},{other}],"{stuck}":[{from},{to}]}}"#
+                )
+                .into_bytes()
+            }
+            Self::Packets { numbers } => {
+                let [seed, per_mille, frames, from, to] = numbers.map(sized);
+                format!(
+                    r#"{{"request":"packets","seed":{seed},"packets":[{{"kind":"reorder","per_mille":{per_mille},"frames":{frames},"latest_us":{to}}},{{"direction":"tx","kind":"delay","from_us":{from},"to_us":{to}}}]}}"#
                 )
                 .into_bytes()
             }
@@ -133,7 +143,10 @@ fn control_lines() {
                     Request::Natural(run) => Command::Start(convert::natural(run)),
                     Request::MonitorStart(run) => Command::Start(convert::monitor(run)),
                     Request::MonitorStop => Command::StopMonitor,
-                    Request::Moderation(_) | Request::Policies(_) | Request::Schedule { .. } => {
+                    Request::Moderation(_)
+                    | Request::Policies(_)
+                    | Request::Packets(_)
+                    | Request::Schedule { .. } => {
                         // Alone on a dispatcher, which has nothing against it but what is in it.
                         match Dispatcher::default().request(0, request.clone()) {
                             Ok(command) => command,

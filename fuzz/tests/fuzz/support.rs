@@ -51,7 +51,7 @@ impl Port for Lengths {
         false
     }
 
-    fn send(&mut self, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
+    fn send(&mut self, _now: Instant, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tsnic_protocol::plan::{Driver, Expectation, Plan};
-use tsnic_protocol::{Policies, Reply, Request, ScheduleReport, Status, Vector};
+use tsnic_protocol::{Packets, Policies, Reply, Request, ScheduleReport, Status, Vector};
 
 use super::judge::{self, Seen};
 use crate::check::bench::Bench;
@@ -86,6 +86,7 @@ fn measure(
     let ended = put_to_work(bench, plan, measured);
     // From here on nothing interferes, whatever comes of the rest.
     done(bench, &Request::Policies(Policies::default()))?;
+    done(bench, &Request::Packets(Packets::default()))?;
     for vector in [Vector::Rx, Vector::Tx] {
         let off = tsnic_protocol::Moderation { vector, usecs: 0, frames: 0 };
         done(bench, &Request::Moderation(off))?;
@@ -112,6 +113,7 @@ fn put_to_work(bench: &mut Bench, plan: &Plan, measured: &mut Measured) -> Resul
     }
     measured.begin(bench.status()?);
     done(bench, &Request::Policies(plan.policies()))?;
+    done(bench, &Request::Packets(plan.packets()))?;
     let first = traffic.replies().all();
     let wanted = first + u64::from(plan.run.requests);
     let reached = bench.replies(&traffic, |now| now.all() >= wanted);

@@ -9,12 +9,12 @@ use rand_pcg::Pcg64Mcg;
 use super::spec::{Distribution, Span};
 
 /// A time within a span, uniformly.
-pub(super) fn within(span: Span, rng: &mut Pcg64Mcg) -> Duration {
+pub(crate) fn within(span: Span, rng: &mut Pcg64Mcg) -> Duration {
     Duration::from_micros(rng.random_range(span.from_us..=span.to_us).into())
 }
 
 /// True `per_mille` times in a thousand.
-pub(super) fn chance(per_mille: u16, rng: &mut Pcg64Mcg) -> bool {
+pub(crate) fn chance(per_mille: u16, rng: &mut Pcg64Mcg) -> bool {
     rng.random_range(0..1000) < per_mille
 }
 

@@ -35,7 +35,7 @@ impl Port for Flood {
         true
     }
 
-    fn send(&mut self, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
+    fn send(&mut self, _now: Instant, _header: NetHeader, _frame: &[u8]) -> io::Result<()> {
         Ok(())
     }
 

@@ -145,8 +145,11 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             // for more of them.
             self.interrupt(Cause::OutOfBuffers);
         }
-        let due = self.pair.port.due();
-        self.wake_at(due);
+        if !starved {
+            // Otherwise what is due has to wait, for buffers.
+            let due = self.pair.port.due();
+            self.wake_at(due);
+        }
         self.settle_kicks(starved)
     }
 

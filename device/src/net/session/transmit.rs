@@ -5,6 +5,7 @@
 use tsnic_abi::Counter;
 use tsnic_core::arming::Interrupts;
 use tsnic_core::rx_irq::RxIrq;
+use tsnic_core::time::Instant;
 
 use super::Session;
 use crate::clock::Clock;
@@ -23,6 +24,7 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
     pub(super) fn transmit(&mut self) -> Result<(), RingError> {
         let Some(mut ring) = self.tx.take() else { return Ok(()) };
         let kicks = self.pair.kicks[TX];
+        let now = self.pair.now();
         self.unkicked = self.pair.kick_asked == Some(kicks) && ring.has_untaken();
         let mut taken = 0;
         let result = loop {
@@ -35,7 +37,7 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
                 Err(error) => break Err(error),
             };
             if let Some(chain) = chain {
-                self.transmit_one(&mut ring, &chain);
+                self.transmit_one(&mut ring, &chain, now);
                 taken += 1;
                 if taken < BUDGET && !ring.is_spent() {
                     continue;
@@ -69,7 +71,7 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
         self.interrupt_transmitted(ring);
     }
 
-    fn transmit_one(&mut self, ring: &mut Ring<'m>, taken: &Taken) {
+    fn transmit_one(&mut self, ring: &mut Ring<'m>, taken: &Taken, now: Instant) {
         let pair = &mut *self.pair;
         let (mut left, mut used_len) = (None, 0);
         match taken {
@@ -77,7 +79,7 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
                 pair.counters.tx_frames += 1;
                 pair.counters.tx_bytes += pair.tx_frame.len() as u64;
                 // Stamped when it has left. What the port refuses has not.
-                match pair.port.send(*header, &pair.tx_frame) {
+                match pair.port.send(now, *header, &pair.tx_frame) {
                     Ok(()) => left = Some(pair.clock.now().nic),
                     Err(_) => pair.counters.tx_port_errors += 1,
                 }

@@ -277,7 +277,7 @@ impl Port for Tap {
         true
     }
 
-    fn send(&mut self, header: NetHeader, frame: &[u8]) -> io::Result<()> {
+    fn send(&mut self, _now: Instant, header: NetHeader, frame: &[u8]) -> io::Result<()> {
         loop {
             match self.file.write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(frame)])
             {

@@ -48,10 +48,10 @@ fn an_interface_that_is_deleted_is_said_to_be_and_attached_to_again_when_it_is_b
         let mut tap = Tap::open(&name()).expect("it attaches");
         tap.poll(at(0));
         assert_eq!((tap.detached(), tap.due()), (None, None));
-        tap.send(NetHeader::default(), &[0xff; 60]).expect("it takes a frame");
+        tap.send(at(0), NetHeader::default(), &[0xff; 60]).expect("it takes a frame");
 
         ip("link del t0");
-        assert!(tap.send(NetHeader::default(), &[0xff; 60]).is_err());
+        assert!(tap.send(at(0), NetHeader::default(), &[0xff; 60]).is_err());
         assert_eq!(tap.detached(), Some("TAP interface t0 was deleted"));
         assert!(!tap.receive(at(1), &mut Frame::default()));
         tap.poll(at(1));
@@ -66,7 +66,7 @@ fn an_interface_that_is_deleted_is_said_to_be_and_attached_to_again_when_it_is_b
         assert!(tap.detached().is_some(), "not before it is due");
         tap.poll(due);
         assert_eq!((tap.detached(), tap.due()), (None, None));
-        tap.send(NetHeader::default(), &[0xff; 60]).expect("it takes a frame again");
+        tap.send(at(0), NetHeader::default(), &[0xff; 60]).expect("it takes a frame again");
     });
 }
 

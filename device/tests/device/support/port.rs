@@ -128,7 +128,7 @@ impl Port for SocketPort {
         true
     }
 
-    fn send(&mut self, header: NetHeader, frame: &[u8]) -> io::Result<()> {
+    fn send(&mut self, _now: Instant, header: NetHeader, frame: &[u8]) -> io::Result<()> {
         self.socket.send(&[header.as_bytes(), frame].concat()).map(|_| ())
     }
 
