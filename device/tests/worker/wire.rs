@@ -184,9 +184,10 @@ fn what_the_guest_has_sent_is_not_held_back_when_its_front_end_goes() {
 #[test]
 fn a_frame_for_which_there_are_no_buffers_waits_at_the_end_of_the_wire() {
     let mut world = world([vec![late(100)], vec![late(300)]]);
-    world.buffers = 0;
     world.send([Some(1), Some(2)]);
     transmit(&mut world, 5);
+    assert_eq!(world.waiting(), 0, "they are on the wire");
+    world.buffers = 0;
     // It goes on sending, and does not go round and round for a frame that is due.
     world.run_for(Duration::from_millis(1));
     assert_eq!((&world.received[..], &sent(&world)[..]), (&[][..], &[5][..]));
