@@ -8,9 +8,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 use tsnic_core::arming::Rearm;
 use tsnic_core::moderation::Limits;
+use tsnic_protocol::plan::LoadError;
 
 use crate::net::pair::InterruptConfig;
-use crate::plan::{LoadError, Plan};
+use crate::plan::Plan;
 use crate::port::{PortConfig, PortParseError};
 
 /// A virtual NIC that timestamps every packet and places its interrupts: the vhost-user backend.

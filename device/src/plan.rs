@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Plans in files: what is asked of the device, checked.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use thiserror::Error;
 use tsnic_core::arming::Rearm;
 use tsnic_core::moderation::Limits;
 use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::wire::spec::PacketSpec;
-use tsnic_protocol::plan::{self as said, PlanError, position};
+use tsnic_protocol::plan::{self as said, LoadError, PlanError, position};
 
 use crate::control::channel::PathCommand;
 use crate::control::{packets, policies};
@@ -34,44 +31,21 @@ pub struct Plan {
     pub packets: [Vec<PacketSpec>; 2],
 }
 
-/// Why a file is no plan.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// It cannot be read.
-    #[error("Cannot read the plan {}", .path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It can be read, and is wrong.
-    #[error("{}:{error}", .path.display())]
-    Wrong {
-        /// Which.
-        path: PathBuf,
-        /// Where, and what.
-        error: PlanError,
-    },
-}
-
 impl Plan {
     /// Reads and checks a file.
     ///
     /// # Errors
     /// When it cannot be read, or is no plan.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|error| LoadError::Wrong { path: path.to_owned(), error })
+        let (plan, text) = said::load(path)?;
+        Self::of(plan, &text).map_err(|error| LoadError::Wrong { path: path.to_owned(), error })
     }
 
-    /// Checks a plan.
+    /// Checks a plan, which was read from `text`.
     ///
     /// # Errors
-    /// When it is none, or asks for what cannot be.
-    pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let plan = said::parse(text)?;
+    /// When it asks for what cannot be.
+    pub fn of(plan: said::Plan, text: &str) -> Result<Self, PlanError> {
         let mut limits = [None; 2];
         for (place, moderation) in plan.moderation.iter().enumerate() {
             let fail = |field, message| {
@@ -116,7 +90,8 @@ impl Plan {
         policies.into_iter().chain(packets).collect()
     }
 
-    /// A right driver must survive it: packets get lost on any wire, but a driver for another kind of device need not survive an edge.
+    /// A right driver must survive it: packets get lost on any wire, but a driver for another kind of
+    /// device need not survive an edge.
     #[must_use]
     pub fn is_conformant(&self) -> bool {
         self.interrupts.rearm != Rearm::Edge

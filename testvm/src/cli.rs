@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::config::{
     AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series, UmlConfig,
 };
-use crate::{check, plans, preflight};
+use crate::{check, preflight};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
 #[derive(Debug, Parser)]
@@ -215,7 +215,7 @@ pub enum UsageError {
     File(#[from] preflight::Error),
     /// A plan that will not do.
     #[error(transparent)]
-    Plan(#[from] plans::LoadError),
+    Plan(#[from] tsnic_protocol::plan::LoadError),
 }
 
 impl TryFrom<MachineArgs> for Machine {

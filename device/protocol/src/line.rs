@@ -6,9 +6,9 @@ use super::Request;
 #[cfg(test)]
 mod tests;
 
-/// Longest line of a client of the control socket, in bytes, its end not counted. The longest
-/// sensible request is a few hundred bytes long.
-pub const LINE_MAX: usize = 16 * 1024;
+/// Longest line of a client of the control socket, in bytes, its end not counted: room for the
+/// replay of a whole schedule on each vector.
+pub const LINE_MAX: usize = 3 << 20;
 
 /// What a [`LineFramer`] has found. Lines are numbered from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

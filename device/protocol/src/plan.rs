@@ -11,6 +11,10 @@ use toml::de::{DeTable, Error};
 use super::packets::{PacketPolicy, Packets};
 use super::{Moderation, Policies, Policy};
 
+mod load;
+
+pub use load::{LoadError, load};
+
 /// A plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

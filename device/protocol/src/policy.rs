@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Policies, and what they decided, as the control socket and plans say them.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// An interrupt vector of a queue pair.
@@ -130,6 +132,9 @@ pub struct Policy {
     /// A schedule, as [`super::Request::Schedule`] tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Vec<Entry>>,
+    /// In plans: a file with one, relative to the plan's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_file: Option<PathBuf>,
 }
 
 /// How long an interrupt is held.
@@ -192,5 +197,44 @@ impl Kind {
     pub fn name(self) -> String {
         serde_json::to_value(self)
             .map_or_else(|_| String::new(), |value| value.as_str().unwrap_or_default().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tsnic_core::policy::spec::{MAX_COPIES, MAX_POLICIES, MAX_US};
+    use tsnic_core::schedule::ENTRIES_MAX;
+
+    use super::*;
+    use crate::line::LINE_MAX;
+    use crate::{Policies, Reply, Request, ScheduleReport};
+
+    #[test]
+    fn a_schedule_takes_less_than_a_mebibyte_and_a_request_holds_that_of_each_vector() {
+        let longest = u64::from(MAX_US) * MAX_POLICIES as u64 * 1000;
+        let hold = Hold { until: Some(Until::OtherVector), latest_ns: longest, delay_ns: longest };
+        // More than a path can decide of one intent.
+        let entry = Entry {
+            intent: u32::MAX.into(),
+            hold,
+            joins: true,
+            dropped: true,
+            copies: MAX_COPIES,
+            copies_after: hold,
+            spurious: 0,
+            after_ns: 0,
+        };
+        let entries = vec![entry; ENTRIES_MAX];
+        let replay = |vector| Policy {
+            vector,
+            schedule: Some(entries.clone()),
+            ..serde_json::from_str(r#"{"kind":"replay"}"#).expect("a policy")
+        };
+        let policies = vec![replay(Vector::Rx), replay(Vector::Tx)];
+        let request = serde_json::to_string(&Request::Policies(Policies { seed: 1, policies }));
+        assert!(request.expect("JSON").len() < LINE_MAX);
+        let report = ScheduleReport { entries, left_out: u64::MAX };
+        let written = serde_json::to_string(&Reply::Schedule(report)).expect("JSON");
+        assert!(written.len() < 1 << 20, "{}", written.len());
     }
 }

@@ -83,6 +83,7 @@ impl Fields<'_> {
             ("window_us", policy.window_us.is_some()),
             ("per_mille", policy.per_mille.is_some()),
             ("schedule", policy.schedule.is_some()),
+            ("schedule_file", policy.schedule_file.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, given)| given.then_some(name))

@@ -4,13 +4,17 @@ use tsnic_core::policy::spec::Span;
 
 use super::*;
 
+fn parse(text: &str) -> Result<Plan, PlanError> {
+    said::parse(text).and_then(|plan| Plan::of(plan, text))
+}
+
 fn wrong(text: &str) -> String {
-    Plan::parse(&format!("about = 'x'\n{text}")).expect_err(text).to_string()
+    parse(&format!("about = 'x'\n{text}")).expect_err(text).to_string()
 }
 
 #[test]
 fn a_plan_says_what_the_device_does() {
-    let plan = Plan::parse(
+    let plan = parse(
         "about = 'x'\nseed = 7\nrearm = 'edge'\n[[moderation]]\nvector = 'tx'\nusecs = 50\n\
          [[policy]]\nkind = 'fixed-delay'\ndelay_us = 9\n[[policy]]\nvector = 'tx'\n\
          kind = 'drop'\nper_mille = 1\n[[packets]]\ndirection = 'tx'\nkind = 'duplicate'\n\
@@ -112,6 +116,7 @@ fn every_field_of_a_policy_is_known_to_the_check_for_those_too_many() {
         window_us: Some(1),
         per_mille: None,
         schedule: Some(vec![]),
+        schedule_file: Some("it.json".into()),
     })
     .expect("it can be written");
     for (key, value) in keys.as_object().expect("it is an object") {

@@ -24,7 +24,7 @@ use crate::output::outln;
 use crate::progress::{Progress, Stage};
 use crate::verdict::Verdict;
 
-pub use file::{LoadError, NamedPlan};
+pub use file::NamedPlan;
 use report::{Report, Row};
 
 /// Puts the plans to work, and prints what came of each.

@@ -19,6 +19,7 @@ use tsnic_core::progress::{Doorbell, Progress};
 use tsnic_core::run::{Arrival, HeldFrames, Observation, PageView, PortPolicy};
 use tsnic_core::rx_irq::RxIrq;
 use tsnic_protocol::MonitorReport;
+use tsnic_protocol::line::LINE_MAX;
 
 use super::*;
 use crate::clock;
@@ -225,7 +226,8 @@ fn a_bad_line_gets_an_error_that_says_what_and_where_and_the_connection_stays_us
             .complaint(r#"{"request":"nothing"}"#)
             .starts_with("Line 2 is not a request: unknown variant")
     );
-    assert_eq!(connection.complaint(&"x".repeat(100_000)), "Line 3 is longer than 16384 bytes");
+    let too_long = format!("Line 3 is longer than {LINE_MAX} bytes");
+    assert_eq!(connection.complaint(&"x".repeat(LINE_MAX + 1)), too_long);
     let bad = r#"{"request":"monitor-start","seed":1,"port":80,"inject_per_mille":1001}"#;
     assert_eq!(connection.complaint(bad), "Field inject_per_mille is 1001, not between 0 and 1000");
     assert!(matches!(connection.ask(STATUS), Reply::Status(_)));
