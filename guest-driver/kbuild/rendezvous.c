@@ -9,9 +9,15 @@
 
 #include "tsnic.h"
 
+bool tsnic_is_rx_napi(const struct napi_struct *napi)
+{
+	return READ_ONCE(napi->poll) == tsnic_rx_poll;
+}
+EXPORT_SYMBOL_GPL(tsnic_is_rx_napi);
+
 bool tsnic_rendezvous(struct napi_struct *napi, struct tsnic_rendezvous *rendezvous)
 {
-	return READ_ONCE(napi->poll) == tsnic_rx_poll &&
+	return tsnic_is_rx_napi(napi) &&
 	       tsnic_rendezvous_cells(glue_nic_of_rx_napi(napi), rendezvous);
 }
 EXPORT_SYMBOL_GPL(tsnic_rendezvous);

@@ -102,6 +102,8 @@ int tsnic_irq_mode_set(const char *value, size_t length);
 const char *tsnic_irq_mode_get(void);
 bool tsnic_rendezvous_cells(struct tsnic *nic, struct tsnic_rendezvous *rendezvous);
 
+/* For a test module (rendezvous.c): whether @napi is one of this driver's receive NAPIs. */
+bool tsnic_is_rx_napi(const struct napi_struct *napi);
 /*
  * For a test module (rendezvous.c): the rendezvous cells of the receive queue that @napi polls, or
  * false if @napi is not one of this driver's receive NAPIs, or its queue has no page.

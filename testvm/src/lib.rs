@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod initramfs;
 pub mod interrupt;
+pub mod inwards;
 pub mod isolate;
 pub mod lab;
 pub mod napi;

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::{self, JoinHandle};
@@ -20,6 +20,7 @@ use crate::cache;
 use crate::config::UmlConfig;
 use crate::initramfs;
 use crate::interrupt;
+use crate::inwards;
 use crate::isolate::{self, Link, RunDir};
 use crate::output::outln;
 use crate::process;
@@ -46,9 +47,6 @@ const PORT: u16 = 7100;
 
 /// Time for one transfer; one that takes longer is no verdict.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(180);
-
-/// Time for the agent to listen once it has been asked to.
-const LISTEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where user-mode Linux is on this machine.
 #[derive(Debug)]
@@ -258,8 +256,10 @@ impl Guest<'_> {
     /// `bytes` each way, each byte compared.
     fn transfer(&mut self, bytes: u64) -> anyhow::Result<Seen> {
         let link = self.vm.link().clone();
-        let (into, out) =
-            (self.inwards(link.guest_ip, bytes)?, self.outwards(link.host_ip, bytes)?);
+        let (into, out) = (
+            inwards::stream(self.vm, PORT, bytes, TRANSFER_LIMIT, |it| it)?,
+            self.outwards(link.host_ip, bytes)?,
+        );
         Ok(if (into, out) == (bytes, bytes) {
             Ok(format!("{} MB each way, every byte as it was sent", bytes / 1_000_000))
         } else {
@@ -275,35 +275,6 @@ impl Guest<'_> {
         let (broken, connections) = (counters.queues_broken, counters.connections);
         let text = format!("{broken} broken queues, {connections} connections");
         Ok(if (broken, connections) == (0, 1) { Ok(text) } else { Err(text) })
-    }
-
-    fn inwards(&mut self, guest: Ipv4Addr, bytes: u64) -> anyhow::Result<u64> {
-        let limit = self.vm.limit(LISTEN_LIMIT);
-        let sender = spawn("sender", move || {
-            let deadline = Instant::now() + limit;
-            let mut stream = loop {
-                // The agent listens as soon as it has the request.
-                match TcpStream::connect((guest, PORT)) {
-                    Ok(stream) => break stream,
-                    Err(error)
-                        if error.kind() == io::ErrorKind::ConnectionRefused
-                            && Instant::now() < deadline =>
-                    {
-                        thread::sleep(Duration::from_millis(2));
-                    }
-                    Err(error) => return Err(error),
-                }
-            };
-            transfer::send(&mut stream, bytes).map(|()| bytes)
-        })?;
-        let received = self
-            .vm
-            .ask_within(&Request::TransferReceive { local: (guest, PORT) }, TRANSFER_LIMIT)?;
-        join(sender)?;
-        match received {
-            guest_protocol::Reply::Count { count } => Ok(count),
-            other => bail!("The agent answered {other:?}"),
-        }
     }
 
     fn outwards(&mut self, host: Ipv4Addr, bytes: u64) -> anyhow::Result<u64> {

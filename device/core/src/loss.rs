@@ -16,7 +16,7 @@
 //! Three moments are not told apart:
 //! - An owner takes the NAPI, and the handler finds it there, both between the completion and the
 //!   driver's read of `irq_seen`. The packet looks lost until the poll of that owner arms: it is
-//!   rescued, and counted as that.
+//!   counted as rescued, or as lost if the next packet is due before that poll.
 //! - The handler finds the owner that arms, and writes `irq_seen` only after that owner has read
 //!   it. The packet counts as scheduled until there is another arm: a loss is missed, none is
 //!   invented.

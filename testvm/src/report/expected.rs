@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use crate::scenario::plan::{Boot, Mode, NaturalPlan, Owner, RpcPlan, SweepPlan};
+use crate::scenario::plan::{AblationPlan, Boot, Mode, NaturalPlan, Owner, RpcPlan, SweepPlan};
 
 /// Everything a plan asks for, in the order in which it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Expected {
     pub(super) natural: Vec<(Mode, usize, NaturalPlan)>,
     /// RPC runs: mode, virtual CPUs, what.
     pub(super) rpc: Vec<(Mode, usize, RpcPlan)>,
+    /// The protocol with one clause taken away: virtual CPUs, what.
+    pub(super) ablation: Option<(usize, AblationPlan)>,
 }
 
 /// Which cell.
@@ -52,6 +54,7 @@ impl Expected {
                 expected.sweeps.extend(plan.sweeps.iter().map(|&sweep| (mode, vcpus, sweep)));
                 expected.natural.extend(plan.natural.iter().map(|&it| (mode, vcpus, it)));
                 expected.rpc.extend(plan.rpc.iter().map(|&rpc| (mode, vcpus, rpc)));
+                expected.ablation = plan.ablation.map(|plan| (vcpus, plan)).or(expected.ablation);
             }
         }
         // Boot by boot is how it is run; owner by owner is how it is read. The sort is stable:

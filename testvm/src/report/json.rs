@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Report;
+use super::ablation::{Ablation, Traffic, Trials};
 use super::buckets::range_us;
 use super::judge::{find_cell, find_natural, find_rpc, find_sweep, power};
+use super::model::Model;
 use super::natural::Natural;
 use super::provenance::Provenance;
 use super::results::{Cell, MedianMax, Quantiles, RpcRun};
 use super::sweep::{self, Aim, Sweep, wilson};
+use crate::scenario::clause::Clause;
 use crate::scenario::plan::{Mode, NaturalPlan, Owner, RpcPlan, SweepPlan};
 
 /// Everything, in the order of the file. What was planned but not measured is there with `null`s.
@@ -24,6 +27,7 @@ pub(super) struct Document<'a> {
     rpc: Vec<RpcView>,
     natural: Vec<NaturalView<'a>>,
     sweeps: Vec<SweepView>,
+    ablations: Vec<AblationView>,
     provenance: &'a Provenance,
 }
 
@@ -106,6 +110,28 @@ struct HeatView {
 }
 
 #[derive(Serialize)]
+struct AblationView {
+    /// The clause that was taken away.
+    clause: Clause,
+    vcpus: usize,
+    model: Option<Model>,
+    rounds: Vec<TrialsView>,
+    /// `null`: not run, or packets would be lost.
+    traffic: Option<Traffic>,
+}
+
+#[derive(Serialize)]
+struct TrialsView {
+    owner: Owner,
+    rounds: Option<u32>,
+    lost: Option<u32>,
+    rescued: Option<u32>,
+    inconclusive: Option<u32>,
+    /// Times that `MISSED` was made another than it would have been.
+    bent: Option<u32>,
+}
+
+#[derive(Serialize)]
 struct BucketView {
     from_us: u64,
     /// `null`: no end.
@@ -145,6 +171,13 @@ impl<'a> Document<'a> {
                 .iter()
                 .map(|&(mode, vcpus, plan)| {
                     SweepView::of(mode, vcpus, plan, find_sweep(results, mode, vcpus, plan.batch))
+                })
+                .collect(),
+            ablations: expected
+                .ablation
+                .iter()
+                .flat_map(|&(vcpus, _)| {
+                    Clause::ALL.map(|clause| AblationView::of(clause, vcpus, &results.ablation))
                 })
                 .collect(),
             provenance,
@@ -242,6 +275,34 @@ impl HeatView {
         let short = |probability: f64| (probability * 1e4).round() / 1e4;
         let (low, high) = wilson(lost, trials).map(|(low, high)| (short(low), short(high))).unzip();
         Self { aim, trials, lost, low, high }
+    }
+}
+
+impl AblationView {
+    fn of(clause: Clause, vcpus: usize, ablation: &Ablation) -> Self {
+        Self {
+            clause,
+            vcpus,
+            model: Model::of(clause),
+            rounds: Owner::ALL
+                .map(|owner| TrialsView::of(owner, ablation.find(clause, owner)))
+                .into(),
+            traffic: ablation.traffic(clause),
+        }
+    }
+}
+
+impl TrialsView {
+    fn of(owner: Owner, trials: Option<&Trials>) -> Self {
+        let cell = trials.map(|it| &it.cell);
+        Self {
+            owner,
+            rounds: cell.map(|it| it.rounds),
+            lost: cell.map(|it| it.lost),
+            rescued: cell.map(|it| it.rescued),
+            inconclusive: cell.map(|it| it.inconclusive),
+            bent: trials.map(|it| it.bent),
+        }
     }
 }
 

@@ -7,10 +7,12 @@
 //! - *pass*: everything was measured, and all of it is as expected.
 
 use super::expected::{CellKey, Expected};
+use super::model::Model;
 use super::natural::Natural;
 use super::results::{Cell, Results, RpcRun};
 use super::sweep::Sweep;
-use crate::scenario::plan::{Mode, NaturalPlan, RpcPlan};
+use crate::scenario::clause::Clause;
+use crate::scenario::plan::{AblationPlan, Mode, NaturalPlan, Owner, RpcPlan};
 use crate::verdict::Verdict;
 
 /// Of a hundred conclusive rounds, how many must be lost where losses are expected.
@@ -46,6 +48,9 @@ pub fn judge(expected: &Expected, results: &Results) -> Judgement {
     }
     for &(mode, vcpus, plan) in &expected.rpc {
         judge.rpc(mode, plan, find_rpc(results, mode, vcpus, plan));
+    }
+    if let Some((_, plan)) = expected.ablation {
+        judge.ablation(plan, expected.rounds, results);
     }
     if expected.cells.is_empty() && expected.natural.is_empty() && expected.rpc.is_empty() {
         judge.gap("The plan", "asks for nothing");
@@ -119,19 +124,23 @@ impl Judge {
     }
 
     fn cell(&mut self, key: CellKey, rounds: u32, cell: Option<&Cell>) {
-        let (what, mode) = (key.to_string(), key.mode);
+        self.rounds(key.to_string(), key.mode.loses(), rounds, cell);
+    }
+
+    /// Rounds at the rendezvous, where packets are to be lost or not.
+    fn rounds(&mut self, what: String, loses: bool, rounds: u32, cell: Option<&Cell>) {
         let Some(cell) = cell else { return self.not_run.push(what) };
         if cell.rounds != rounds {
             self.gap(&what, format!("{} rounds of {rounds} were run", cell.rounds));
         }
         // What must not be is judged on what there is, however little. What must be needs enough of
         // it.
-        if !mode.loses() {
+        if !loses {
             self.none_lost(&what, cell.conclusive(), "packets", cell.lost, cell.rescued);
         }
         // With the fix there is nothing that a packet could still wait for once the guest has been
         // let go.
-        let unexplained = !mode.loses() && cell.inconclusive_injected > 0;
+        let unexplained = !loses && cell.inconclusive_injected > 0;
         if unexplained || percent_above(cell.inconclusive, cell.rounds, INCONCLUSIVE_PERCENT_MAX) {
             let reasons: Vec<_> = cell
                 .inconclusive_reasons
@@ -145,8 +154,43 @@ impl Judge {
                 reasons.join("; ")
             );
             self.gap(&what, text);
-        } else if mode.loses() {
+        } else if loses {
             self.enough_lost(&what, cell.lost, cell.conclusive(), "rounds");
+        }
+    }
+
+    /// The models say which clause loses packets, and the kernel must agree. A clause that was never
+    /// in fact taken away has shown nothing.
+    fn ablation(&mut self, plan: AblationPlan, rounds: u32, results: &Results) {
+        let ablation = &results.ablation;
+        for clause in Clause::ALL {
+            let what = format!("without a clause, {clause}");
+            let Some(model) = Model::of(clause) else {
+                self.gap(&what, "the models have no row of it");
+                continue;
+            };
+            for owner in Owner::ALL {
+                let cell = ablation.find(clause, owner).map(|it| &it.cell);
+                self.rounds(format!("{what}, {owner}"), model.loses(), rounds, cell);
+            }
+        }
+        for clause in Clause::COSTING {
+            let what = format!("without a clause, {clause}, traffic");
+            let Some(traffic) = ablation.traffic(clause) else {
+                self.not_run.push(what);
+                continue;
+            };
+            if traffic.blocks != plan.blocks {
+                self.gap(&what, format!("{} blocks of {} were run", traffic.blocks, plan.blocks));
+            }
+            // Its losses are no verdict: an owner that takes the NAPI just after each completion, as a
+            // busy poller does, looks like a loss now and then (docs/interface.md, "Loss states").
+            if traffic.packets == 0 {
+                self.gap(&what, "no packet came");
+            }
+            if clause != Clause::None && traffic.bent == 0 {
+                self.gap(&what, "MISSED was never another than with the clause: no power");
+            }
         }
     }
 
@@ -217,7 +261,8 @@ impl Judge {
         }
     }
 
-    fn none_lost(&mut self, what: &str, of: u32, unit: &str, lost: u32, rescued: u32) {
+    fn none_lost<N: Into<u64>>(&mut self, what: &str, of: N, unit: &str, lost: N, rescued: N) {
+        let (of, lost, rescued): (u64, u64, u64) = (of.into(), lost.into(), rescued.into());
         if lost > 0 {
             self.fail(what, format!("{lost} of {of} {unit} were lost, none should be"));
         }

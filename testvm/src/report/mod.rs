@@ -5,17 +5,20 @@
 //! in [`judge`], and the two renderings show both. What was planned and did not come about has no
 //! number in either, never 0.
 
+mod ablation;
 mod buckets;
 mod distribution;
 mod expected;
 mod json;
 pub mod judge;
+mod model;
 mod natural;
 pub mod provenance;
 pub mod results;
 mod sweep;
 mod text;
 
+pub use ablation::{Block, Tally, Trials};
 pub use expected::Expected;
 pub use judge::Judgement;
 pub use natural::Natural;

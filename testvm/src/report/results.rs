@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tsnic_protocol::{InjectionReport, MonitorReport, Outcome};
 
+use super::ablation::Ablation;
 use super::buckets::Buckets;
 
 pub use super::distribution::{MedianMax, Quantiles};
@@ -28,6 +29,8 @@ pub struct Results {
     pub natural: Vec<Natural>,
     /// RPC runs.
     pub rpc: Vec<RpcRun>,
+    /// The protocol with one clause taken away.
+    pub ablation: Ablation,
     /// What went wrong on the way, one sentence each: a guest that hung, a module that did not
     /// load. Each one makes the run at best undecided.
     pub problems: Vec<String>,

@@ -92,6 +92,13 @@ fn json_has_the_promised_fields() {
     );
     has(&value["rpc"][0], &["mode", "requests", "injected", "over_100ms"]);
     has(&value["rpc"][0]["latency_us"], &["p50", "p99", "max"]);
+    has(&value["ablations"][0], &["clause", "vcpus"]);
+    has(&value["ablations"][0]["rounds"][0], &["owner", "rounds", "lost", "bent"]);
+    has(&value["ablations"][2]["model"], &["row", "verdict", "cost"]);
+    has(
+        &value["ablations"][2]["traffic"],
+        &["blocks", "packets", "lost", "bent", "polls", "empty_polls", "interrupts"],
+    );
     has(&value["provenance"], &["commit", "kernel", "qemu", "accelerator", "cpu", "seed"]);
 }
 
@@ -104,6 +111,8 @@ fn what_was_not_measured_is_null_not_zero() {
         assert!(missing[key].is_null(), "{missing}");
     }
     assert!(missing["delivered_us"]["p50"].is_null() && missing["stuck_ms"]["max"].is_null());
+    let clause = &value["ablations"][1];
+    assert!(clause["rounds"][0]["lost"].is_null() && clause["traffic"].is_null(), "{clause}");
     let lost_all = &value["cells"][0];
     assert_eq!(lost_all["lost"], 100);
     assert!(lost_all["delivered_us"]["p50"].is_null(), "nothing was delivered: {lost_all}");

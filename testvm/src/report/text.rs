@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The report for people, fit for a mail: at most 100 columns of plain ASCII.
 
+mod ablation;
 mod histogram;
 mod natural;
 
@@ -22,6 +23,7 @@ pub(super) fn write(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     matrix(f, report)?;
     rpc(f, report)?;
     natural::write(f, report)?;
+    ablation::write(f, report)?;
     provenance(f, &report.provenance)?;
     verdict(f, report)
 }

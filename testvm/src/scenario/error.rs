@@ -5,7 +5,7 @@ use thiserror::Error;
 use tsnic_protocol::Status;
 
 use super::guest::state;
-use crate::{rpc, vm};
+use crate::{inwards, rpc, vm};
 
 /// An experiment could not be carried out.
 #[derive(Debug, Error)]
@@ -28,6 +28,17 @@ pub enum Error {
     /// The rendezvous module is loaded where there is to be none.
     #[error("The guest has module {0}: what is lost in a natural run would show nothing")]
     Hooked(&'static str),
+    /// A counter of the rendezvous module.
+    #[error("Counter {name} of the rendezvous module is {text:?}")]
+    Counter {
+        /// Which.
+        name: &'static str,
+        /// What it said.
+        text: String,
+    },
+    /// The stream into the guest.
+    #[error("The stream into the guest broke")]
+    Stream(#[from] inwards::Error),
     /// A livepatch transition did not end.
     #[error("The kernel did not finish the livepatch transition")]
     Livepatch,

@@ -59,13 +59,21 @@ impl Experiment<'_, '_> {
                 Measurement::Sweep(sweep) => self.sweep(mode, sweep)?,
                 Measurement::Natural(natural) => self.natural(mode, natural)?,
                 Measurement::Rpc(rpc) => self.rpc(mode, rpc)?,
+                Measurement::Ablation(plan) => self.ablation(mode, plan)?,
             }
         }
         Ok(())
     }
 
     fn cell(&mut self, mode: Mode, owner: Owner) -> Result<(), Error> {
-        let mut stage = self.progress.stage(Stage::Run(format!("{mode}, {owner}")));
+        let cell = self.rounds(format!("{mode}, {owner}"), mode, owner)?;
+        self.results.cells.push(cell);
+        Ok(())
+    }
+
+    /// Rounds at the rendezvous beside one owner.
+    pub(super) fn rounds(&mut self, name: String, mode: Mode, owner: Owner) -> Result<Cell, Error> {
+        let mut stage = self.progress.stage(Stage::Run(name));
         self.guest.start_owner(owner)?;
         let request = Request::Injection(InjectionSpec {
             seed: self.seed,
@@ -93,8 +101,7 @@ impl Experiment<'_, '_> {
         }
         let cell = Cell::new(owner, self.vcpus, mode, &report);
         stage.done(format!("{} of {} lost", cell.lost, cell.rounds));
-        self.results.cells.push(cell);
-        Ok(())
+        Ok(cell)
     }
 
     fn rpc(&mut self, mode: Mode, plan: RpcPlan) -> Result<(), Error> {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use guest_protocol::Request;
 use tsnic_protocol::{self as device, Flow, Status};
 
+use super::clause::Clause;
 use super::error::Error;
 use super::plan::{Mode, NORMAL_BATCH_DEFAULT, Owner};
 use crate::initramfs::Initramfs;
 use crate::isolate::Link;
+use crate::report::Tally;
 use crate::vm::Vm;
 
 /// The guest's interface.
@@ -25,6 +27,9 @@ const BUSY_POLL_US: u32 = 200;
 /// `gro_flush_timeout` wherever the watchdog is to poll. Long enough for the device to see the arm
 /// before that poll.
 const GRO_FLUSH_TIMEOUT_NS: u32 = 500_000;
+/// `gro_flush_timeout` under real traffic: shorter than a busy loop, so that the watchdog often
+/// finds `SCHED` owned.
+const TRAFFIC_FLUSH_TIMEOUT_NS: u32 = 50_000;
 /// With two vCPUs the owner of `SCHED` runs on this one.
 const OWNER_CPU: usize = 0;
 /// How long the driver may take to hand its page over and the kernel to finish a livepatch
@@ -224,6 +229,54 @@ impl<'a> Guest<'a> {
         Ok(received)
     }
 
+    /// Takes this clause of the protocol away from now on. The rendezvous module is loaded.
+    ///
+    /// # Errors
+    /// The guest refuses: its kernel does not have the function that is to be hooked.
+    pub fn set_clause(&mut self, clause: Clause) -> Result<(), Error> {
+        self.write(&rendezvous_parameter("ablation"), &clause.to_string())
+    }
+
+    /// What device and rendezvous module have counted so far.
+    ///
+    /// # Errors
+    /// The guest refuses, or a counter is none.
+    pub fn tally(&mut self) -> Result<Tally, Error> {
+        let mut count = |name: &'static str| {
+            let text = self.vm.text(&Request::ReadFile { path: rendezvous_parameter(name) })?;
+            text.parse().map_err(|_| Error::Counter { name, text })
+        };
+        let (polls, empty_polls, bent) = (count("completions")?, count("empty")?, count("bent")?);
+        let counters = self.vm.device_status()?.counters;
+        Ok(Tally {
+            packets: counters.rx_frames,
+            interrupts: counters.rx_interrupts,
+            lost: counters.lost,
+            rescued: counters.rescued,
+            polls,
+            empty_polls,
+            bent,
+        })
+    }
+
+    /// Sets the guest up for real traffic in which both a busy poller and the watchdog own `SCHED`.
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn start_traffic(&mut self) -> Result<(), Error> {
+        self.write(FLUSH_TIMEOUT, &TRAFFIC_FLUSH_TIMEOUT_NS.to_string())?;
+        self.start_server()
+    }
+
+    /// Undoes [`Self::start_traffic`].
+    ///
+    /// # Errors
+    /// The guest refuses.
+    pub fn stop_traffic(&mut self) -> Result<(), Error> {
+        self.stop_server()?;
+        self.write(FLUSH_TIMEOUT, "0")
+    }
+
     /// Starts a receiver of the flow that generated packets belong to; 0: without busy polling.
     ///
     /// # Errors
@@ -369,6 +422,10 @@ const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
 const RENDEZVOUS: &str = "tsnic_rendezvous";
 const NORMAL_BATCH: &str = "/proc/sys/net/core/gro_normal_batch";
 const THREADED: &str = "/sys/class/net/eth0/threaded";
+
+fn rendezvous_parameter(name: &str) -> String {
+    format!("/sys/module/{RENDEZVOUS}/parameters/{name}")
+}
 
 /// A module's name is the first word of its line in /proc/modules.
 fn is_loaded(modules: &str, name: &str) -> bool {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The experiments.
 
+mod ablation;
+pub mod clause;
 mod error;
 mod experiment;
 pub(crate) mod guest;
 mod natural;
+mod paced;
 pub mod plan;
 
 use std::fs;

@@ -49,6 +49,11 @@ pub enum Owner {
     Watchdog,
 }
 
+impl Owner {
+    /// In the order of the report.
+    pub const ALL: [Self; 3] = [Self::Driver, Self::BusyPoll, Self::Watchdog];
+}
+
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
@@ -81,6 +86,8 @@ pub struct ModePlan {
     pub natural: Vec<NaturalPlan>,
     /// RPC runs.
     pub rpc: Vec<RpcPlan>,
+    /// The protocol with one clause taken away at a time.
+    pub ablation: Option<AblationPlan>,
 }
 
 /// What `net.core.gro_normal_batch` is when nobody has changed it.
@@ -125,6 +132,16 @@ pub struct RpcPlan {
     pub inject_per_mille: u32,
 }
 
+/// Real traffic with one clause of the protocol taken away at a time; beside every owner the rounds
+/// of a cell are run, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AblationPlan {
+    /// Blocks of traffic for each clause.
+    pub blocks: u32,
+    /// Bytes of the stream of a block.
+    pub bytes: u64,
+}
+
 /// One measurement of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measurement {
@@ -136,6 +153,8 @@ pub enum Measurement {
     Natural(NaturalPlan),
     /// An RPC run.
     Rpc(RpcPlan),
+    /// Clauses taken away.
+    Ablation(AblationPlan),
 }
 
 impl Measurement {
@@ -143,7 +162,7 @@ impl Measurement {
     #[must_use]
     pub fn needs_rendezvous(self) -> bool {
         match self {
-            Self::Cell(_) => true,
+            Self::Cell(_) | Self::Ablation(_) => true,
             Self::Sweep(_) | Self::Natural(_) => false,
             Self::Rpc(rpc) => rpc.inject_per_mille > 0,
         }
@@ -155,7 +174,9 @@ impl ModePlan {
         let cells = self.owners.iter().copied().map(Measurement::Cell);
         let sweeps = self.sweeps.iter().copied().map(Measurement::Sweep);
         let natural = self.natural.iter().copied().map(Measurement::Natural);
-        cells.chain(sweeps).chain(natural).chain(self.rpc.iter().copied().map(Measurement::Rpc))
+        let rpc = self.rpc.iter().copied().map(Measurement::Rpc);
+        let ablation = self.ablation.map(Measurement::Ablation);
+        cells.chain(sweeps).chain(natural).chain(rpc).chain(ablation)
     }
 }
 
@@ -203,6 +224,8 @@ pub struct Size {
     pub natural_default: (u32, u32),
     /// Requests of an RPC run.
     pub rpcs: u32,
+    /// Traffic without clauses.
+    pub ablation: AblationPlan,
     /// Also with one vCPU.
     pub single_cpu: bool,
 }
@@ -215,6 +238,7 @@ impl Size {
         natural: (2_000, 10_000),
         natural_default: (1_000, 2_000),
         rpcs: 1_000,
+        ablation: AblationPlan { blocks: 10, bytes: 4_000_000 },
         single_cpu: true,
     };
     /// `--quick`.
@@ -224,6 +248,7 @@ impl Size {
         natural: (300, 1_000),
         natural_default: (200, 200),
         rpcs: 200,
+        ablation: AblationPlan { blocks: 3, bytes: 2_000_000 },
         single_cpu: false,
     };
 }
@@ -234,7 +259,7 @@ pub const INJECT_PER_MILLE: u32 = 30;
 /// The run of `size`: few boots, everything else inside them.
 #[must_use]
 pub fn plan(size: Size) -> Vec<Boot> {
-    let owners = vec![Owner::Driver, Owner::BusyPoll, Owner::Watchdog];
+    let owners = Owner::ALL.to_vec();
     let injected = RpcPlan { requests: size.rpcs, inject_per_mille: INJECT_PER_MILLE };
     let unassisted = RpcPlan { requests: size.rpcs, inject_per_mille: 0 };
     let batches =
@@ -257,6 +282,7 @@ pub fn plan(size: Size) -> Vec<Boot> {
                 sweeps: vec![],
                 natural: vec![],
                 rpc: vec![],
+                ablation: None,
             })
             .collect();
         boots.push(Boot { vcpus: 1, modes });
@@ -269,6 +295,7 @@ pub fn plan(size: Size) -> Vec<Boot> {
             sweeps,
             natural: natural.clone(),
             rpc,
+            ablation: (mode == Mode::V4_11).then_some(size.ablation),
         })
         .collect();
     boots.push(Boot { vcpus: 2, modes });
@@ -347,8 +374,8 @@ mod tests {
         let groups: Vec<_> = steps.chunk_by(|(_, one), (_, other)| one == other).collect();
         assert_eq!(
             groups.len(),
-            9,
-            "three owners, two sweeps, two natural runs, the RPCs and the unassisted RPCs"
+            10,
+            "three owners, two sweeps, two natural runs, two of RPCs, and the clauses"
         );
         for (one, next) in groups.iter().zip(&groups[1..]) {
             let last = one[one.len() - 1].0;
@@ -364,7 +391,7 @@ mod tests {
     fn only_what_injects_has_the_rendezvous_module() {
         for (_, measurement) in plan(Size::QUICK).iter().flat_map(|boot| boot.steps(1)) {
             let injects = match measurement {
-                Measurement::Cell(_) => true,
+                Measurement::Cell(_) | Measurement::Ablation(_) => true,
                 Measurement::Rpc(rpc) => rpc.inject_per_mille > 0,
                 Measurement::Sweep(_) | Measurement::Natural(_) => false,
             };

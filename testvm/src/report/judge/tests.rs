@@ -269,3 +269,58 @@ fn timestamps_that_never_match_are_no_verdict() {
 fn an_empty_plan_is_no_pass() {
     assert_eq!(judge(&Expected::default(), &Results::default()).verdict, Verdict::Undecided);
 }
+
+#[test]
+fn a_clause_that_was_not_taken_away_fails_where_the_models_lose_packets() {
+    // What a module that bends nothing would bring.
+    let mut run = fixture::pass();
+    for trials in &mut run.results.ablation.trials {
+        (trials.bent, trials.cell.lost) = (0, 0);
+    }
+    let judgement = verdict_of(&run);
+    assert_eq!(judgement.verdict, Verdict::Fail);
+    assert_eq!(judgement.failures.len(), Owner::ALL.len());
+    assert_eq!(
+        judgement.failures[0],
+        "without a clause, complete-ignores-missed, driver: 0 of 100 rounds lost their packet, 95 % should"
+    );
+
+    let mut run = fixture::pass();
+    for block in &mut run.results.ablation.blocks {
+        block.tally.bent = 0;
+    }
+    let judgement = verdict_of(&run);
+    assert_eq!((judgement.verdict, judgement.gaps.len()), (Verdict::Undecided, 2));
+    assert_eq!(
+        judgement.gaps[0],
+        "without a clause, stop-keeps-missed, traffic: MISSED was never another than with the clause: no power"
+    );
+}
+
+#[test]
+fn a_loss_where_the_models_lose_nothing_is_a_failure() {
+    for clause in [Clause::None, Clause::StopKeepsMissed, Clause::WatchdogSetsMissed] {
+        let mut run = fixture::pass();
+        let rounds = run.results.ablation.trials.iter_mut().find(|it| it.clause == clause);
+        rounds.expect("rounds").cell.lost = 1;
+        assert_eq!(verdict_of(&run).verdict, Verdict::Fail, "{clause}");
+    }
+}
+
+#[test]
+fn a_clause_that_was_not_run_is_missing() {
+    let mut run = fixture::pass();
+    run.results.ablation.trials.pop();
+    run.results.ablation.blocks.retain(|block| block.clause != Clause::None);
+    assert_eq!(
+        verdict_of(&run).gaps,
+        ["not run: without a clause, watchdog-sets-missed, watchdog; \
+             without a clause, none, traffic"]
+    );
+    let mut run = fixture::pass();
+    run.results.ablation.blocks.pop();
+    assert_eq!(
+        verdict_of(&run).gaps,
+        ["without a clause, watchdog-sets-missed, traffic: 9 blocks of 10 were run"]
+    );
+}

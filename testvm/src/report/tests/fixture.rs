@@ -9,7 +9,10 @@ use tsnic_protocol::{
 
 use super::super::*;
 use crate::rpc::{HostNs, Latency};
-use crate::scenario::plan::{Boot, Mode, ModePlan, Owner, RpcPlan, Size, SweepPlan, plan};
+use crate::scenario::clause::Clause;
+use crate::scenario::plan::{
+    AblationPlan, Boot, Mode, ModePlan, Owner, RpcPlan, Size, SweepPlan, plan,
+};
 
 /// A plan and what came of it.
 pub(in crate::report) struct Fixture {
@@ -57,6 +60,7 @@ pub(in crate::report) fn ended_early() -> Fixture {
     fixture.results.sweeps.clear();
     fixture.results.natural.clear();
     fixture.results.rpc.clear();
+    fixture.results.ablation = ablation::Ablation::default();
     fixture
         .results
         .problems
@@ -81,7 +85,7 @@ pub(in crate::report) fn provenance() -> Provenance {
 }
 
 fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Results) {
-    let ModePlan { mode, ref owners, ref sweeps, natural: ref runs, ref rpc } = *plan;
+    let ModePlan { mode, ref owners, ref sweeps, natural: ref runs, ref rpc, ablation } = *plan;
     for &owner in owners {
         let inconclusive =
             u32::from(owner == Owner::Watchdog && boot.vcpus == 1 && mode == Mode::V4_10);
@@ -105,6 +109,44 @@ fn measure(random: &mut Pcg64Mcg, boot: &Boot, plan: &ModePlan, results: &mut Re
     }
     for &rpc in rpc {
         results.rpc.push(rpc_run(random, mode, boot.vcpus, rpc));
+    }
+    if let Some(plan) = ablation {
+        clauses(random, mode, boot.vcpus, plan, results);
+    }
+}
+
+/// A guest in which each clause that costs something costs some polls.
+fn clauses(
+    random: &mut Pcg64Mcg,
+    mode: Mode,
+    vcpus: usize,
+    plan: AblationPlan,
+    results: &mut Results,
+) {
+    for owner in Owner::ALL {
+        for clause in Clause::ALL {
+            let lost = if clause == Clause::CompleteIgnoresMissed { 100 } else { 0 };
+            let cell = Cell::new(owner, vcpus, mode, &injection(random, lost, 0));
+            results.ablation.trials.push(Trials { clause, bent: lost, cell });
+        }
+    }
+    for _ in 0..plan.blocks {
+        for clause in Clause::COSTING {
+            let bent = if clause == Clause::None { 0 } else { random.random_range(30..60) };
+            let packets = random.random_range(5_500..6_000);
+            let empty_polls = random.random_range(100..150) + bent;
+            results.ablation.blocks.push(Block {
+                clause,
+                tally: Tally {
+                    packets,
+                    interrupts: random.random_range(400..500),
+                    polls: empty_polls + random.random_range(400..500),
+                    empty_polls,
+                    bent,
+                    ..Tally::default()
+                },
+            });
+        }
     }
 }
 

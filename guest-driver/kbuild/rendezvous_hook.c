@@ -15,6 +15,8 @@
 #include <linux/netdevice.h>
 #include <linux/timekeeping.h>
 
+#include "ablation.h"
+#include "hook.h"
 #include "tsnic.h"
 
 static unsigned int bound_ms = 500;
@@ -25,12 +27,6 @@ static atomic_t released = ATOMIC_INIT(0);
 static atomic_t gave_up = ATOMIC_INIT(0);
 static atomic_t arrived = ATOMIC_INIT(0);
 
-static int counter_get(char *buffer, const struct kernel_param *kp)
-{
-	return sysfs_emit(buffer, "%u\n", (unsigned int)atomic_read(kp->arg));
-}
-
-static const struct kernel_param_ops counter_ops = { .get = counter_get };
 module_param_cb(arrived, &counter_ops, &arrived, 0444);
 MODULE_PARM_DESC(arrived,
 		 "polls that have arrived at a rendezvous: one more than released and gave_up while "
@@ -83,30 +79,31 @@ static void notrace before_complete(unsigned long ip, unsigned long parent, stru
 	 */
 	if (READ_ONCE(napi->state) & (NAPIF_STATE_IN_BUSY_POLL | NAPIF_STATE_NPSVC))
 		return;
+	if (!tsnic_is_rx_napi(napi))
+		return;
 	if (tsnic_rendezvous(napi, &m) && READ_ONCE(*m.requested) == m.before_complete)
 		wait_at_point(napi, &m);
+	ablation_before_complete(napi, (int)regs_get_kernel_argument(regs, 1));
 }
 
-static struct ftrace_ops hook = {
+static struct ftrace_ops complete_done_hook = {
 	.func = before_complete,
 	.flags = FTRACE_OPS_FL_SAVE_REGS,
 };
 
 static int __init rendezvous_init(void)
 {
-	char function[] = "napi_complete_done";
-	int err = ftrace_set_filter(&hook, function, strlen(function), 1);
+	int err = hook(&complete_done_hook, "napi_complete_done");
 
-	if (err)
-		return err;
-	return register_ftrace_function(&hook);
+	if (!err)
+		ablation_init();
+	return err;
 }
 
 static void __exit rendezvous_exit(void)
 {
-	/* Returns when no call of the hook is running any more. */
-	unregister_ftrace_function(&hook);
-	ftrace_free_filter(&hook);
+	ablation_exit();
+	unhook(&complete_done_hook);
 }
 
 module_init(rendezvous_init);
