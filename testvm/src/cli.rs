@@ -4,12 +4,15 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
+use tsnic_protocol::plan::Driver;
 
 use crate::config::{
     AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series, UmlConfig,
 };
+use crate::plans::{NamedPlan, shrink};
 use crate::{check, preflight};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
@@ -33,6 +36,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Put plans to work on the drivers of a guest: what is done to their interrupts
     Plan(PlanArgs),
+    /// Find the fewest decisions of a failing plan with which it still fails
+    Shrink(ShrinkArgs),
     /// Compare the model of NAPI's protocol with the guest's kernel, step by step
     Napi(NapiArgs),
     /// Only boot the guest, to see that everything it needs works
@@ -99,6 +104,51 @@ pub struct PlanArgs {
     /// The guest's surroundings.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// Arguments of `testvm shrink`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The plan is run until it fails: until the device's detectors see a stall or a loss, whatever the plan expects and whoever is to \
+blame. What its policies decided is then replayed without more and more of the decisions, in the same guest (delta debugging). A \
+guest is not deterministic: of --repeats replays four in five have to fail. In the end what is left is replayed 10 times, and \
+written as a plan with its schedules beside it.
+
+Pass: more than half of these 10 fail. A plan that does not fail, or whose replay does not, is no verdict (69).")]
+pub struct ShrinkArgs {
+    /// The plan
+    #[arg(value_name = "FILE")]
+    pub plan: PathBuf,
+    /// The driver in the guest; when left out that of the plan, or the kernel's own
+    #[arg(long, value_name = "DRIVER", value_parser = driver())]
+    pub driver: Option<Driver>,
+    /// Trials of the plan until it fails, and of each replay
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repeats: u32,
+    /// Where the replay goes; PLAN.shrunk.toml in this directory when left out
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The guest's surroundings.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Drivers, named as in plans.
+fn driver() -> impl TypedValueParser<Value = Driver> {
+    PossibleValuesParser::new(["virtio_net", "v4_11", "v4_10"])
+        .try_map(|name| serde_json::from_value(name.into()))
+}
+
+impl TryFrom<ShrinkArgs> for (MachineArgs, shrink::Options) {
+    type Error = UsageError;
+
+    fn try_from(args: ShrinkArgs) -> Result<Self, UsageError> {
+        let ShrinkArgs { plan, driver, repeats, out, machine } = args;
+        let plan = NamedPlan::load(&plan)?;
+        let out = out.unwrap_or_else(|| format!("{}.shrunk.toml", plan.name).into());
+        preflight::output(&out, "--out")?;
+        Ok((machine, shrink::Options { plan, driver, repeats, out }))
+    }
 }
 
 /// Arguments of `testvm napi`.

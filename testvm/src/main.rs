@@ -36,7 +36,7 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
         Command::Repro(args) => {
             let config = Config::try_from(args)?;
             look_at_kernel(&config.machine)?;
-            config.json.as_deref().map(preflight::report).transpose()?;
+            config.json.as_deref().map(|path| preflight::output(path, "--json")).transpose()?;
             Box::new(move || scenario::repro(&config))
         }
         Command::Check(args) if args.list => Box::new(|| {
@@ -53,9 +53,14 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
             let plans: Vec<_> =
                 args.plans.iter().map(|path| NamedPlan::load(path)).collect::<Result<_, _>>()?;
             let json = args.json;
-            json.as_deref().map(preflight::report).transpose()?;
+            json.as_deref().map(|path| preflight::output(path, "--json")).transpose()?;
             let machine = machine(args.machine)?;
             Box::new(move || plans::run(&machine, &plans, json.as_deref()))
+        }
+        Command::Shrink(args) => {
+            let (args, options) = args.try_into()?;
+            let machine = machine(args)?;
+            Box::new(move || plans::shrink::run(&machine, &options))
         }
         Command::Napi(args) => {
             let (steps, seed) = (args.steps, args.seed);
@@ -69,7 +74,7 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
         }
         Command::Uml(args) => {
             let config = UmlConfig::try_from(args)?;
-            config.json.as_deref().map(preflight::report).transpose()?;
+            config.json.as_deref().map(|path| preflight::output(path, "--json")).transpose()?;
             Box::new(move || uml::run(&config))
         }
         Command::Fetch(args) => {

@@ -29,11 +29,13 @@ pub enum Error {
         /// As given.
         path: PathBuf,
     },
-    /// There is no place for the report.
-    #[error("The report cannot be written to {path} (--json)")]
-    Report {
+    /// There is no place for what the run is to write.
+    #[error("{path} cannot be written ({option})")]
+    Output {
         /// As asked for.
         path: PathBuf,
+        /// By which option.
+        option: &'static str,
         /// Why not.
         #[source]
         source: io::Error,
@@ -60,20 +62,20 @@ pub fn kernel(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether a report can be written to `path` at the end of the run. What is there now stays as it
-/// is.
+/// Whether what `option` asks for can be written to `path` at the end of the run. What is there now
+/// stays as it is.
 ///
 /// # Errors
 /// It cannot.
-pub fn report(path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Report { path: path.to_owned(), source };
+pub fn output(path: &Path, option: &'static str) -> Result<(), Error> {
+    let failed = |source| Error::Output { path: path.to_owned(), option, source };
     match fs::metadata(path) {
         // To open and close a pipe would already end it for its reader.
         Ok(there) if !there.is_file() && !there.is_dir() => Ok(()),
         Ok(_) => File::options().write(true).open(path).map(drop).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             File::options().write(true).create(true).truncate(false).open(path).map_err(failed)?;
-            // No report is better than an empty one. A link to a file that was not there stays.
+            // No file is better than an empty one. A link to a file that was not there stays.
             fs::canonicalize(path).and_then(fs::remove_file).map_err(failed)
         }
         Err(error) => Err(failed(error)),
@@ -112,17 +114,17 @@ mod tests {
     fn a_report_s_place_is_tried_and_left_as_it_was() {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
-        report(&at("new")).expect("can be made");
+        output(&at("new"), "--json").expect("can be made");
         std::os::unix::fs::symlink(at("target"), at("link")).expect("a link");
-        report(&at("link")).expect("can be made");
+        output(&at("link"), "--json").expect("can be made");
         assert!(!at("new").exists() && !at("target").exists() && at("link").is_symlink());
         fs::write(at("old"), "the last report").expect("a file");
-        report(&at("old")).expect("can be replaced");
+        output(&at("old"), "--json").expect("can be replaced");
         assert_eq!(fs::read_to_string(at("old")).expect("a file"), "the last report");
-        report(Path::new("/dev/stdout")).expect("a pipe or terminal");
+        output(Path::new("/dev/stdout"), "--json").expect("a pipe or terminal");
         for bad in [dir.path().to_owned(), at("nowhere/report"), at("old/report")] {
-            let error = report(&bad).expect_err("no place");
-            assert!(matches!(&error, Error::Report { path, .. } if *path == bad), "{error}");
+            let error = output(&bad, "--json").expect_err("no place");
+            assert!(matches!(&error, Error::Output { path, .. } if *path == bad), "{error}");
         }
     }
 }

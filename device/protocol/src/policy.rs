@@ -191,6 +191,36 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+impl Policy {
+    /// A policy of receive interrupts without any field.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Self {
+        Self {
+            vector: Vector::Rx,
+            kind,
+            delay_us: None,
+            from_us: None,
+            to_us: None,
+            slow_from_us: None,
+            slow_to_us: None,
+            mean_us: None,
+            max_us: None,
+            recorded_ns: None,
+            step_us: None,
+            until: None,
+            latest_us: None,
+            copies: None,
+            lines: None,
+            gap_us: None,
+            every_us: None,
+            window_us: None,
+            per_mille: None,
+            schedule: None,
+            schedule_file: None,
+        }
+    }
+}
+
 impl Kind {
     /// Its name.
     #[must_use]
@@ -225,11 +255,8 @@ mod tests {
             after_ns: 0,
         };
         let entries = vec![entry; ENTRIES_MAX];
-        let replay = |vector| Policy {
-            vector,
-            schedule: Some(entries.clone()),
-            ..serde_json::from_str(r#"{"kind":"replay"}"#).expect("a policy")
-        };
+        let replay =
+            |vector| Policy { vector, schedule: Some(entries.clone()), ..Policy::of(Kind::Replay) };
         let policies = vec![replay(Vector::Rx), replay(Vector::Tx)];
         let request = serde_json::to_string(&Request::Policies(Policies { seed: 1, policies }));
         assert!(request.expect("JSON").len() < LINE_MAX);

@@ -4,9 +4,12 @@
 //! A guest is booted for each kind of device that the plans ask for. In it every plan is put to work
 //! over the control socket, while RPCs and a flood go on, once for each driver it is for.
 
+mod ddmin;
+mod decisions;
 mod file;
 mod judge;
 mod report;
+pub mod shrink;
 mod trial;
 
 use std::fs;

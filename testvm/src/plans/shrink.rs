@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `testvm shrink`: the fewest decisions of a failing plan with which it still fails.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use tsnic_protocol::plan::{Driver, Expectation, Plan};
+
+use super::ddmin::ddmin;
+use super::decisions::{self, Decision};
+use super::{NamedPlan, boot, report, trial};
+use crate::check::bench::Bench;
+use crate::config::Machine;
+use crate::interrupt;
+use crate::lab::Lab;
+use crate::output::outln;
+use crate::progress::{Progress, Stage};
+use crate::verdict::Verdict;
+
+/// Replays of what is left, in the end.
+const CONFIRMATIONS: u32 = 10;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The plan.
+    pub plan: NamedPlan,
+    /// The driver; the plan's, or the stock one, when it is not said.
+    pub driver: Option<Driver>,
+    /// Trials of each candidate, of which four in five have to fail.
+    pub repeats: u32,
+    /// Where the replay goes.
+    pub out: PathBuf,
+}
+
+/// Shrinks a plan.
+///
+/// # Errors
+/// No guest comes up, the device refuses the plan, the replay cannot be written, or the user
+/// stopped it.
+pub fn run(machine: &Machine, options: &Options) -> anyhow::Result<Verdict> {
+    let mut progress = Progress::new();
+    let mut lab = Lab::prepare(machine, &mut progress)?;
+    let plan = &options.plan.plan;
+    let driver = options.driver.or(plan.run.driver).unwrap_or(Driver::VirtioNet);
+    let mut trials = Trials { lab: &mut lab, progress: &mut progress, bench: None, plan, driver };
+    let name = format!("{}, {}", options.plan.name, report::name(driver));
+    let Some(all) = trials.first_failure(options.repeats)? else {
+        outln!("{name} did not fail in {} trials: there is nothing to shrink", options.repeats);
+        return Ok(Verdict::Undecided);
+    };
+    outln!("{name} fails, with {} decisions", all.len());
+    if !trials.fails(&all, options.repeats)? {
+        outln!("Its replay does not fail: what else happens in the guest decides");
+        return Ok(Verdict::Undecided);
+    }
+    if trials.fails(&[], options.repeats)? {
+        outln!("It also fails without any decision: its policies have no part in it");
+        return Ok(Verdict::Undecided);
+    }
+    let before = all.len();
+    let left = ddmin(all, |candidate| trials.fails(candidate, options.repeats))?;
+    let again = trials.count(&left, CONFIRMATIONS)?;
+    trials.end()?;
+    outln!(
+        "{} of {before} decisions are left; their replay fails {again} of {CONFIRMATIONS} times",
+        left.len()
+    );
+    let heading = [
+        format!(
+            "Shrunk by testvm from {}, of whose {before} decisions {} are left.",
+            options.plan.name,
+            left.len()
+        ),
+        format!(
+            "Its replay failed {again} of {CONFIRMATIONS} times on Linux {}.",
+            lab.kernel.release
+        ),
+    ];
+    write(&options.out, &decisions::replay(plan, driver, &left), &heading)?;
+    Ok(if again > CONFIRMATIONS / 2 { Verdict::Pass } else { Verdict::Undecided })
+}
+
+fn write(path: &Path, replay: &Plan, heading: &[String]) -> anyhow::Result<()> {
+    let files = decisions::write(path, replay, heading)
+        .with_context(|| format!("The replay cannot be written to {}", path.display()))?;
+    for file in files {
+        outln!("written: {}", file.display());
+    }
+    Ok(())
+}
+
+/// Trials in one guest, as long as it is well.
+struct Trials<'a> {
+    lab: &'a mut Lab,
+    progress: &'a mut Progress,
+    bench: Option<Bench>,
+    plan: &'a Plan,
+    driver: Driver,
+}
+
+impl Trials<'_> {
+    /// The decisions of the first trial of the plan that fails.
+    fn first_failure(&mut self, trials: u32) -> anyhow::Result<Option<Vec<Decision>>> {
+        for _ in 0..trials {
+            let (failed, measured) = self.trial(self.plan, "the plan")?;
+            if failed {
+                for (vector, left_out) in
+                    [("rx", measured.rx.left_out), ("tx", measured.tx.left_out)]
+                {
+                    if left_out != 0 {
+                        outln!("{left_out} decisions of {vector} came too late to be kept");
+                    }
+                }
+                return Ok(Some(decisions::of(&measured.rx, &measured.tx)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Four in five of `trials` replays fail: with half of them, chance would choose what is left,
+    /// and its replay would show as little. No more are run than it takes to know.
+    fn fails(&mut self, decisions: &[Decision], trials: u32) -> anyhow::Result<bool> {
+        let plan = decisions::replay(self.plan, self.driver, decisions);
+        let may_pass = trials / 5;
+        let (mut failed, mut passed) = (0, 0);
+        while passed <= may_pass && failed < trials - may_pass {
+            let (fails, _) = self.trial(&plan, &format!("decisions: {}", decisions.len()))?;
+            *(if fails { &mut failed } else { &mut passed }) += 1;
+        }
+        Ok(passed <= may_pass)
+    }
+
+    /// How many of so many replays fail.
+    fn count(&mut self, decisions: &[Decision], trials: u32) -> anyhow::Result<u32> {
+        let plan = decisions::replay(self.plan, self.driver, decisions);
+        let mut failed = 0;
+        for _ in 0..trials {
+            failed += u32::from(self.trial(&plan, "what is left")?.0);
+        }
+        Ok(failed)
+    }
+
+    /// Whether something stalled or was lost, whatever the plan expects.
+    fn trial(&mut self, plan: &Plan, name: &str) -> anyhow::Result<(bool, trial::Measured)> {
+        let bench = match &mut self.bench {
+            Some(bench) => bench,
+            none => none.insert(boot(self.lab, plan.rearm, self.progress)?),
+        };
+        let stage = self.progress.stage(Stage::Run(name.to_owned()));
+        // A trial that does not fail is over with its traffic, and is not waited for as a control is.
+        let mut plan = plan.clone();
+        plan.run.expect = Expectation::Survives;
+        let (measured, ended) = trial::run(bench, &plan, self.driver);
+        interrupt::check()?;
+        let failed = measured.seen().failed();
+        if let Err(failure) = ended
+            && !failed
+            && !failure.is_late()
+        {
+            bail!("The trial could not be judged: {}", failure.chain());
+        }
+        stage.done(if failed { "fails" } else { "does not fail" });
+        if bench.collect_log().is_err() || bench.baseline().is_err() {
+            self.bench = None;
+        }
+        Ok((failed, measured))
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        if let Some(bench) = self.bench.take() {
+            bench.end()?;
+        }
+        Ok(())
+    }
+}
