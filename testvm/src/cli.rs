@@ -3,6 +3,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -13,7 +14,7 @@ use crate::config::{
     AccelChoice, Config, Interrupts, KernelChoice, LimitScale, Machine, Places, Series, UmlConfig,
 };
 use crate::plans::{NamedPlan, shrink};
-use crate::{check, preflight};
+use crate::{check, preflight, soak};
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Find the fewest decisions of a failing plan with which it still fails
     Shrink(ShrinkArgs),
+    /// Hold the device's detectors against drivers that do nothing wrong, for as long as you like
+    Soak(SoakArgs),
     /// Compare the model of NAPI's protocol with the guest's kernel, step by step
     Napi(NapiArgs),
     /// Only boot the guest, to see that everything it needs works
@@ -131,6 +134,50 @@ pub struct ShrinkArgs {
     /// The guest's surroundings.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// Arguments of `testvm soak`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Under RPCs over TCP and a flood of datagrams, what may happen to a machine happens to the guest: streams at full speed both ways, \
+a ping flood, its link and its carrier go and come back, it is stopped and goes on, sleeps (S3) and wakes, its driver is loaded \
+anew, or there is silence. Each in every round, in an order that follows the seed, with the drivers in turn. In the end the device \
+drops all receive, then all transmit interrupts, which the detectors must find.
+
+Pass: each happened, the detectors accused no driver, nothing was lost, every TCP connection lived, the kernel's log has no \
+complaint, and the drops were found. What did not come in time is no verdict (69).")]
+pub struct SoakArgs {
+    /// How long
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub minutes: u32,
+    /// A driver; may be given several times; when left out the kernel's own and ours
+    #[arg(long, value_name = "DRIVER", value_parser = driver())]
+    pub driver: Vec<Driver>,
+    /// When the device looks closer at a queue that does not go on
+    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub stall_ms: u32,
+    /// Seed of the order and of the pauses
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Write the machine-readable report here
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// The guest's surroundings.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+impl TryFrom<SoakArgs> for (MachineArgs, soak::Options) {
+    type Error = UsageError;
+
+    fn try_from(args: SoakArgs) -> Result<Self, UsageError> {
+        let SoakArgs { minutes, driver, stall_ms, seed, json, machine } = args;
+        json.as_deref().map(|path| preflight::output(path, "--json")).transpose()?;
+        let time = Duration::from_secs(60 * u64::from(minutes));
+        let drivers =
+            if driver.is_empty() { vec![Driver::VirtioNet, Driver::TsnicV411] } else { driver };
+        Ok((machine, soak::Options { time, drivers, stall_ms, seed, json }))
+    }
 }
 
 /// Drivers, named as in plans.

@@ -12,7 +12,7 @@ use testvm::output::{write_err, write_out};
 use testvm::plans::NamedPlan;
 use testvm::progress::Progress;
 use testvm::verdict::{EXIT_INTERRUPTED, EXIT_NO_VERDICT, Verdict};
-use testvm::{boot, check, interrupt, napi, plans, preflight, scenario, uml};
+use testvm::{boot, check, interrupt, napi, plans, preflight, scenario, soak, uml};
 
 const EXIT_USAGE: u8 = 2;
 
@@ -61,6 +61,11 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
             let (args, options) = args.try_into()?;
             let machine = machine(args)?;
             Box::new(move || plans::shrink::run(&machine, &options))
+        }
+        Command::Soak(args) => {
+            let (args, options) = args.try_into()?;
+            let machine = machine(args)?;
+            Box::new(move || soak::run(&machine, &options))
         }
         Command::Napi(args) => {
             let (steps, seed) = (args.steps, args.seed);

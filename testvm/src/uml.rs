@@ -4,15 +4,12 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use guest_protocol::{Request, icmp, transfer};
+use anyhow::{Context, ensure};
+use guest_protocol::{Request, icmp};
 use serde::Serialize;
 
 use crate::build::Builder;
@@ -20,11 +17,11 @@ use crate::cache;
 use crate::config::UmlConfig;
 use crate::initramfs;
 use crate::interrupt;
-use crate::inwards;
 use crate::isolate::{self, Link, RunDir};
 use crate::output::outln;
 use crate::process;
 use crate::progress::{Progress, Stage};
+use crate::stream;
 use crate::verdict::Verdict;
 use crate::vm::{Hypervisor, Parts, Vm, VmConfig};
 
@@ -255,10 +252,9 @@ impl Guest<'_> {
 
     /// `bytes` each way, each byte compared.
     fn transfer(&mut self, bytes: u64) -> anyhow::Result<Seen> {
-        let link = self.vm.link().clone();
         let (into, out) = (
-            inwards::stream(self.vm, PORT, bytes, TRANSFER_LIMIT, |it| it)?,
-            self.outwards(link.host_ip, bytes)?,
+            stream::inwards(self.vm, PORT, bytes, TRANSFER_LIMIT, |it| it)?,
+            stream::outwards(self.vm, PORT, bytes, TRANSFER_LIMIT)?,
         );
         Ok(if (into, out) == (bytes, bytes) {
             Ok(format!("{} MB each way, every byte as it was sent", bytes / 1_000_000))
@@ -277,13 +273,6 @@ impl Guest<'_> {
         Ok(if (broken, connections) == (0, 1) { Ok(text) } else { Err(text) })
     }
 
-    fn outwards(&mut self, host: Ipv4Addr, bytes: u64) -> anyhow::Result<u64> {
-        let listener = TcpListener::bind((host, PORT))?;
-        let receiver = spawn("receiver", move || transfer::receive(&mut listener.accept()?.0))?;
-        self.vm.ask_within(&Request::TransferSend { peer: (host, PORT), bytes }, TRANSFER_LIMIT)?;
-        join(receiver)
-    }
-
     /// The driver goes and comes back: its rings are set up again without the front end ever having
     /// said where they stopped.
     fn reload(&mut self) -> anyhow::Result<Seen> {
@@ -291,20 +280,6 @@ impl Guest<'_> {
         self.load()?;
         let (ping, transfer) = (self.ping()?, self.transfer(SHORT)?);
         Ok(ping.and_then(|ping| Ok(format!("virtio_net loaded anew: {ping}; {}", transfer?))))
-    }
-}
-
-fn spawn(
-    name: &str,
-    run: impl FnOnce() -> io::Result<u64> + Send + 'static,
-) -> io::Result<JoinHandle<io::Result<u64>>> {
-    thread::Builder::new().name(name.into()).spawn(run)
-}
-
-fn join(thread: JoinHandle<io::Result<u64>>) -> anyhow::Result<u64> {
-    match thread.join() {
-        Ok(result) => result.context("The host's end of the transfer failed"),
-        Err(_) => bail!("The host's end of the transfer panicked"),
     }
 }
 

@@ -147,32 +147,40 @@ impl Bench {
     /// Has this driver serve the interface, whatever did before.
     pub fn use_driver(&mut self, driver: Driver) -> Result<(), Failure> {
         self.baseline()?;
-        let mode = match driver {
-            Driver::VirtioNet => return self.use_stock_driver().map(drop),
-            Driver::TsnicV411 => "v4_11",
-            Driver::TsnicV410 => "v4_10",
-        };
+        if driver == Driver::VirtioNet {
+            return self.use_stock_driver().map(drop);
+        }
         self.link_down()?;
-        let (path, value) = (IRQ_MODE.into(), mode.into());
-        self.vm.command(&Request::WriteFile { path, value })?;
+        self.set_mode(driver)?;
         self.link_up()
+    }
+
+    /// How the tsnic driver, whose link is down, takes its NAPI.
+    pub fn set_mode(&mut self, driver: Driver) -> Result<(), Failure> {
+        let mode = if driver == Driver::TsnicV410 { "v4_10" } else { "v4_11" };
+        let (path, value) = (IRQ_MODE.into(), mode.into());
+        Ok(self.vm.command(&Request::WriteFile { path, value })?)
     }
 
     /// Has the kernel's own driver take over, which the device then knows as any other.
     pub fn use_stock_driver(&mut self) -> Result<Status, Failure> {
-        let modules = self.files.virtio_net.clone();
-        if modules.is_empty() {
+        if self.files.virtio_net.is_empty() {
             return Err(Failure::Skip("This kernel has no virtio_net module".into()));
         }
         self.unload("tsnic")?;
-        for module in &modules {
-            self.vm.command(&insert(module))?;
-        }
-        let up = guest::raise(self.vm.link());
-        self.vm.command(&up)?;
+        self.load_stock_driver()?;
         let otherwise =
             "The kernel's driver has not started the queues, or the device kept the page";
         self.wait(otherwise, |status| status.running && status.page.is_none())
+    }
+
+    /// Loads the kernel's own driver and raises the link.
+    pub fn load_stock_driver(&mut self) -> Result<(), Failure> {
+        for module in self.files.virtio_net.clone() {
+            self.vm.command(&insert(&module))?;
+        }
+        let up = guest::raise(self.vm.link());
+        Ok(self.vm.command(&up)?)
     }
 
     /// Unloads the kernel's own driver.

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
-use crate::isolate;
 use crate::rpc::ClientError;
 use crate::vm;
+use crate::{isolate, stream};
 
 /// Why a check did not pass.
 #[derive(Debug, Error)]
@@ -34,6 +34,9 @@ pub enum Failure {
     /// The RPC client.
     #[error("The RPCs ended early")]
     Rpc(#[from] ClientError),
+    /// A long stream.
+    #[error("A TCP stream broke")]
+    Stream(#[from] stream::Error),
     /// A socket of the host.
     #[error("The host's own traffic cannot be made")]
     Socket(#[from] std::io::Error),
@@ -59,6 +62,7 @@ impl Failure {
             self,
             Self::Late(_)
                 | Self::Vm(vm::Error::Silent { .. })
+                | Self::Stream(stream::Error::Vm(vm::Error::Silent { .. }))
                 | Self::Rpc(ClientError::TimeLimit { .. })
         )
     }

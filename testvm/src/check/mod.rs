@@ -14,7 +14,7 @@ pub(crate) mod failure;
 mod listener;
 pub(crate) mod log;
 mod machine;
-mod suspend;
+pub(crate) mod suspend;
 mod tap;
 pub(crate) mod traffic;
 

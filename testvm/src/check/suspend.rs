@@ -17,10 +17,7 @@ const MEM_SLEEP: &str = "/sys/power/mem_sleep";
 /// page is forgotten and registered again, hardware timestamps are still on, and the connection of
 /// the RPCs lives.
 pub fn to_memory(bench: &mut Bench) -> Result<String, Failure> {
-    if !bench.read(MEM_SLEEP).is_ok_and(|states| states.contains("deep")) {
-        return Err(Failure::Skip("This kernel cannot suspend to memory".into()));
-    }
-    bench.vm.command(&Request::WriteFile { path: MEM_SLEEP.into(), value: "deep".into() })?;
+    can_sleep(bench)?;
     let traffic = bench.start_traffic()?;
     for _ in 0..SLEEPS {
         let before = bench.status()?;
@@ -46,6 +43,14 @@ pub fn to_memory(bench: &mut Bench) -> Result<String, Failure> {
     let rpcs_after = bench.end_traffic(traffic)?;
     restart(bench)?;
     Ok(format!("{SLEEPS} times, {rpcs}; once with the link down, {rpcs_after}"))
+}
+
+/// Has a sleep be one to memory.
+pub fn can_sleep(bench: &mut Bench) -> Result<(), Failure> {
+    if !bench.read(MEM_SLEEP).is_ok_and(|states| states.contains("deep")) {
+        return Err(Failure::Skip("This kernel cannot suspend to memory".into()));
+    }
+    Ok(bench.vm.command(&Request::WriteFile { path: MEM_SLEEP.into(), value: "deep".into() })?)
 }
 
 /// Check: images of the machine's memory are made under traffic, as for hibernation. The driver

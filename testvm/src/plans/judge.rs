@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a trial shows of a driver: by the verdicts of the device's two detectors.
 
-use tsnic_protocol::Stalls;
 use tsnic_protocol::plan::{Expectation, Plan};
 use tsnic_protocol::policy::Kind;
+use tsnic_protocol::{Stalls, Status};
 
 /// What the device's detectors have seen in a trial.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,19 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// From one state of the device to a later one, while so many RPCs were answered.
+    pub fn between(before: &Status, end: &Status, rpcs: u64) -> Self {
+        let stalls = |status: &Status| status.stalls.clone().unwrap_or_default();
+        let (then, now) = (&before.counters, &end.counters);
+        Self {
+            rpcs,
+            lost: now.lost - then.lost,
+            lost_to_drops: now.lost_to_drops - then.lost_to_drops,
+            disagreements: now.detector_disagreements - then.detector_disagreements,
+            stalls: stalls(end).since(&stalls(before)),
+        }
+    }
+
     /// Something came to a stop or was lost, whoever is to blame.
     pub const fn failed(&self) -> bool {
         self.lost + self.lost_to_drops + self.stalls.count() != 0

@@ -7,10 +7,10 @@
 mod ddmin;
 mod decisions;
 mod file;
-mod judge;
-mod report;
+pub(crate) mod judge;
+pub(crate) mod report;
 pub mod shrink;
-mod trial;
+pub(crate) mod trial;
 
 use std::fs;
 use std::path::Path;

@@ -46,15 +46,7 @@ impl Measured {
 
     /// What the detectors have seen.
     pub fn seen(&self) -> Seen {
-        let (before, end) = (&self.before.counters, &self.end.counters);
-        let stalls = |status: &Status| status.stalls.clone().unwrap_or_default();
-        Seen {
-            rpcs: self.rpcs,
-            lost: end.lost - before.lost,
-            lost_to_drops: end.lost_to_drops - before.lost_to_drops,
-            disagreements: end.detector_disagreements - before.detector_disagreements,
-            stalls: stalls(&self.end).since(&stalls(&self.before)),
-        }
+        Seen::between(&self.before, &self.end, self.rpcs)
     }
 }
 

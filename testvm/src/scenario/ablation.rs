@@ -19,10 +19,10 @@ use super::experiment::Experiment;
 use super::guest::{Guest, RPC_PORT};
 use super::paced::Paced;
 use super::plan::{AblationPlan, Mode, Owner};
-use crate::inwards;
 use crate::progress::Stage;
 use crate::report::{Block, Trials};
 use crate::rpc::{ClientConfig, ClientError, converse};
+use crate::stream;
 
 /// The guest's TCP port of the stream.
 const STREAM_PORT: u16 = 7002;
@@ -95,7 +95,7 @@ fn block(guest: &mut Guest, clause: Clause, bytes: u64, seed: u64) -> Result<Blo
         })
     });
     let limit = guest.vm().limit(BLOCK_LIMIT);
-    let streamed = inwards::stream(guest.vm(), STREAM_PORT, bytes, limit, move |stream| {
+    let streamed = stream::inwards(guest.vm(), STREAM_PORT, bytes, limit, move |stream| {
         Paced::new(stream, seed)
     });
     over.store(true, Ordering::SeqCst);

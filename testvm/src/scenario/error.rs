@@ -5,7 +5,7 @@ use thiserror::Error;
 use tsnic_protocol::Status;
 
 use super::guest::state;
-use crate::{inwards, rpc, vm};
+use crate::{rpc, stream, vm};
 
 /// An experiment could not be carried out.
 #[derive(Debug, Error)]
@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// The stream into the guest.
     #[error("The stream into the guest broke")]
-    Stream(#[from] inwards::Error),
+    Stream(#[from] stream::Error),
     /// A livepatch transition did not end.
     #[error("The kernel did not finish the livepatch transition")]
     Livepatch,

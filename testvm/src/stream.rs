@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A long TCP stream from the host into the guest, each byte compared there.
+//! A long TCP stream between host and guest, each byte compared where it arrives.
 
 use std::io::{self, Write};
-use std::net::TcpStream;
-use std::thread;
+use std::net::{TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use guest_protocol::{Reply, Request, transfer};
@@ -33,7 +33,7 @@ pub enum Error {
 ///
 /// # Errors
 /// The stream broke, a byte was wrong, or `limit` passed.
-pub fn stream<W: Write>(
+pub fn inwards<W: Write>(
     vm: &mut Vm,
     port: u16,
     bytes: u64,
@@ -42,7 +42,7 @@ pub fn stream<W: Write>(
 ) -> Result<u64, Error> {
     let guest = vm.link().guest_ip;
     let listen_limit = vm.limit(LISTEN_LIMIT);
-    let sender = thread::Builder::new().name("sender".into()).spawn(move || {
+    let sender = spawn("sender", move || {
         let deadline = Instant::now() + listen_limit;
         let stream = loop {
             // The agent listens as soon as it has the request.
@@ -60,9 +60,33 @@ pub fn stream<W: Write>(
         transfer::send(&mut pace(stream), bytes)
     })?;
     let received = vm.ask_within(&Request::TransferReceive { local: (guest, port) }, limit)?;
-    sender.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))?;
+    join(sender)?;
     match received {
         Reply::Count { count } => Ok(count),
         other => Err(Error::Reply(format!("{other:?}"))),
     }
+}
+
+/// The same in the other direction: the agent sends, to this `port` of the host; how many came, all
+/// of which were right.
+///
+/// # Errors
+/// As [`inwards`].
+pub fn outwards(vm: &mut Vm, port: u16, bytes: u64, limit: Duration) -> Result<u64, Error> {
+    let host = vm.link().host_ip;
+    let listener = TcpListener::bind((host, port))?;
+    let receiver = spawn("receiver", move || transfer::receive(&mut listener.accept()?.0))?;
+    vm.ask_within(&Request::TransferSend { peer: (host, port), bytes }, limit)?;
+    Ok(join(receiver)?)
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<JoinHandle<io::Result<T>>> {
+    thread::Builder::new().name(name.into()).spawn(run)
+}
+
+fn join<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
 }
