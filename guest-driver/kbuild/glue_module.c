@@ -28,15 +28,24 @@ MODULE_PARM_DESC(irq_mode,
 		 "how a receive interrupt takes the NAPI: v4_11 (napi_schedule_prep) or "
 		 "v4_10 (the expression of Linux 4.10.0); busy while an interface is up");
 
-static bool fail_refill;
-module_param(fail_refill, bool, 0644);
-MODULE_PARM_DESC(fail_refill,
-		 "test: a poll that consumed packets refills as if memory had run out");
-
-bool glue_fail_refill(void)
+static int behaviour_set(const char *value, const struct kernel_param *kp)
 {
-	return READ_ONCE(fail_refill);
+	return tsnic_behaviour_set(value, strlen(value));
 }
+
+static int behaviour_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%s\n", tsnic_behaviour_get());
+}
+
+static const struct kernel_param_ops behaviour_ops = {
+	.set = behaviour_set,
+	.get = behaviour_get,
+};
+module_param_cb(behaviour, &behaviour_ops, NULL, 0644);
+MODULE_PARM_DESC(behaviour,
+		 "test: what the driver does wrong: right (nothing), out-of-memory (a poll that "
+		 "consumed packets refills as if memory had run out), no-refill, no-kick");
 
 static void config_changed(struct virtio_device *vdev)
 {

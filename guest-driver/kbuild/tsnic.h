@@ -100,6 +100,8 @@ void tsnic_stat_name(unsigned int index, u8 *name);
 u64 tsnic_stat_value(struct tsnic *nic, unsigned int index);
 int tsnic_irq_mode_set(const char *value, size_t length);
 const char *tsnic_irq_mode_get(void);
+int tsnic_behaviour_set(const char *value, size_t length);
+const char *tsnic_behaviour_get(void);
 bool tsnic_rendezvous_cells(struct tsnic *nic, struct tsnic_rendezvous *rendezvous);
 
 /* For a test module (rendezvous.c): whether @napi is one of this driver's receive NAPIs. */
@@ -228,6 +230,5 @@ void glue_refill_cancel(struct tsnic *nic);
 void glue_schedule_config_work(struct tsnic *nic);
 void glue_config_off(struct tsnic *nic);
 void glue_config_on(struct tsnic *nic);
-bool glue_fail_refill(void);
 
 #endif

@@ -16,6 +16,7 @@
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(not(target_os = "none"), forbid(unsafe_code))]
 
+pub mod behaviour;
 #[cfg(target_os = "none")]
 mod bridge;
 pub mod header;

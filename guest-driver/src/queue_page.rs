@@ -106,6 +106,11 @@ impl<'a> QueuePage<'a> {
         self.set(offset::PHASE, tsnic_abi::phase::IDLE, Ordering::Release);
     }
 
+    /// The interface is down: there will be no poll.
+    pub fn interface_down(self) {
+        self.set(offset::PHASE, tsnic_abi::phase::DOWN, Ordering::Release);
+    }
+
     /// An interrupt handler run that read `fired` has looked at the NAPI. `latest_owned` is what
     /// the latest run that found `NAPI_STATE_SCHED` owned had read; it is written first.
     pub fn interrupt_seen(self, fired: u32, latest_owned: u32) {

@@ -3,6 +3,7 @@
 
 use tsnic_abi::Counter;
 
+use crate::behaviour::Behaviour;
 use crate::header::{self, Checksum};
 use crate::queue_page::QueuePage;
 use crate::shared::{Queue, Shared};
@@ -96,8 +97,8 @@ pub trait RxPort {
     /// context.
     fn look_at_link(&mut self);
 
-    /// The test parameter `fail_refill`. Any context.
-    fn fail_refill(&self) -> bool;
+    /// What the driver does wrong, for tests. Any context.
+    fn behaviour(&self) -> Behaviour;
 }
 
 /// The NAPI poll. Returns frames consumed, at most `budget`. May be called without the driver
@@ -132,7 +133,11 @@ pub fn poll<P: RxPort>(shared: &Shared<'_>, port: &mut P, budget: i32) -> i32 {
         work += 1;
     }
     let Consumer { port, ci } = consumer;
-    refill(shared, port, ci != before && port.fail_refill());
+    match port.behaviour() {
+        Behaviour::NoRefill => {}
+        Behaviour::OutOfMemory => refill(shared, port, ci != before),
+        Behaviour::Right | Behaviour::NoKick => refill(shared, port, false),
+    }
 
     // While `SCHED` is still owned: two polls may overlap after its release, and `ci` must not go
     // back.
@@ -185,14 +190,19 @@ pub fn open<P: RxPort>(shared: &Shared<'_>, port: &mut P) {
     shared.set_rx_ci(ci);
     if let Some(page) = shared.page() {
         page.set_ci(ci);
+        page.poll_ends();
     }
     shared.refill.succeeded();
     refill(shared, port, false);
 }
 
-/// When the refill timer has been cancelled, after the NAPI was disabled. Process context.
+/// When the refill timer has been cancelled, after the NAPI was disabled: tells the device that
+/// nobody polls. Process context.
 pub fn stop(shared: &Shared<'_>) {
     shared.refill.ended();
+    if let Some(page) = shared.page() {
+        page.interface_down();
+    }
 }
 
 /// The ring as one poll consumes it.

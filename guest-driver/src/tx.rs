@@ -6,6 +6,7 @@
 
 use tsnic_abi::{Counter, Registration};
 
+use crate::behaviour::Behaviour;
 use crate::header::{self, Partial};
 use crate::registration::{RegistrationState, Returned};
 use crate::shared::{Queue, Shared};
@@ -85,6 +86,9 @@ pub trait TxPort {
 
     /// Frees a frame that was sent.
     fn free(&mut self, frame: Self::Frame);
+
+    /// What the driver does wrong, for tests. Any context.
+    fn behaviour(&self) -> Behaviour;
 
     /// Tells the device of new chains if it wants to know.
     fn kick(&mut self);
@@ -178,7 +182,8 @@ impl Tx {
             shared.stats.add(Stat::TxStops, 1);
             port.stop_queue();
         }
-        if !more || port.queue_stopped() {
+        let last = !more || port.queue_stopped();
+        if last && port.behaviour() != Behaviour::NoKick {
             port.kick();
         }
         // If there is already something to reclaim no interrupt will come for it.

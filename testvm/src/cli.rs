@@ -114,10 +114,10 @@ pub struct PlanArgs {
 #[command(after_long_help = "\
 The plan is run until it fails: until the device's detectors see a stall or a loss, whatever the plan expects and whoever is to \
 blame. What its policies decided is then replayed without more and more of the decisions, in the same guest (delta debugging). A \
-guest is not deterministic: of --repeats replays four in five have to fail. In the end what is left is replayed 10 times, and \
-written as a plan with its schedules beside it.
+guest is not deterministic: every one of --repeats replays has to fail. In the end what is left is replayed 10 times, and written \
+as a plan with its schedules beside it.
 
-Pass: more than half of these 10 fail. A plan that does not fail, or whose replay does not, is no verdict (69).")]
+Pass: at least 9 of these 10 fail. A plan that does not fail, or whose replay does not, is no verdict (69).")]
 pub struct ShrinkArgs {
     /// The plan
     #[arg(value_name = "FILE")]
@@ -126,7 +126,7 @@ pub struct ShrinkArgs {
     #[arg(long, value_name = "DRIVER", value_parser = driver())]
     pub driver: Option<Driver>,
     /// Trials of the plan until it fails, and of each replay
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repeats: u32,
     /// Where the replay goes; PLAN.shrunk.toml in this directory when left out
     #[arg(long, value_name = "FILE")]
@@ -154,7 +154,7 @@ pub struct SoakArgs {
     #[arg(long, value_name = "DRIVER", value_parser = driver())]
     pub driver: Vec<Driver>,
     /// When the device looks closer at a queue that does not go on
-    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=60_000))]
     pub stall_ms: u32,
     /// Seed of the order and of the pauses
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -28,6 +28,8 @@ pub mod phase {
     pub const IDLE: u32 = 0;
     /// A poll is looking at the ring, or filling it.
     pub const POLL: u32 = 1;
+    /// The interface is down: nobody polls until it is raised, which begins with a poll.
+    pub const DOWN: u32 = 2;
 }
 
 /// Values of [`RendezvousArrival::point`].

@@ -85,6 +85,16 @@ impl Adversary {
         self.run.is_some()
     }
 
+    /// The stall detector may look on: no run is on, or one that leaves it to nudge the guest now.
+    #[must_use]
+    pub const fn allows_nudges(&self) -> bool {
+        match &self.run {
+            None => true,
+            Some(Run::Natural(natural)) => natural.allows_nudges(),
+            Some(Run::Injection(_) | Run::Monitor(_)) => false,
+        }
+    }
+
     /// The TCP port whose requests a traffic monitor wants to be told of.
     #[must_use]
     pub fn request_port(&self) -> Option<u16> {

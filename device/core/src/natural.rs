@@ -39,6 +39,8 @@ const TRIALS_MAX: u32 = 100_000;
 const BURST_MAX: u32 = 62;
 /// Longest offset, microseconds.
 const OFFSET_MAX_US: u32 = 100_000;
+/// Longest time that a lost packet is left alone, microseconds.
+const STUCK_MAX_US: u32 = 10_000_000;
 /// Bound of every wait for the guest.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A queue that does not become idle because of a packet nobody finds is sent another one this
@@ -69,8 +71,8 @@ pub(super) struct Natural {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Waiting for the queue to be idle.
-    Settle { deadline: Instant, nudge_at: Instant },
+    /// Waiting for the queue to be idle, at least until `from`.
+    Settle { from: Instant, deadline: Instant, nudge_at: Instant },
     /// The segment that GRO holds has been asked for, or is on its way.
     Segment { published: Option<Published>, deadline: Instant },
     /// GRO holds it, and the watchdog runs.
@@ -113,14 +115,15 @@ impl Natural {
         if request.burst == 0 || request.burst > BURST_MAX {
             return field("burst", request.burst.to_string(), "between 1 and 62");
         }
-        for (name, (from, to)) in [
-            ("burst_us", request.burst_us),
-            ("straggler_us", request.straggler_us),
-            ("interrupt_us", request.interrupt_us),
-            ("stuck_us", request.stuck_us),
+        let offset = (OFFSET_MAX_US, "in ascending order and at most 100000");
+        let stuck = (STUCK_MAX_US, "in ascending order and at most 10000000");
+        for (name, (from, to), (most, expected)) in [
+            ("burst_us", request.burst_us, offset),
+            ("straggler_us", request.straggler_us, offset),
+            ("interrupt_us", request.interrupt_us, offset),
+            ("stuck_us", request.stuck_us, stuck),
         ] {
-            if from > to || to > OFFSET_MAX_US {
-                let expected = "in ascending order and at most 100000";
+            if from > to || to > most {
                 return field(name, format!("({from}, {to})"), expected);
             }
         }
@@ -146,8 +149,24 @@ impl Natural {
         self.request.flow
     }
 
+    /// The stall detector may look on, and nudge the guest.
+    pub(super) const fn allows_nudges(&self) -> bool {
+        self.request.nudges && !self.holds()
+    }
+
+    /// Packets are published, and their interrupt is still to be placed.
+    const fn holds(&self) -> bool {
+        matches!(
+            self.state,
+            State::BurstAsked { .. }
+                | State::Straggler { .. }
+                | State::StragglerAsked { .. }
+                | State::Interrupt { .. }
+        )
+    }
+
     const fn settle(now: Instant) -> State {
-        State::Settle { deadline: now.plus(PATIENCE), nudge_at: now.plus(NUDGE) }
+        State::Settle { from: now, deadline: now.plus(PATIENCE), nudge_at: now.plus(NUDGE) }
     }
 
     /// Draws the trial's choices, the same number of draws whatever becomes of a trial: the same
@@ -188,13 +207,7 @@ impl Natural {
             actions.finished = Some(Box::new(Finished::Natural(core::mem::take(&mut self.report))));
             return actions;
         }
-        actions.hold = matches!(
-            self.state,
-            State::BurstAsked { .. }
-                | State::Straggler { .. }
-                | State::StragglerAsked { .. }
-                | State::Interrupt { .. }
-        );
+        actions.hold = self.holds();
         if self.ticker.due(now) {
             actions.progress = Some((self.report.trials.len() as u32, self.request.trials));
         }
@@ -203,7 +216,11 @@ impl Natural {
 
     fn state(&mut self, now: Instant, page: &PageView, actions: &mut Actions) -> Then {
         match self.state {
-            State::Settle { deadline, nudge_at } => {
+            State::Settle { from, .. } if now < from => {
+                actions.wake_at(from);
+                Then::Wait
+            }
+            State::Settle { deadline, nudge_at, .. } => {
                 self.settling(deadline, nudge_at, now, page, actions)
             }
             State::Segment { published, deadline } => {
@@ -320,7 +337,7 @@ impl Natural {
             return self.no_end("The queue was not idle", now, page);
         }
         if now >= nudge_at && page.irq.loss_state(&page.progress) != LossState::Clear {
-            self.state = State::Settle { deadline, nudge_at: now.plus(NUDGE) };
+            self.state = State::Settle { from: now, deadline, nudge_at: now.plus(NUDGE) };
             self.publish(Generated::Next, actions);
             actions.fire = true;
             return Then::Wait;
@@ -445,6 +462,8 @@ impl Natural {
 
     fn end_trial(&mut self, now: Instant) {
         self.report.trials.push(self.trial.clone());
+        // The stall detector looks after this step: nothing may happen before that.
+        let now = if self.request.nudges { now.plus(LOOK) } else { now };
         self.state = Self::settle(now);
         self.draw();
     }

@@ -198,7 +198,9 @@ impl Detector {
         if self.is_told() {
             return None;
         }
-        let trouble = Trouble::of(seen, self.settled);
+        let trouble = Trouble::of(seen, self.settled)
+            // A guest that has never posted any has not begun to receive.
+            .filter(|trouble| *trouble != Trouble::NoBuffers || self.alive.is_some());
         let before = self.stall.take();
         let stall = match (before, trouble?) {
             (Some(stall), trouble) if stall.trouble == trouble => stall,

@@ -271,6 +271,10 @@ pub struct NaturalSpec {
     pub interrupt_us: (u32, u32),
     /// How long a lost packet is left alone before the next one is sent.
     pub stuck_us: (u32, u32),
+    /// The stall detector looks on while a packet is lost, and nudges the guest. Otherwise it rests,
+    /// as in every run.
+    #[serde(default)]
+    pub nudges: bool,
 }
 
 /// What is drawn for one trial of a [`NaturalSpec`], microseconds.

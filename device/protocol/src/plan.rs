@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, Error};
 
 use super::packets::{PacketPolicy, Packets};
+use super::stall::Verdict;
 use super::{Moderation, Policies, Policy};
 
 mod load;
@@ -67,15 +68,31 @@ pub struct Run {
     /// The driver in the guest; the stock driver, and ours as it is after the fix, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<Driver>,
-    /// Requests over TCP, each answered before the next.
+    /// What the tsnic driver does wrong meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behaviour: Option<Behaviour>,
+    /// What goes on meanwhile.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub traffic: Traffic,
+    /// Requests over TCP, each answered before the next; or trials of the natural run.
     pub requests: u32,
     /// What is expected of the driver.
     pub expect: Expectation,
+    /// The one kind of stall that is expected; any, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Verdict>,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { driver: None, requests: 1_000, expect: Expectation::default() }
+        Self {
+            driver: None,
+            behaviour: None,
+            traffic: Traffic::default(),
+            requests: 1_000,
+            expect: Expectation::default(),
+            stall: None,
+        }
     }
 }
 
@@ -91,6 +108,46 @@ pub enum Driver {
     /// The tsnic driver, as it was before.
     #[serde(rename = "v4_10")]
     TsnicV410,
+}
+
+/// What the tsnic driver does wrong: its parameter of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Behaviour {
+    /// Its refills go as if memory had run out.
+    OutOfMemory,
+    /// It never refills its receive ring.
+    NoRefill,
+    /// It never kicks for a frame that it transmits.
+    NoKick,
+}
+
+impl Behaviour {
+    /// The value of the parameter.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OutOfMemory => "out-of-memory",
+            Self::NoRefill => "no-refill",
+            Self::NoKick => "no-kick",
+        }
+    }
+}
+
+/// What goes on while a plan is at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Traffic {
+    /// Requests over TCP, and datagrams that nobody wants.
+    #[default]
+    Rpc,
+    /// The natural run: bursts, and packets after them, while the `gro_flush_timeout` watchdog
+    /// polls. A packet that is lost is left to the stall detector.
+    Natural,
+}
+
+fn is_usual<T: Default + PartialEq>(it: &T) -> bool {
+    *it == T::default()
 }
 
 /// What is expected of a driver.
@@ -166,10 +223,46 @@ impl std::error::Error for PlanError {}
 /// # Errors
 /// When it is no TOML, has a field that is not known, or lacks one.
 pub fn parse(text: &str) -> Result<Plan, PlanError> {
-    toml::from_str(text).map_err(|error: Error| PlanError {
+    let plan: Plan = toml::from_str(text).map_err(|error: Error| PlanError {
         position: Position::of(text, error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
-    })
+    })?;
+    match plan.run.contradiction() {
+        None => Ok(plan),
+        Some((field, message)) => Err(PlanError {
+            position: run_position(text, field),
+            message: format!("{field}: {message}"),
+        }),
+    }
+}
+
+impl Run {
+    /// A field that another one excludes, and why.
+    fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        let ours = matches!(self.driver, Some(Driver::TsnicV411 | Driver::TsnicV410));
+        if self.behaviour.is_some() && !ours {
+            return Some(("behaviour", "only the tsnic driver has one: driver is v4_11 or v4_10"));
+        }
+        if self.traffic == Traffic::Natural && !ours {
+            return Some(("traffic", "a natural run needs the tsnic driver: v4_11 or v4_10"));
+        }
+        if self.stall.is_some() && self.expect != Expectation::Stalls {
+            return Some((
+                "stall",
+                "a driver that stalls is expected only with expect = \"stalls\"",
+            ));
+        }
+        None
+    }
+}
+
+/// Where in a plan this field of `[run]` is.
+fn run_position(text: &str, field: &str) -> Position {
+    let span = || -> Option<Range<usize>> {
+        let table = DeTable::parse(text).ok()?;
+        Some(table.get_ref().get("run")?.get_ref().as_table()?.get(field)?.span())
+    };
+    Position::of(text, span().map_or(0, |span| span.start))
 }
 
 /// Where in a plan an entry of a list, or a field of it, is.
@@ -204,6 +297,14 @@ mod tests {
             ("about = 'x'\n[[policy]\n", 2, 10, ""),
             ("about = 'x'\n[[packets]]\nkind = 'lose'\n", 3, 8, "unknown variant `lose`"),
             ("about = 'x'\n[run]\nexpect = 'wins'\n", 3, 10, "unknown variant `wins`"),
+            ("about = 'x'\n[run]\nbehaviour = 'no-kick'\n", 3, 13, "only the tsnic driver"),
+            (
+                "about = 'x'\n[run]\ndriver = 'virtio_net'\ntraffic = 'natural'\n",
+                4,
+                11,
+                "a natural run needs",
+            ),
+            ("about = 'x'\n[run]\nstall = 'lost'\n", 3, 9, "expect = \"stalls\""),
         ] {
             let error = parse(text).expect_err(text);
             assert_eq!((error.position.line, error.position.column), (line, column), "{error}");

@@ -108,6 +108,12 @@ impl Stalls {
         self.rx.count() + self.tx.count()
     }
 
+    /// Verdicts of this kind.
+    #[must_use]
+    pub const fn of(&self, kind: Verdict) -> u64 {
+        self.rx.of(kind) + self.tx.of(kind)
+    }
+
     /// Of these, those that a policy has caused.
     #[must_use]
     pub const fn by_policy(&self) -> u64 {
@@ -138,6 +144,20 @@ impl VectorStalls {
     pub const fn count(&self) -> u64 {
         let Self { lost, ignored, suppressed, not_refilled, kick_lost, stopped, .. } = self;
         *lost + *ignored + *suppressed + *not_refilled + *kick_lost + *stopped
+    }
+
+    /// Verdicts of this kind.
+    #[must_use]
+    pub const fn of(&self, kind: Verdict) -> u64 {
+        match kind {
+            Verdict::Lost => self.lost,
+            Verdict::Ignored => self.ignored,
+            Verdict::Suppressed => self.suppressed,
+            Verdict::NotRefilled => self.not_refilled,
+            Verdict::KickLost => self.kick_lost,
+            Verdict::Slow => self.slow,
+            Verdict::Stopped => self.stopped,
+        }
     }
 
     /// The verdicts there were, with their names.

@@ -40,6 +40,7 @@ pub fn natural(run: &protocol::NaturalSpec) -> RunRequest {
         straggler_us,
         interrupt_us,
         stuck_us,
+        nudges,
     } = run;
     RunRequest::Natural(spec::NaturalSpec {
         seed,
@@ -50,6 +51,7 @@ pub fn natural(run: &protocol::NaturalSpec) -> RunRequest {
         straggler_us,
         interrupt_us,
         stuck_us,
+        nudges,
     })
 }
 

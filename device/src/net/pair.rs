@@ -276,6 +276,11 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.adversary.is_active()
     }
 
+    /// The stall detector may look on, and nudge.
+    pub(super) const fn allows_nudges(&self) -> bool {
+        self.adversary.allows_nudges()
+    }
+
     /// A front end has connected.
     pub const fn connected(&mut self) {
         self.counters.connections += 1;

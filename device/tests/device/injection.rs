@@ -219,6 +219,7 @@ fn natural() -> NaturalSpec {
         straggler_us: (10, 500),
         interrupt_us: (0, 100),
         stuck_us: (0, 0),
+        nudges: false,
     }
 }
 

@@ -199,6 +199,22 @@ impl Guest {
         self.after(now, Duration::from_micros(us), Event::Interrupt(number.0));
     }
 
+    /// The interface goes down, between two polls: the NAPI is disabled, which owns it.
+    pub fn down(&mut self) {
+        assert!(!self.sched, "a poll would have to end first");
+        self.sched = true;
+        self.cells.phase = phase::DOWN;
+    }
+
+    /// It comes up: what is in the ring is discarded, and a poll arms.
+    pub fn up(&mut self, now: Instant) {
+        self.ring.clear();
+        self.consumed = self.cells.used;
+        self.cells.phase = phase::IDLE;
+        self.sched = false;
+        self.timer(now);
+    }
+
     /// A packet is in the ring and nobody owns the NAPI.
     pub fn is_stuck(&self) -> bool {
         self.consumed != self.cells.used && !self.sched

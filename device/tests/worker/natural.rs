@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tsnic::net::pair::RX;
 use tsnic_abi::Counter;
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::spec::{NaturalReport, NaturalSpec, Offsets, Outcome};
@@ -24,6 +25,7 @@ fn request(trials: u32) -> NaturalSpec {
         straggler_us: (100, 600),
         interrupt_us: (0, 20),
         stuck_us: (1_000, 2_000),
+        nudges: false,
     }
 }
 
@@ -73,6 +75,30 @@ fn a_v4_10_guest_with_a_wide_window_loses_packets_and_they_stay_lost() {
         let straggler = trial.straggler_ns.unwrap();
         // The device sees both ends a little late.
         assert!(straggler < window.to_ns && straggler + 50_000 > window.from_ns, "{trial:?}");
+    }
+}
+
+#[test]
+fn a_run_that_allows_nudges_leaves_what_is_lost_to_the_stall_detector() {
+    let after = Duration::from_millis(20);
+    let spec = NaturalSpec { stuck_us: (60_000, 60_000), nudges: true, ..request(60) };
+    for (mode, nudges) in [(Mode::V4_10, true), (Mode::V4_10, false), (Mode::V4_11, true)] {
+        let owner = Owner::Watchdog(TIMEOUT);
+        let mut world = World::with_stall_detector(mode, owner, 1, after);
+        world.guest.temper.irq_latency_us = 1..30;
+        world.guest.temper.window_ns = 100_000..200_000;
+        let report = run(&mut world, NaturalSpec { nudges, ..spec });
+        assert_all_told(&report);
+        let loses = mode == Mode::V4_10;
+        assert_eq!(report.lost > 5, loses, "{mode:?}: {}", report.lost);
+        let stalls = world.pair.status().stalls.expect("the detector is on");
+        let told = if nudges { u64::from(report.lost) } else { 0 };
+        assert_eq!((stalls[RX].lost, stalls[RX].nudges), (told, told), "{mode:?}");
+        assert_eq!(world.counters().detector_disagreements, 0);
+        for trial in report.trials.iter().filter(|trial| trial.outcome == Outcome::Lost) {
+            let stuck = Duration::from_nanos(trial.stuck_ns.unwrap());
+            assert_eq!(stuck < Duration::from_millis(50), nudges, "{stuck:?}");
+        }
     }
 }
 

@@ -69,3 +69,23 @@ fn what_a_policy_drops_is_the_policy_s_to_both_detectors() {
     assert_eq!(rx.latest.map(|it| it.verdict), Some(Verdict::Lost));
     assert_eq!((counters.lost, counters.detector_disagreements), (0, 0));
 }
+
+/// Frames come in all the time while the interface is down, and the ring runs full.
+#[test]
+fn a_guest_whose_interface_is_down_has_not_stalled() {
+    let mut world = World::with_stall_detector(Mode::V4_11, Owner::Nobody, 1, AFTER);
+    world.run_for(Duration::from_millis(5));
+    for _ in 0..3 {
+        world.guest.down();
+        for _ in 0..600 {
+            world.send([None]);
+            world.poke();
+            world.run_for(Duration::from_millis(1));
+        }
+        world.guest.up(world.now);
+        world.run_for(Duration::from_millis(10));
+    }
+    let counters = world.counters();
+    assert_eq!((tally(&world), counters.nudges, counters.lost), (Tally::default(), 0, 0));
+    assert!(counters.rx_frames > 600, "{}", counters.rx_frames);
+}

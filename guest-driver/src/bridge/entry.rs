@@ -10,12 +10,13 @@ use core::sync::atomic::AtomicU32;
 use tsnic_abi::{offset, point};
 
 use super::life;
-use super::nic::{self, MODE, State};
+use super::nic::{self, BEHAVIOUR, MODE, State};
 use super::rx::RxKernel;
 use super::skb::Skb;
 use super::sys::{
     self, NapiRef, NicRef, QueueRef, Rendezvous, Totals, VirtioRef, net_device, sk_buff,
 };
+use crate::behaviour::Behaviour;
 use crate::irq::{self, Napi};
 use crate::mode::ModeError;
 use crate::rx;
@@ -285,6 +286,22 @@ extern "C" fn tsnic_irq_mode_set(value: *const c_char, length: usize) -> c_int {
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_irq_mode_get() -> *const c_char {
     MODE.mode().name().as_ptr()
+}
+
+/// The module parameter `behaviour` is written. Process context.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_behaviour_set(value: *const c_char, length: usize) -> c_int {
+    // SAFETY: The glue gives a string and its length.
+    let text = unsafe { slice::from_raw_parts(value.cast(), length) };
+    let Some(behaviour) = Behaviour::parse(text) else { return -EINVAL };
+    BEHAVIOUR.set(behaviour);
+    0
+}
+
+/// The module parameter `behaviour` is read: a string for ever.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_behaviour_get() -> *const c_char {
+    BEHAVIOUR.get().name().as_ptr()
 }
 
 /// The rendezvous cells of the receive queue; false without a page. In the queue's poll.

@@ -4,8 +4,10 @@
 use core::ffi::c_uint;
 use core::ptr;
 
+use super::nic::BEHAVIOUR;
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef, sk_buff};
+use crate::behaviour::Behaviour;
 use crate::header::{self, Checksum};
 use crate::queue_page;
 use crate::rx::{BUFFER_LEN, Notes, RxPort};
@@ -165,7 +167,7 @@ impl RxPort for RxKernel<'_> {
         sys::glue_schedule_config_work(self.nic);
     }
 
-    fn fail_refill(&self) -> bool {
-        sys::glue_fail_refill()
+    fn behaviour(&self) -> Behaviour {
+        BEHAVIOUR.get()
     }
 }

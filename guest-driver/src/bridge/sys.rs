@@ -377,8 +377,4 @@ unsafe extern "C" {
     pub safe fn glue_config_off(nic: NicRef<'_>);
     /// Any context.
     pub safe fn glue_config_on(nic: NicRef<'_>);
-
-    // glue_module.c: linux/moduleparam.h. Any context.
-
-    pub safe fn glue_fail_refill() -> bool;
 }

@@ -6,8 +6,10 @@ use core::ptr;
 
 use tsnic_abi::Registration;
 
+use super::nic::BEHAVIOUR;
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef};
+use crate::behaviour::Behaviour;
 use crate::header;
 use crate::queue_page;
 use crate::tx::{Sent, TxPort, Wish};
@@ -125,6 +127,10 @@ impl TxPort for TxKernel<'_> {
     fn free(&mut self, frame: Skb) {
         // SAFETY: The budget is the poll's, or 0, by the type.
         unsafe { frame.consume(self.budget) }
+    }
+
+    fn behaviour(&self) -> Behaviour {
+        BEHAVIOUR.get()
     }
 
     fn kick(&mut self) {

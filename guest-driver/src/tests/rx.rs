@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tsnic_abi::{Counter, completion_offset, offset, phase};
 
 use super::fake::{ALL, Did, IN_BUSY_POLL, RX_RING, SCHED, World, frame_of};
+use crate::behaviour::Behaviour;
 use crate::header::{Checksum, Partial};
 use crate::mode::IrqMode;
 use crate::refill::FIRST_MS;
@@ -357,9 +358,9 @@ fn the_refill_timer_schedules_by_the_kernels_function_in_both_modes() {
 }
 
 #[test]
-fn fail_refill_fails_in_polls_that_consumed_and_only_in_those() {
+fn memory_that_is_said_to_be_out_is_so_in_polls_that_consumed_and_only_in_those() {
     let world = page();
-    world.rx.borrow_mut().fail_refill = true;
+    world.rx.borrow_mut().behaviour = Behaviour::OutOfMemory;
     world.publish(1);
     world.poll(64);
     assert_eq!(world.rx.borrow().posted.len(), RX_RING - 1);
@@ -372,6 +373,32 @@ fn fail_refill_fails_in_polls_that_consumed_and_only_in_those() {
         !world.did().iter().any(|did| matches!(did, Did::RefillIn(_))),
         "and then there is rest"
     );
+}
+
+#[test]
+fn the_device_is_told_that_the_interface_is_down() {
+    let world = page();
+    crate::rx::stop(&world.shared);
+    assert_eq!(world.cell(offset::PHASE), phase::DOWN);
+    world.open();
+    assert_eq!(world.cell(offset::PHASE), phase::IDLE);
+}
+
+#[test]
+fn a_ring_that_nobody_refills_runs_dry() {
+    let world = page();
+    world.rx.borrow_mut().behaviour = Behaviour::NoRefill;
+    world.forget();
+    (0..3).for_each(|tag| world.publish(tag));
+    world.napi.store(SCHED, Ordering::SeqCst);
+    world.poll(64);
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING - 3);
+    assert!(!world.did().iter().any(|did| matches!(did, Did::RefillIn(_) | Did::Push)));
+    world.rx.borrow_mut().behaviour = Behaviour::Right;
+    world.publish(1);
+    world.napi.store(SCHED, Ordering::SeqCst);
+    world.poll(64);
+    assert_eq!(world.rx.borrow().posted.len(), RX_RING);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! Transmission.
 
 use super::fake::{Chain, Did, Packet, TX_RING, World};
+use crate::behaviour::Behaviour;
 use crate::header::{self, Partial};
 use crate::mode::IrqMode;
 use crate::stamp::{Able, FILTER_NONE, StampConfig, TX_ON};
@@ -59,6 +60,17 @@ fn frames_that_follow_at_once_share_a_kick() {
     world.transmit(frame(&world), true);
     world.transmit(frame(&world), true);
     assert_eq!(world.tx.borrow().kicks, 0);
+    world.transmit(frame(&world), false);
+    assert_eq!(world.tx.borrow().kicks, 1);
+}
+
+#[test]
+fn a_driver_may_be_made_to_forget_the_kick() {
+    let world = plain();
+    world.tx.borrow_mut().behaviour = Behaviour::NoKick;
+    world.transmit(frame(&world), false);
+    assert_eq!((world.tx.borrow().kicks, world.tx.borrow().ring.len()), (0, 1));
+    world.tx.borrow_mut().behaviour = Behaviour::Right;
     world.transmit(frame(&world), false);
     assert_eq!(world.tx.borrow().kicks, 1);
 }

@@ -162,6 +162,18 @@ impl Bench {
         Ok(self.vm.command(&Request::WriteFile { path, value })?)
     }
 
+    /// What the tsnic driver does wrong. One that has run out of buffers goes on when its link has
+    /// gone down and up.
+    pub fn set_behaviour(&mut self, behaviour: &str) -> Result<(), Failure> {
+        let (path, value) = (guest::BEHAVIOUR.into(), behaviour.into());
+        self.vm.command(&Request::WriteFile { path, value })?;
+        if behaviour == "right" {
+            self.link_down()?;
+            self.link_up()?;
+        }
+        Ok(())
+    }
+
     /// Has the kernel's own driver take over, which the device then knows as any other.
     pub fn use_stock_driver(&mut self) -> Result<Status, Failure> {
         if self.files.virtio_net.is_empty() {

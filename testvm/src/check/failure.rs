@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::rpc::ClientError;
 use crate::vm;
-use crate::{isolate, stream};
+use crate::{isolate, scenario, stream};
 
 /// Why a check did not pass.
 #[derive(Debug, Error)]
@@ -34,6 +34,9 @@ pub enum Failure {
     /// The RPC client.
     #[error("The RPCs ended early")]
     Rpc(#[from] ClientError),
+    /// What an experiment does to the guest.
+    #[error(transparent)]
+    Experiment(#[from] scenario::Error),
     /// A long stream.
     #[error("A TCP stream broke")]
     Stream(#[from] stream::Error),
@@ -62,6 +65,7 @@ impl Failure {
             self,
             Self::Late(_)
                 | Self::Vm(vm::Error::Silent { .. })
+                | Self::Experiment(scenario::Error::Vm(vm::Error::Silent { .. }))
                 | Self::Stream(stream::Error::Vm(vm::Error::Silent { .. }))
                 | Self::Rpc(ClientError::TimeLimit { .. })
         )

@@ -69,6 +69,11 @@ pub fn judge(plan: &Plan, seen: &Seen) -> Result<(), String> {
         {
             Err(format!("It stalled by itself: {lost} packets lost; {stalls}"))
         }
+        Expectation::Stalls
+            if plan.run.stall.is_some_and(|kind| stalls.of(kind) != stalls.count()) =>
+        {
+            Err(format!("It stalled otherwise than expected: {stalls}"))
+        }
         Expectation::Stalls if !seen.failed() || drops(plan) && stalls.count() == 0 => {
             Err(format!("The device saw no stall in {rpcs} RPCs: this control has no power"))
         }

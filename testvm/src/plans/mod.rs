@@ -8,6 +8,7 @@ mod ddmin;
 mod decisions;
 mod file;
 pub(crate) mod judge;
+mod natural;
 pub(crate) mod report;
 pub mod shrink;
 pub(crate) mod trial;

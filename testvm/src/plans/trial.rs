@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use tsnic_protocol::plan::{Driver, Expectation, Plan};
+use tsnic_protocol::plan::{Driver, Expectation, Plan, Traffic};
 use tsnic_protocol::{Packets, Policies, Reply, Request, ScheduleReport, Status, Vector};
 
 use super::judge::{self, Seen};
+use super::natural;
 use crate::check::bench::Bench;
 use crate::check::failure::Failure;
 use crate::check::traffic::ask_in_vain;
@@ -38,8 +39,15 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn begin(&mut self, status: Status) {
+    /// The device when the plan is about to be put to work.
+    pub fn begin(&mut self, status: Status) {
         self.before = status.clone();
+        self.after = status.clone();
+        self.end = status;
+    }
+
+    /// The device when the traffic has ended.
+    pub fn traffic_ended(&mut self, status: Status) {
         self.after = status.clone();
         self.end = status;
     }
@@ -73,10 +81,18 @@ fn measure(
     driver: Driver,
     measured: &mut Measured,
 ) -> Result<(), Failure> {
-    bench.use_driver(driver)?;
-    measured.begin(bench.status()?);
-    let ended = put_to_work(bench, plan, measured);
+    let ended = match plan.run.traffic {
+        Traffic::Natural => natural::run(bench, plan, driver, measured),
+        Traffic::Rpc => {
+            bench.use_driver(driver)?;
+            measured.begin(bench.status()?);
+            put_to_work(bench, plan, measured)
+        }
+    };
     // From here on nothing interferes, whatever comes of the rest.
+    if plan.run.behaviour.is_some() {
+        bench.set_behaviour("right")?;
+    }
     done(bench, &Request::Policies(Policies::default()))?;
     done(bench, &Request::Packets(Packets::default()))?;
     for vector in [Vector::Rx, Vector::Tx] {
@@ -106,11 +122,21 @@ fn put_to_work(bench: &mut Bench, plan: &Plan, measured: &mut Measured) -> Resul
     measured.begin(bench.status()?);
     done(bench, &Request::Policies(plan.policies()))?;
     done(bench, &Request::Packets(plan.packets()))?;
+    if let Some(behaviour) = plan.run.behaviour {
+        bench.set_behaviour(behaviour.name())?;
+    }
     let first = traffic.replies().all();
     let wanted = first + u64::from(plan.run.requests);
-    let reached = bench.replies(&traffic, |now| now.all() >= wanted);
+    let reached = match plan.run.expect {
+        Expectation::Survives => bench.replies(&traffic, |now| now.all() >= wanted).map(drop),
+        // There may be no more replies.
+        Expectation::Stalls => {
+            let limit = bench.vm.limit(CONTROL_LIMIT);
+            watch(bench, plan, measured, limit, || traffic.replies().all() >= wanted)
+        }
+    };
     measured.rpcs = traffic.replies().all() - first;
-    measured.after = bench.status()?;
+    measured.traffic_ended(bench.status()?);
     measured.rx = schedule(bench, Vector::Rx)?;
     measured.tx = schedule(bench, Vector::Tx)?;
     match plan.run.expect {
@@ -118,29 +144,31 @@ fn put_to_work(bench: &mut Bench, plan: &Plan, measured: &mut Measured) -> Resul
             reached?;
             bench.stop_traffic(traffic)?;
             ask_in_vain(bench.vm.link(), QUIET);
-            watch(bench, plan, measured, QUIET)
+            watch(bench, plan, measured, QUIET, || false)
         }
         Expectation::Stalls => {
+            reached?;
             drop(traffic);
             let deadline = Instant::now() + bench.vm.limit(CONTROL_LIMIT);
             while judge::judge(plan, &measured.seen()).is_err() && Instant::now() < deadline {
                 ask_in_vain(bench.vm.link(), QUIET);
-                watch(bench, plan, measured, 2 * QUIET)?;
+                watch(bench, plan, measured, 2 * QUIET, || false)?;
             }
             Ok(())
         }
     }
 }
 
-/// Looks at the device for so long, or until a control has stalled.
+/// Looks at the device for so long, or until it is enough, or a control has stalled.
 fn watch(
     bench: &mut Bench,
     plan: &Plan,
     measured: &mut Measured,
     time: Duration,
+    enough: impl Fn() -> bool,
 ) -> Result<(), Failure> {
     let end = Instant::now() + time;
-    while Instant::now() < end {
+    while Instant::now() < end && !enough() {
         std::thread::sleep(LOOK);
         measured.end = bench.status()?;
         if plan.run.expect == Expectation::Stalls && judge::judge(plan, &measured.seen()).is_ok() {

@@ -173,7 +173,7 @@ impl<'a> Guest<'a> {
     pub fn start_owner(&mut self, owner: Owner) -> Result<(), Error> {
         match owner {
             Owner::BusyPoll => {}
-            Owner::Driver => self.write(FAIL_REFILL, "1")?,
+            Owner::Driver => self.write(BEHAVIOUR, "out-of-memory")?,
             Owner::Watchdog => self.write(FLUSH_TIMEOUT, &GRO_FLUSH_TIMEOUT_NS.to_string())?,
         }
         if owner != Owner::BusyPoll && self.vcpus > 1 {
@@ -197,7 +197,7 @@ impl<'a> Guest<'a> {
         }
         match owner {
             Owner::BusyPoll => {}
-            Owner::Driver => self.write(FAIL_REFILL, "0")?,
+            Owner::Driver => self.write(BEHAVIOUR, "right")?,
             Owner::Watchdog => self.write(FLUSH_TIMEOUT, "0")?,
         }
         Ok(received)
@@ -417,7 +417,7 @@ pub(crate) fn flow(link: &Link) -> Flow {
     }
 }
 
-const FAIL_REFILL: &str = "/sys/module/tsnic/parameters/fail_refill";
+pub(crate) const BEHAVIOUR: &str = "/sys/module/tsnic/parameters/behaviour";
 const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
 const RENDEZVOUS: &str = "tsnic_rendezvous";
 const NORMAL_BATCH: &str = "/proc/sys/net/core/gro_normal_batch";

@@ -58,6 +58,7 @@ impl Experiment<'_, '_> {
             straggler_us: aim.straggler_us,
             interrupt_us: aim.interrupt_us,
             stuck_us: STUCK_US,
+            nudges: false,
         });
         let report = match self
             .guest

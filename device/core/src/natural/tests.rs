@@ -17,6 +17,7 @@ fn request() -> NaturalSpec {
         straggler_us: (0, 1_000),
         interrupt_us: (0, 400),
         stuck_us: (1_000, 1_000),
+        nudges: false,
     }
 }
 

@@ -280,6 +280,25 @@ fn silence_proves_nothing_where_consuming_does_not_show() {
 }
 
 #[test]
+fn a_guest_that_has_never_posted_a_buffer_has_not_begun() {
+    let mut world = World::starting_at(true, 0);
+    world.seen.guest.available = 0;
+    world.detector.reset();
+    world.seen.starved = true;
+    world.look();
+    world.pass(100 * AFTER_MS);
+    assert!(world.told.is_empty() && world.nudges.is_empty());
+    // It posts some, consumes them, and posts no more.
+    world.seen.starved = false;
+    world.seen.guest.available += 1;
+    world.look();
+    world.seen.starved = true;
+    world.look();
+    world.pass(10 * AFTER_MS);
+    assert_eq!(world.verdicts(), [(Verdict::NotRefilled, false)]);
+}
+
+#[test]
 fn what_is_held_or_about_to_be_raised_is_no_stall() {
     let mut world = World::receive();
     world.seen.due = true;

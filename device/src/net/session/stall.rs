@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Shows the stall detector how the guest is doing, and nudges it when asked to.
 
+use tsnic_abi::phase;
 use tsnic_core::arming::Way;
 use tsnic_core::path::Gate as _;
 use tsnic_core::policy::Cause;
@@ -13,9 +14,10 @@ use crate::net::ring::Ring;
 use crate::port::Port;
 
 impl<P: Port, C: Clock> Session<'_, '_, P, C> {
-    /// The end of a step. A run leaves packets lost on purpose, and has its own judge.
+    /// The end of a step. A run leaves packets lost on purpose, and has its own judge; some let
+    /// the detector look on.
     pub(super) fn look_for_stalls(&mut self) {
-        if self.pair.stalls.is_none() || self.pair.run_is_on() {
+        if self.pair.stalls.is_none() || !self.pair.allows_nudges() {
             return;
         }
         if self.cells.is_some() {
@@ -73,7 +75,9 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             seen: progress.irq_seen == irq.fired(),
             owned: progress.irq_owned == irq.fired(),
         };
-        let wish = if irq.ci() == irq.produced() {
+        // Nobody is to do anything about the ring.
+        let down = progress.phase == phase::DOWN;
+        let wish = if down || irq.ci() == irq.produced() {
             Wish::CaughtUp
         } else if irq.armed() || !handler.seen || seen.dropped {
             Wish::Waits
@@ -86,6 +90,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             handler: Some(handler),
             loss: Some(page.irq.loss_state(&self.progress)),
             due: irq.requested() || path.way() == Way::Held,
+            starved: seen.starved && !down,
             ..seen
         }
     }

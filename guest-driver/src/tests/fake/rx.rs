@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tsnic_abi::{Counter, offset};
 
 use super::{Did, IN_BUSY_POLL, MISSED, Packet, SCHED, World};
+use crate::behaviour::Behaviour;
 use crate::header;
 use crate::irq::Napi;
 use crate::rx::{BUFFER_LEN, Notes, RxPort};
@@ -28,7 +29,7 @@ pub struct RxSide {
     /// Allocations that will succeed; None: all.
     pub memory: Option<usize>,
     pub broken: bool,
-    pub fail_refill: bool,
+    pub behaviour: Behaviour,
     pub callbacks: bool,
     pub device: Device,
 }
@@ -185,7 +186,7 @@ impl RxPort for &World {
         self.note(Did::LookAtLink);
     }
 
-    fn fail_refill(&self) -> bool {
-        self.rx.borrow().fail_refill
+    fn behaviour(&self) -> Behaviour {
+        self.rx.borrow().behaviour
     }
 }

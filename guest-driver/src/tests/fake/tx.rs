@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use tsnic_abi::{Counter, Registration};
 
 use super::{Did, Packet, TX_RING, World};
+use crate::behaviour::Behaviour;
 use crate::header;
 use crate::tx::{Sent, TxPort, Wish};
 
@@ -24,6 +25,7 @@ pub struct TxSide {
     pub broken: bool,
     pub stopped: bool,
     pub kicks: u32,
+    pub behaviour: Behaviour,
     pub callbacks: bool,
     pub callback_misses: u32,
     pub scheduled: u32,
@@ -129,6 +131,10 @@ impl TxPort for &World {
         // Not dropped but sent.
         self.dropped.set(self.dropped.get() - 1);
         self.tx.borrow_mut().sent += 1;
+    }
+
+    fn behaviour(&self) -> Behaviour {
+        self.tx.borrow().behaviour
     }
 
     fn kick(&mut self) {
