@@ -79,8 +79,8 @@ pub enum Error {
         /// Bytes that it took.
         taken: usize,
     },
-    /// The NAPI context to compare with is not idle.
-    #[error("The state word of an idle NAPI context is {word:#x}")]
+    /// The NAPI instance to compare with is not idle.
+    #[error("The state word of an idle NAPI instance is {word:#x}")]
     NotIdle {
         /// The word.
         word: usize,

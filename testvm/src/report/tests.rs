@@ -119,7 +119,7 @@ fn what_was_not_measured_is_null_not_zero() {
 }
 
 #[test]
-fn a_injected_frame_is_found_among_the_requests_by_its_timestamp() {
+fn an_injected_frame_is_found_among_the_requests_by_its_timestamp() {
     let run = fixture::pass().results.rpc.into_iter().next().expect("a run");
     // One injected frame of the fixture is a retransmission, which no application saw.
     assert_eq!((run.injected.total, run.injected.matched, run.injected.over_100ms), (32, 31, 31));
