@@ -227,7 +227,7 @@ pub fn parse(text: &str) -> Result<Plan, PlanError> {
         position: Position::of(text, error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
     })?;
-    match plan.run.contradiction() {
+    match plan.contradiction() {
         None => Ok(plan),
         Some((field, message)) => Err(PlanError {
             position: run_position(text, field),
@@ -236,17 +236,26 @@ pub fn parse(text: &str) -> Result<Plan, PlanError> {
     }
 }
 
-impl Run {
-    /// A field that another one excludes, and why.
+impl Plan {
+    /// A field of `[run]` that another one excludes, and why.
     fn contradiction(&self) -> Option<(&'static str, &'static str)> {
-        let ours = matches!(self.driver, Some(Driver::TsnicV411 | Driver::TsnicV410));
-        if self.behaviour.is_some() && !ours {
+        let run = &self.run;
+        let ours = matches!(run.driver, Some(Driver::TsnicV411 | Driver::TsnicV410));
+        if run.behaviour.is_some() && !ours {
             return Some(("behaviour", "only the tsnic driver has one: driver is v4_11 or v4_10"));
         }
-        if self.traffic == Traffic::Natural && !ours {
-            return Some(("traffic", "a natural run needs the tsnic driver: v4_11 or v4_10"));
+        if run.traffic == Traffic::Natural {
+            if !ours {
+                return Some(("traffic", "a natural run needs the tsnic driver: v4_11 or v4_10"));
+            }
+            // It places its packets and interrupts itself.
+            let bare = self.policy.is_empty() && self.packets.is_empty();
+            if !bare || !self.moderation.is_empty() || run.behaviour.is_some() {
+                let why = "a natural run excludes policies, packets, moderation and behaviour";
+                return Some(("traffic", why));
+            }
         }
-        if self.stall.is_some() && self.expect != Expectation::Stalls {
+        if run.stall.is_some() && run.expect != Expectation::Stalls {
             return Some((
                 "stall",
                 "a driver that stalls is expected only with expect = \"stalls\"",
@@ -303,6 +312,13 @@ mod tests {
                 4,
                 11,
                 "a natural run needs",
+            ),
+            (
+                "about = 'x'\n[[policy]]\nkind = 'drop'\nper_mille = 1\n[run]\n\
+                 driver = 'v4_10'\ntraffic = 'natural'\n",
+                7,
+                11,
+                "excludes policies",
             ),
             ("about = 'x'\n[run]\nstall = 'lost'\n", 3, 9, "expect = \"stalls\""),
         ] {
