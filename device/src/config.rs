@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 use tsnic_core::arming::Rearm;
-use tsnic_core::moderation::Limits;
+use tsnic_core::moderation::{FRAMES_MAX, Limits, USECS_MAX};
 use tsnic_protocol::plan::LoadError;
 
 use crate::net::pair::InterruptConfig;
@@ -201,12 +201,6 @@ pub enum ConfigError {
         max: u32,
     },
 }
-
-/// Longest that an interrupt may be held back: one second.
-pub const USECS_MAX: u32 = 1_000_000;
-
-/// Most packets that an interrupt may be held back for: a ring of the usual size.
-pub const FRAMES_MAX: u32 = 256;
 
 /// Longest that the stall detector may wait before it looks closer: one minute.
 pub const STALL_MS_MAX: u32 = 60_000;

@@ -28,6 +28,12 @@ pub struct Limits {
 /// waiting for more packets.
 pub const FRAMES_ALONE_USECS: u32 = 1_000;
 
+/// Longest that an interrupt may be held back: one second.
+pub const USECS_MAX: u32 = 1_000_000;
+
+/// Most packets that an interrupt may be held back for: a ring of the usual size.
+pub const FRAMES_MAX: u32 = 256;
+
 impl Limits {
     /// The limit of time in force, microseconds.
     #[must_use]

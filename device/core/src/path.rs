@@ -12,7 +12,8 @@ use tsnic_abi::Counter;
 
 use crate::arming::Way;
 use crate::moderation::{Limits, Moderation, Moment};
-use crate::policy::{Cause, Decision, GuestProgress, Intent, Policies};
+use crate::policy::Policies;
+use crate::policy::decision::{Cause, Decision, GuestProgress, Intent};
 use crate::schedule::Schedule;
 use crate::time::Instant;
 

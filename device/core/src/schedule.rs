@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::policy::Decision;
+use crate::policy::decision::Decision;
 
 /// Most entries that are kept: less than a mebibyte when written out (`tsnic_protocol`'s tests).
 pub const ENTRIES_MAX: usize = 4_096;

@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tsnic_core::moderation::Limits;
+use tsnic_core::moderation::{FRAMES_MAX, Limits, USECS_MAX};
+use tsnic_core::policy::decision::{Decision, Hold, Until};
 use tsnic_core::policy::spec::{Distribution, PolicySpec, Span, check};
-use tsnic_core::policy::{Decision, Hold, Until};
 use tsnic_core::schedule::{self, Schedule};
 use tsnic_protocol::policy::{self as said, Kind};
 
-use crate::config::{FRAMES_MAX, USECS_MAX};
 use crate::net::pair::{RX, TX};
 
 /// Why a policy cannot be.

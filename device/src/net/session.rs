@@ -13,7 +13,7 @@ mod transmit;
 use std::cell::RefCell;
 
 use receive::{Pass, Staged};
-use tsnic_core::policy::Cause;
+use tsnic_core::policy::decision::Cause;
 use tsnic_core::progress::Progress;
 use tsnic_core::run::{
     Actions, Arrival, Generated, HeldFrames, Observation, PageView, Publish, Published,

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use crate::policy::{GuestProgress, Hold, Until};
+use crate::policy::decision::{GuestProgress, Hold, Until};
 use crate::time::Instant;
 
 /// Between two looks at how far the guest is: it tells nobody when it rewrites its memory.

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use super::{Gate, HELD_MAX, Path};
 use crate::arming::Way;
 use crate::moderation::Limits;
+use crate::policy::Policies;
+use crate::policy::decision::{Cause, GuestProgress, Until};
 use crate::policy::spec::{Distribution, PolicySpec, Span, check};
-use crate::policy::{Cause, GuestProgress, Policies, Until};
 use crate::schedule::Entry;
 use crate::time::Instant;
 

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Decision;
+use super::decision::Decision;
 use super::spec::MAX_COPIES;
 use crate::schedule::Entry;
 use crate::time::Instant;

@@ -5,10 +5,10 @@ use core::time::Duration;
 
 use rand_pcg::Pcg64Mcg;
 
+use super::decision::{Decision, Hold, Intent, Until};
 use super::distribution::{chance, delay, within};
 use super::record::Record;
 use super::spec::PolicySpec;
-use super::{Decision, Hold, Intent, Until};
 use crate::time::Instant;
 
 /// A policy with its state.

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Hold, Until};
+use super::decision::{Hold, Until};
 use crate::schedule::{ENTRIES_MAX, Entry};
 
 /// Longest that anything is held or put off: ten seconds.

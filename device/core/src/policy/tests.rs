@@ -5,8 +5,9 @@ use core::time::Duration;
 
 use tsnic_abi::Counter;
 
+use super::Policies;
+use super::decision::{Cause, Decision, Hold, Intent, Until};
 use super::spec::{Distribution, MAX_COPIES, PolicySpec, Span, check};
-use super::{Cause, Decision, Hold, Intent, Policies, Until};
 use crate::schedule::{ENTRIES_MAX, Entry};
 use crate::time::Instant;
 

@@ -11,7 +11,7 @@ use crate::fixtures::bell;
 use crate::loss::{LossState, Verdict};
 use crate::moderation::Limits;
 use crate::path::Path;
-use crate::policy::{Cause, GuestProgress};
+use crate::policy::decision::{Cause, GuestProgress};
 use crate::progress::{Doorbell, Progress};
 use crate::time::Instant;
 

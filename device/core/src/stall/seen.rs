@@ -2,7 +2,7 @@
 //! What the stall detector is shown.
 
 use crate::loss::LossState;
-use crate::policy::GuestProgress;
+use crate::policy::decision::GuestProgress;
 use crate::time::Instant;
 
 /// What the guest's own cells say of the entries published.

@@ -2,7 +2,7 @@
 //! The end of the interrupt path: the only code that raises a line.
 
 use tsnic_core::path::Lines;
-use tsnic_core::policy::{Cause, GuestProgress};
+use tsnic_core::policy::decision::{Cause, GuestProgress};
 
 use super::Session;
 use crate::clock::Clock;

@@ -2,7 +2,7 @@
 //! The receive side of a session: frames from the port into the guest, or held back for the
 //! adversary.
 
-use tsnic_core::policy::Cause;
+use tsnic_core::policy::decision::Cause;
 use tsnic_core::run::{PortPolicy, Published};
 use tsnic_core::time::{NicTime, Now};
 

@@ -4,7 +4,7 @@
 use tsnic_abi::phase;
 use tsnic_core::arming::Way;
 use tsnic_core::path::Gate as _;
-use tsnic_core::policy::Cause;
+use tsnic_core::policy::decision::Cause;
 use tsnic_core::stall::{Handler, Seen, Wish};
 
 use super::Session;
