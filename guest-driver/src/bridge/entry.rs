@@ -10,7 +10,8 @@ use core::sync::atomic::AtomicU32;
 use tsnic_abi::{offset, point};
 
 use super::life;
-use super::nic::{self, BEHAVIOUR, MODE, State};
+use super::nic::{self, State};
+use super::params::{BEHAVIOUR, MODE};
 use super::rx::RxKernel;
 use super::skb::Skb;
 use super::sys::{

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The bridge to the kernel: all of the driver's `unsafe`, and nothing that decides.
 //!
-//! `sys` declares the C side, `nic` holds the state of an interface, `life` takes it from probe to
-//! removal, `skb` is an owned packet, `napi`, `rx` and `tx` implement the driver's traits, `entry`
-//! is what the kernel calls.
+//! `sys` declares the C side, `nic` holds the state of an interface, `params` the module's
+//! parameters, `life` takes an interface from probe to removal, `skb` is an owned packet, `napi`,
+//! `rx` and `tx` implement the driver's traits, `entry` is what the kernel calls.
 
 mod entry;
 mod life;
 mod napi;
 mod nic;
+mod params;
 mod rx;
 mod skb;
 mod sys;

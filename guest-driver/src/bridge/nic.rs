@@ -8,17 +8,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use super::rx::RxKernel;
 use super::sys::{self, NicRef};
 use super::tx::TxKernel;
-use crate::behaviour::BehaviourSwitch;
-use crate::mode::ModeSwitch;
 use crate::rx;
 use crate::shared::{Queue, Shared};
 use crate::tx::Tx;
-
-/// The mode of all interfaces.
-pub static MODE: ModeSwitch = ModeSwitch::new();
-
-/// The behaviour of all interfaces.
-pub static BEHAVIOUR: BehaviourSwitch = BehaviourSwitch::new();
 
 /// `VIRTIO_NET_F_STATUS`
 const FEATURE_STATUS: u32 = 16;

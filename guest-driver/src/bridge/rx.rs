@@ -4,7 +4,7 @@
 use core::ffi::c_uint;
 use core::ptr;
 
-use super::nic::BEHAVIOUR;
+use super::params::BEHAVIOUR;
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef, sk_buff};
 use crate::behaviour::Behaviour;

@@ -6,7 +6,7 @@ use core::ptr;
 
 use tsnic_abi::Registration;
 
-use super::nic::BEHAVIOUR;
+use super::params::BEHAVIOUR;
 use super::skb::Skb;
 use super::sys::{self, NicRef, QueueRef};
 use crate::behaviour::Behaviour;
