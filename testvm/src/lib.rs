@@ -5,6 +5,7 @@
 //! Arguments ([`cli`]) become a validated [`config`]; [`lab::Lab`] prepares everything and boots
 //! guests; a scenario talks to guest and device through the [`vm::Vm`] handle.
 
+mod bench;
 pub mod boot;
 pub mod build;
 pub mod cache;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 use guest_protocol::{NapiReport, NapiRow, Reply, Request};
 
-use crate::check::log::Log;
+use crate::bench::log::Log;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;

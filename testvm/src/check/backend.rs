@@ -6,8 +6,8 @@ use std::time::Duration;
 use guest_protocol::Request;
 use tsnic_protocol::{InjectionSpec, Request as DeviceRequest, Stimulus};
 
-use super::bench::Bench;
-use super::failure::{Failure, expect, unchanged};
+use crate::bench::Bench;
+use crate::bench::failure::{Failure, expect, unchanged};
 use crate::scenario::guest::{self, insert};
 use crate::vm;
 

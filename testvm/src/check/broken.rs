@@ -3,8 +3,8 @@
 
 use guest_protocol::Request;
 
-use super::bench::Bench;
-use super::failure::{Failure, expect};
+use crate::bench::Bench;
+use crate::bench::failure::{Failure, expect};
 use crate::scenario::guest::NIC;
 
 const CARRIER: &str = "/sys/class/net/eth0/carrier";

@@ -5,8 +5,8 @@ use std::net::UdpSocket;
 
 use guest_protocol::Request;
 
-use super::bench::Bench;
-use super::failure::{Failure, expect};
+use crate::bench::Bench;
+use crate::bench::failure::{Failure, expect};
 use crate::scenario::guest::NIC;
 
 /// How often the stack found that the transmit queue had been stopped for too long.

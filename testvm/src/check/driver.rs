@@ -8,15 +8,15 @@ use nix::libc::{EBUSY, EINVAL};
 use tsnic_abi::{Counter, Registration};
 use zerocopy::IntoBytes as _;
 
-use super::bench::Bench;
-use super::failure::{Failure, expect, expect_refused, unchanged};
 use super::listener::Listener;
-use crate::scenario::guest::{self, NIC};
+use crate::bench::Bench;
+use crate::bench::failure::{Failure, expect, expect_refused, unchanged};
+use crate::scenario::error::state;
+use crate::scenario::guest::{IRQ_MODE, NIC};
 
 const RELOADS: usize = 4;
 const LINK_CYCLES: usize = 5;
 const STOCK_RPCS: u64 = 20;
-pub(super) const IRQ_MODE: &str = "/sys/module/tsnic/parameters/irq_mode";
 /// Under this traffic a poll, and so an arm, comes every few hundred microseconds.
 const NO_ARM: Duration = Duration::from_millis(30);
 
@@ -121,7 +121,7 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
     let still = bench.status()?;
     expect(
         still.page.is_none() && still.counters.registrations == before.counters.registrations,
-        || format!("The device has a page with the kernel's driver: {}", guest::state(&still)),
+        || format!("The device has a page with the kernel's driver: {}", state(&still)),
     )?;
     bench.unload_stock_driver()?;
     bench.load_driver()?;

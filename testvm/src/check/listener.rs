@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::libc::{BPF_ABS, BPF_H, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, ETH_P_ALL, ETH_P_IP};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::failure::Failure;
+use crate::bench::failure::Failure;
 use crate::process::{TICK, readable};
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use std::time::Duration;
 use guest_protocol::Request;
 use serde_json::json;
 
-use super::bench::Bench;
-use super::failure::{Failure, expect, unchanged};
-use super::traffic::Flood;
+use crate::bench::Bench;
+use crate::bench::failure::{Failure, expect, unchanged};
+use crate::bench::traffic::Flood;
 
 const STOPS: usize = 4;
 /// How long the machine stands still.

@@ -6,31 +6,27 @@
 //! stop the others; when it leaves the guest unusable, they get a new one.
 
 mod backend;
-pub(crate) mod bench;
 mod broken;
 mod down;
 mod driver;
-pub(crate) mod failure;
+mod kernel_log;
 mod listener;
-pub(crate) mod log;
 mod machine;
 pub(crate) mod suspend;
 mod tap;
-pub(crate) mod traffic;
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
-use bench::Bench;
-use failure::Failure;
-use log::Log;
-
+use crate::bench::Bench;
+use crate::bench::failure::Failure;
+use crate::bench::log::Log;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
 use crate::output::outln;
 use crate::progress::{Progress, Stage};
 use crate::verdict::Verdict;
+use anyhow::bail;
 
 /// One check.
 struct Check {
@@ -124,7 +120,11 @@ const CHECKS: &[Check] = &[
     },
     Check { name: "reboot", about: "the machine is reset under traffic", run: machine::reboot },
     Check { name: "memory", about: "the backend is still small", run: backend::memory },
-    Check { name: "kernel-log", about: "the guest's kernel never complained", run: log::quiet },
+    Check {
+        name: "kernel-log",
+        about: "the guest's kernel never complained",
+        run: kernel_log::quiet,
+    },
 ];
 
 /// The names of all checks, with what each is about.

@@ -4,8 +4,8 @@
 use guest_protocol::Request;
 use tsnic_protocol::Status;
 
-use super::bench::Bench;
-use super::failure::{Failure, expect};
+use crate::bench::Bench;
+use crate::bench::failure::{Failure, expect};
 
 const SLEEPS: usize = 3;
 const SNAPSHOTS: usize = 3;

@@ -4,8 +4,8 @@
 use guest_protocol::Request;
 use tsnic_protocol::PortState;
 
-use super::bench::Bench;
-use super::failure::{Failure, expect};
+use crate::bench::Bench;
+use crate::bench::failure::{Failure, expect};
 use crate::scenario::guest::NIC;
 
 const DELETIONS: usize = 3;

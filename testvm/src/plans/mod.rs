@@ -8,6 +8,7 @@ mod ddmin;
 mod decisions;
 mod file;
 pub(crate) mod judge;
+mod measured;
 mod natural;
 pub(crate) mod report;
 pub mod shrink;
@@ -19,8 +20,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use tsnic_protocol::plan::Rearm;
 
-use crate::check::bench::Bench;
-use crate::check::log::Log;
+use crate::bench::Bench;
+use crate::bench::log::Log;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
@@ -79,7 +80,7 @@ pub fn run(machine: &Machine, plans: &[NamedPlan], json: Option<&Path>) -> anyho
 }
 
 fn boot(lab: &mut Lab, rearm: Rearm, progress: &mut Progress) -> anyhow::Result<Bench> {
-    let mut args = vec!["--stall-ms".to_owned(), trial::STALL_AFTER.as_millis().to_string()];
+    let mut args = vec!["--stall-ms".to_owned(), measured::STALL_AFTER.as_millis().to_string()];
     if rearm != Rearm::OneShot {
         let kind = serde_json::to_value(rearm)?;
         args.extend(["--rearm".to_owned(), kind.as_str().unwrap_or_default().to_owned()]);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tsnic_protocol::plan::{Driver, Plan};
 use tsnic_protocol::{NaturalSpec, Reply, Request};
 
-use super::trial::{Measured, STALL_AFTER};
-use crate::check::bench::Bench;
-use crate::check::failure::Failure;
+use super::measured::{Measured, STALL_AFTER};
+use crate::bench::Bench;
+use crate::bench::failure::Failure;
 use crate::report::Aim;
 use crate::scenario::guest::Guest;
 use crate::scenario::plan::Mode;

@@ -8,9 +8,9 @@ use tsnic_protocol::plan::Driver;
 use tsnic_protocol::{ScheduleReport, Stalls};
 
 use super::file::NamedPlan;
-use super::trial::Measured;
-use crate::check::bench::Bench;
-use crate::check::failure::Failure;
+use super::measured::Measured;
+use crate::bench::Bench;
+use crate::bench::failure::Failure;
 use crate::verdict::Verdict;
 
 /// The head of the table.

@@ -8,8 +8,9 @@ use tsnic_protocol::plan::{Driver, Expectation, Plan};
 
 use super::ddmin::ddmin;
 use super::decisions::{self, Decision};
+use super::measured::Measured;
 use super::{NamedPlan, boot, report, trial};
-use crate::check::bench::Bench;
+use crate::bench::Bench;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
@@ -143,7 +144,7 @@ impl Trials<'_> {
     }
 
     /// Whether something stalled or was lost, whatever the plan expects.
-    fn trial(&mut self, plan: &Plan, name: &str) -> anyhow::Result<(bool, trial::Measured)> {
+    fn trial(&mut self, plan: &Plan, name: &str) -> anyhow::Result<(bool, Measured)> {
         let bench = match &mut self.bench {
             Some(bench) => bench,
             none => none.insert(boot(self.lab, plan.rearm, self.progress)?),

@@ -4,59 +4,19 @@
 use std::time::{Duration, Instant};
 
 use tsnic_protocol::plan::{Driver, Expectation, Plan, Traffic};
-use tsnic_protocol::{Packets, Policies, Reply, Request, ScheduleReport, Status, Vector};
+use tsnic_protocol::{Packets, Policies, Reply, Request, ScheduleReport, Vector};
 
-use super::judge::{self, Seen};
-use super::natural;
-use crate::check::bench::Bench;
-use crate::check::failure::Failure;
-use crate::check::traffic::ask_in_vain;
+use super::measured::Measured;
+use super::{judge, natural};
+use crate::bench::Bench;
+use crate::bench::failure::Failure;
+use crate::bench::traffic::ask_in_vain;
 
-/// When the stall detector looks closer at a guest that does not go on. It only says when to look:
-/// long against the pauses of a machine that has much to do.
-pub const STALL_AFTER: Duration = Duration::from_secs(1);
 /// Without traffic, a stall has its verdict by then.
 const QUIET: Duration = Duration::from_millis(1_300);
 /// For a control to stall: many times what it takes.
 const CONTROL_LIMIT: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(20);
-
-/// What was measured while a plan was at work.
-#[derive(Clone, Debug, Default)]
-pub struct Measured {
-    /// RPCs answered.
-    pub rpcs: u64,
-    /// The device at the beginning.
-    pub before: Status,
-    /// When the traffic had ended.
-    pub after: Status,
-    /// At the end.
-    pub end: Status,
-    /// What the policies decided for receive interrupts.
-    pub rx: ScheduleReport,
-    /// And for transmit interrupts.
-    pub tx: ScheduleReport,
-}
-
-impl Measured {
-    /// The device when the plan is about to be put to work.
-    pub fn begin(&mut self, status: Status) {
-        self.before = status.clone();
-        self.after = status.clone();
-        self.end = status;
-    }
-
-    /// The device when the traffic has ended.
-    pub fn traffic_ended(&mut self, status: Status) {
-        self.after = status.clone();
-        self.end = status;
-    }
-
-    /// What the detectors have seen.
-    pub fn seen(&self) -> Seen {
-        Seen::between(&self.before, &self.end, self.rpcs)
-    }
-}
 
 /// The drivers a plan is for: the one it names, or the stock driver and ours.
 pub fn drivers(plan: &Plan) -> &'static [Driver] {

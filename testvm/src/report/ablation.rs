@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use super::results::Cell;
+use super::cell::Cell;
+use super::distribution::count;
 use crate::scenario::clause::Clause;
 use crate::scenario::plan::Owner;
 
@@ -103,14 +104,18 @@ pub struct Rate {
 }
 
 impl Rate {
-    fn of<'a>(tallies: impl Iterator<Item = &'a Tally> + Clone, count: fn(&Tally) -> u64) -> Self {
+    fn of<'a>(
+        tallies: impl Iterator<Item = &'a Tally> + Clone,
+        counter: fn(&Tally) -> u64,
+    ) -> Self {
         let per_thousand = |count: u64, packets: u64| {
             // Tenths, rounded.
             let tenths = (count * 10_000 + packets / 2).checked_div(packets)?;
             Some(f64::from(u32::try_from(tenths).ok()?) / 10.0)
         };
-        let blocks = tallies.clone().filter_map(|it| per_thousand(count(it), it.packets)).collect();
-        let all = tallies.fold((0, 0), |sum, it| (sum.0 + count(it), sum.1 + it.packets));
+        let blocks =
+            tallies.clone().filter_map(|it| per_thousand(counter(it), it.packets)).collect();
+        let all = tallies.fold((0, 0), |sum, it| (sum.0 + counter(it), sum.1 + it.packets));
         Self { all: per_thousand(all.0, all.1), blocks }
     }
 
@@ -133,9 +138,9 @@ impl Ablation {
     pub(super) fn traffic(&self, clause: Clause) -> Option<Traffic> {
         let blocks = self.blocks.iter().filter(|block| block.clause == clause);
         let tallies = blocks.map(|block| &block.tally);
-        let sum = |count: fn(&Tally) -> u64| tallies.clone().map(count).sum();
+        let sum = |counter: fn(&Tally) -> u64| tallies.clone().map(counter).sum();
         let traffic = Traffic {
-            blocks: super::results::count(tallies.clone()),
+            blocks: count(tallies.clone()),
             packets: sum(|it| it.packets),
             lost: sum(|it| it.lost),
             rescued: sum(|it| it.rescued),

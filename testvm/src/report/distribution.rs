@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Quantiles of times.
+//! Quantiles of times, and rates.
 
 use serde::Serialize;
 
@@ -67,6 +67,21 @@ fn scale(ns: u64, unit: f64) -> f64 {
     (ns as f64 / unit * 1e3).round() / 1e3
 }
 
+/// How many there are.
+pub(super) fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
+/// How many a second, with two decimals; 0 when no time has passed.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "below 2^53 ns, which are 104 days")]
+pub(super) fn per_second(count: u32, elapsed_ns: u64) -> f64 {
+    if elapsed_ns == 0 {
+        return 0.0;
+    }
+    (f64::from(count) * 1e11 / elapsed_ns as f64).round() / 100.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +110,11 @@ mod tests {
         assert_eq!(set, Quantiles { p50: Some(500.0), p99: Some(990.0), max: Some(1000.0) });
         let four = Quantiles::in_us([4_000, 1_000, 3_000, 2_000]);
         assert_eq!(four, Quantiles { p50: Some(2.0), p99: Some(4.0), max: Some(4.0) });
+    }
+
+    #[test]
+    fn rates_have_two_decimals() {
+        let rates = [per_second(10, 3_000_000_000), per_second(0, 7), per_second(3, 0)];
+        assert_eq!(rates.map(|rate| rate.to_string()), ["3.33", "0", "0"]);
     }
 }

@@ -6,10 +6,12 @@
 //! - *undecided*: something is missing, or too little of it was conclusive. Neither pass nor fail.
 //! - *pass*: everything was measured, and all of it is as expected.
 
+use super::cell::Cell;
 use super::expected::{CellKey, Expected};
 use super::model::Model;
 use super::natural::Natural;
-use super::results::{Cell, Results, RpcRun};
+use super::results::Results;
+use super::rpc::RpcRun;
 use super::sweep::Sweep;
 use crate::scenario::clause::Clause;
 use crate::scenario::plan::{AblationPlan, Mode, NaturalPlan, Owner, RpcPlan};

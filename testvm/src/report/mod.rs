@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run found: measured results, the verdict on them, and both as text and as JSON.
 //!
-//! Nothing here is measured or decided twice: results are counted once in [`results`], judged once
+//! Nothing here is measured or decided twice: results are counted once, in their types, judged once
 //! in [`judge`], and the two renderings show both. What was planned and did not come about has no
 //! number in either, never 0.
 
 mod ablation;
 mod buckets;
+mod cell;
 mod distribution;
 mod expected;
 mod json;
@@ -14,16 +15,19 @@ pub mod judge;
 mod model;
 mod natural;
 pub mod provenance;
-pub mod results;
+mod results;
+mod rpc;
 mod sweep;
 mod text;
 
 pub use ablation::{Block, Tally, Trials};
+pub use cell::Cell;
 pub use expected::Expected;
 pub use judge::Judgement;
 pub use natural::Natural;
 pub use provenance::{Host, Provenance};
-pub use results::{Cell, Results, RpcRun};
+pub use results::Results;
+pub use rpc::RpcRun;
 pub use sweep::{Aim, Sweep};
 
 use crate::verdict::Verdict;

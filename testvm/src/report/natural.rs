@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use tsnic_protocol::{NaturalReport, Outcome, Trial};
 
-use super::distribution::{MedianMax, Quantiles};
-use super::results::count;
+use super::distribution::{MedianMax, Quantiles, count, per_second};
 use super::sweep::Aim;
 use crate::scenario::plan::Mode;
 
@@ -84,26 +83,5 @@ impl Natural {
     #[must_use]
     pub fn conclusive(&self) -> u32 {
         self.trials - self.inconclusive
-    }
-}
-
-/// How many a second, with two decimals; 0 when no time has passed.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "below 2^53 ns, which are 104 days")]
-pub(super) fn per_second(count: u32, elapsed_ns: u64) -> f64 {
-    if elapsed_ns == 0 {
-        return 0.0;
-    }
-    (f64::from(count) * 1e11 / elapsed_ns as f64).round() / 100.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rates_have_two_decimals() {
-        let rates = [per_second(10, 3_000_000_000), per_second(0, 7), per_second(3, 0)];
-        assert_eq!(rates.map(|rate| rate.to_string()), ["3.33", "0", "0"]);
     }
 }

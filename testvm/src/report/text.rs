@@ -7,9 +7,11 @@ mod natural;
 
 use std::fmt::{self, Formatter};
 
+use super::cell::Cell;
+use super::distribution::{MedianMax, Quantiles};
 use super::judge::{find_cell, find_rpc};
 use super::provenance::Provenance;
-use super::results::{Cell, MedianMax, Quantiles, RpcRun};
+use super::rpc::RpcRun;
 use super::{Judgement, Report};
 use crate::scenario::plan::Mode;
 use crate::verdict::Verdict;

@@ -4,7 +4,6 @@
 use thiserror::Error;
 use tsnic_protocol::Status;
 
-use super::guest::state;
 use crate::{rpc, stream, vm};
 
 /// An experiment could not be carried out.
@@ -50,4 +49,18 @@ pub enum Error {
         /// The answer.
         reply: String,
     },
+}
+
+/// What an error message says of a state that is not armed.
+pub(crate) fn state(status: &Status) -> String {
+    let page = status.page.map_or("no shared queue page".into(), |generation| {
+        format!("shared queue page {generation}")
+    });
+    format!(
+        "{page}, produced {}, signaled {}, consumed {}, {}armed",
+        status.produced,
+        status.signaled,
+        status.ci,
+        if status.armed { "" } else { "not " }
+    )
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use guest_protocol::Request;
-use tsnic_protocol::{self as device, Flow, Status};
+use tsnic_protocol::{self as device, Flow};
 
 use super::clause::Clause;
 use super::error::Error;
@@ -111,7 +111,7 @@ impl<'a> Guest<'a> {
             self.livepatched = wanted;
         }
         let irq_mode = if mode == Mode::V4_10 { "v4_10" } else { "v4_11" };
-        self.write("/sys/module/tsnic/parameters/irq_mode", irq_mode)?;
+        self.write(IRQ_MODE, irq_mode)?;
         self.link_up()?;
         self.mode = Some(mode);
         Ok(())
@@ -417,6 +417,7 @@ pub(crate) fn flow(link: &Link) -> Flow {
     }
 }
 
+pub(crate) const IRQ_MODE: &str = "/sys/module/tsnic/parameters/irq_mode";
 pub(crate) const BEHAVIOUR: &str = "/sys/module/tsnic/parameters/behaviour";
 const FLUSH_TIMEOUT: &str = "/sys/class/net/eth0/gro_flush_timeout";
 const RENDEZVOUS: &str = "tsnic_rendezvous";
@@ -442,20 +443,6 @@ fn interrupts_of(text: &str, irq: &str, cpu: usize) -> Option<u64> {
 /// Loads a module without parameters.
 pub(crate) fn insert(path: &str) -> Request {
     Request::InsertModule { path: path.into(), params: String::new() }
-}
-
-/// What an error message says of a state that is not armed.
-pub(crate) fn state(status: &Status) -> String {
-    let page = status.page.map_or("no shared queue page".into(), |generation| {
-        format!("shared queue page {generation}")
-    });
-    format!(
-        "{page}, produced {}, signaled {}, consumed {}, {}armed",
-        status.produced,
-        status.signaled,
-        status.ci,
-        if status.armed { "" } else { "not " }
-    )
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 mod ablation;
 pub mod clause;
-mod error;
+pub(crate) mod error;
 mod experiment;
 pub(crate) mod guest;
 mod natural;

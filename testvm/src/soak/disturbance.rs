@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::json;
 use tsnic_protocol::plan::Driver;
 
-use crate::check::bench::Bench;
-use crate::check::failure::{Failure, expect};
+use crate::bench::Bench;
+use crate::bench::failure::{Failure, expect};
+use crate::bench::traffic::{Traffic, ask_in_vain};
 use crate::check::suspend;
-use crate::check::traffic::{Traffic, ask_in_vain};
 use crate::scenario::guest;
 use crate::stream;
 use guest_protocol::{Request, icmp};

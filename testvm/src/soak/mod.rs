@@ -16,9 +16,9 @@ use rand::seq::SliceRandom as _;
 use rand_pcg::Pcg64Mcg;
 use tsnic_protocol::plan::{self, Driver};
 
-use crate::check::bench::Bench;
-use crate::check::failure::Failure;
-use crate::check::log::Log;
+use crate::bench::Bench;
+use crate::bench::failure::Failure;
+use crate::bench::log::Log;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::{self, Lab};

@@ -9,7 +9,7 @@ use tsnic_protocol::plan::Driver;
 
 use super::Options;
 use super::disturbance::Disturbance;
-use crate::check::failure::Failure;
+use crate::bench::failure::Failure;
 use crate::plans::judge::Seen;
 use crate::plans::report::name;
 use crate::verdict::Verdict;

@@ -4,7 +4,7 @@
 use std::fmt::{self, Formatter};
 
 use super::super::buckets::{EDGES_US, MODE_US, index_of, range_us};
-use super::super::results::RpcRun;
+use super::super::rpc::RpcRun;
 
 /// The longest bar. Three columns have to fit into the report's width.
 const BAR: usize = 14;

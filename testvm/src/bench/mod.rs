@@ -8,15 +8,19 @@ use serde_json::json;
 use tsnic_protocol::Status;
 use tsnic_protocol::plan::Driver;
 
-use super::driver::IRQ_MODE;
-use super::failure::{Failure, expect};
-use super::log::Log;
-use super::traffic::{Replies, Traffic};
 use crate::initramfs::Initramfs;
 use crate::lab::{self, Lab};
 use crate::progress::Progress;
-use crate::scenario::guest::{self, NIC, RPC_PORT, insert};
+use crate::scenario::guest::{self, IRQ_MODE, NIC, RPC_PORT, insert};
 use crate::vm::{self, Vm, VmConfig};
+
+pub mod failure;
+pub mod log;
+pub mod traffic;
+
+use failure::{Failure, expect};
+use log::Log;
+use traffic::{Replies, Traffic};
 
 /// For everything that is waited for: many times what it takes, and no verdict when it is over.
 const LIMIT: Duration = Duration::from_secs(15);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Why a check did not pass.
+//! Why what was expected of a guest was not seen.
 
 use std::fmt::Write as _;
 
@@ -82,13 +82,13 @@ macro_rules! unchanged {
     ($before:expr, $after:expr, $($name:ident),+) => {
         $(
             let (before, after) = ($before.counters.$name, $after.counters.$name);
-            $crate::check::failure::expect(before == after, || {
+            $crate::bench::failure::expect(before == after, || {
                 format!("{} went from {before} to {after}", stringify!($name))
             })?;
         )+
     };
 }
-pub(super) use unchanged;
+pub(crate) use unchanged;
 
 /// The other way round: the refusal that was expected. `errno` is the guest's system error as a
 /// number.
