@@ -114,8 +114,9 @@ pub struct PlanArgs {
 #[command(after_long_help = "\
 The plan is run until it fails: until the device's detectors see a stall or a loss, whatever the plan expects and whoever is to \
 blame. What its policies decided is then replayed without more and more of the decisions, in the same guest (delta debugging). A \
-guest is not deterministic: every one of --repeats replays has to fail. In the end what is left is replayed 10 times, and written \
-as a plan with its schedules beside it.
+guest is not deterministic: every one of --repeats replays has to fail. In the end what is left is replayed 10 times more; with \
+fewer than 9 failures it failed by luck before, and the candidate before it takes its place. It is written as a plan with its \
+schedules beside it.
 
 Pass: at least 9 of these 10 fail. A plan that does not fail, or whose replay does not, is no verdict (69).")]
 pub struct ShrinkArgs {
