@@ -60,7 +60,7 @@ pub struct ReproArgs {
     /// Rounds a cell
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
-    /// Write the machine-readable report here
+    /// Write the machine-readable report here, every sample included (docs/report.md)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Seed of every random choice

@@ -7,6 +7,7 @@ use tsnic_protocol::{InjectionReport, Outcome};
 
 use super::distribution::{MedianMax, Quantiles, count, per_second};
 use super::expected::CellKey;
+use super::series::Series;
 use crate::scenario::plan::{Mode, Owner};
 
 /// One cell of the matrix: rounds at the rendezvous.
@@ -40,6 +41,8 @@ pub struct Cell {
     pub delivered_us: Quantiles,
     /// How long the lost ones stayed stuck until the next packet, milliseconds.
     pub stuck_ms: MedianMax,
+    /// What the two above are of.
+    pub series: Series,
 }
 
 impl Cell {
@@ -54,6 +57,10 @@ impl Cell {
             *inconclusive_reasons.entry(reason).or_insert(0) += 1;
         }
         let of = |outcome| rounds.iter().filter(move |round| round.outcome == outcome);
+        let series = Series {
+            delivered_ns: of(Outcome::Delivered).filter_map(|round| round.delivered_ns).collect(),
+            stuck_ns: of(Outcome::Lost).filter_map(|round| round.stuck_ns).collect(),
+        };
         Self {
             owner,
             vcpus,
@@ -68,10 +75,9 @@ impl Cell {
             ),
             inconclusive_reasons,
             stimuli: report.stimuli,
-            delivered_us: Quantiles::in_us(
-                of(Outcome::Delivered).filter_map(|round| round.delivered_ns),
-            ),
-            stuck_ms: MedianMax::in_ms(of(Outcome::Lost).filter_map(|round| round.stuck_ns)),
+            delivered_us: Quantiles::in_us(series.delivered_ns.iter().copied()),
+            stuck_ms: MedianMax::in_ms(series.stuck_ns.iter().copied()),
+            series,
         }
     }
 

@@ -15,6 +15,7 @@ use super::model::Model;
 use super::natural::Natural;
 use super::provenance::Provenance;
 use super::rpc::RpcRun;
+use super::series::{Series, on_one_line};
 use super::sweep::{self, Aim, Sweep, wilson};
 use crate::scenario::clause::Clause;
 use crate::scenario::plan::{Mode, NaturalPlan, Owner, RpcPlan, SweepPlan};
@@ -26,7 +27,7 @@ pub(super) struct Document<'a> {
     failures: &'a [String],
     gaps: &'a [String],
     cells: Vec<CellView<'a>>,
-    rpc: Vec<RpcView>,
+    rpc: Vec<RpcView<'a>>,
     natural: Vec<NaturalView<'a>>,
     sweeps: Vec<SweepView>,
     ablations: Vec<AblationView>,
@@ -47,10 +48,11 @@ struct CellView<'a> {
     stimuli: Option<u32>,
     delivered_us: Quantiles,
     stuck_ms: MedianMax,
+    series: Option<&'a Series>,
 }
 
 #[derive(Serialize)]
-struct RpcView {
+struct RpcView<'a> {
     mode: Mode,
     vcpus: usize,
     /// No request was to be injected.
@@ -68,7 +70,13 @@ struct RpcView {
     latency_us: Quantiles,
     uncertainty_us: Quantiles,
     histogram: Vec<BucketView>,
+    latency_ns: Option<Samples<'a>>,
 }
+
+/// Samples, on one line.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Samples<'a>(#[serde(serialize_with = "on_one_line")] &'a [u64]);
 
 #[derive(Serialize)]
 struct NaturalView<'a> {
@@ -89,6 +97,7 @@ struct NaturalView<'a> {
     interrupt_us: Quantiles,
     delivered_us: Quantiles,
     stuck_ms: MedianMax,
+    series: Option<&'a Series>,
 }
 
 #[derive(Serialize)]
@@ -202,12 +211,13 @@ impl<'a> CellView<'a> {
             stimuli: cell.map(|c| c.stimuli),
             delivered_us: cell.map(|c| c.delivered_us).unwrap_or_default(),
             stuck_ms: cell.map(|c| c.stuck_ms).unwrap_or_default(),
+            series: cell.map(|c| &c.series),
         }
     }
 }
 
-impl RpcView {
-    fn of(mode: Mode, vcpus: usize, plan: RpcPlan, run: Option<&RpcRun>) -> Self {
+impl<'a> RpcView<'a> {
+    fn of(mode: Mode, vcpus: usize, plan: RpcPlan, run: Option<&'a RpcRun>) -> Self {
         Self {
             mode,
             vcpus,
@@ -225,6 +235,7 @@ impl RpcView {
             latency_us: run.map(|r| r.latency_us).unwrap_or_default(),
             uncertainty_us: run.map(|r| r.uncertainty_us).unwrap_or_default(),
             histogram: run.map(histogram).unwrap_or_default(),
+            latency_ns: run.map(|r| Samples(&r.latency_ns)),
         }
     }
 }
@@ -254,6 +265,7 @@ impl<'a> NaturalView<'a> {
             interrupt_us: run.map(|r| r.interrupt_us).unwrap_or_default(),
             delivered_us: run.map(|r| r.delivered_us).unwrap_or_default(),
             stuck_ms: run.map(|r| r.stuck_ms).unwrap_or_default(),
+            series: run.map(|r| &r.series),
         }
     }
 }

@@ -17,6 +17,7 @@ mod natural;
 pub mod provenance;
 mod results;
 mod rpc;
+mod series;
 mod sweep;
 mod text;
 

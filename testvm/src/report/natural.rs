@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tsnic_protocol::{NaturalReport, Outcome, Trial};
 
 use super::distribution::{MedianMax, Quantiles, count, per_second};
+use super::series::Series;
 use super::sweep::Aim;
 use crate::scenario::plan::Mode;
 
@@ -43,6 +44,8 @@ pub struct Natural {
     pub delivered_us: Quantiles,
     /// How long the lost ones stayed stuck until the next packet, milliseconds.
     pub stuck_ms: MedianMax,
+    /// What the two above are of.
+    pub series: Series,
 }
 
 impl Natural {
@@ -56,6 +59,10 @@ impl Natural {
             let reason = trial.reason.clone().unwrap_or_else(|| "no reason given".to_owned());
             *inconclusive_reasons.entry(reason).or_insert(0) += 1;
         }
+        let series = Series {
+            delivered_ns: of(Outcome::Delivered).filter_map(|trial| trial.delivered_ns).collect(),
+            stuck_ns: of(Outcome::Lost).filter_map(|trial| trial.stuck_ns).collect(),
+        };
         let window =
             |trial: &Trial| Some(trial.window?.to_ns.saturating_sub(trial.window?.from_ns));
         Self {
@@ -72,10 +79,9 @@ impl Natural {
             lost_per_second: per_second(report.lost, report.elapsed_ns),
             window_us: Quantiles::in_us(trials.iter().filter_map(window)),
             interrupt_us: Quantiles::in_us(trials.iter().filter_map(|trial| trial.handled_ns)),
-            delivered_us: Quantiles::in_us(
-                of(Outcome::Delivered).filter_map(|trial| trial.delivered_ns),
-            ),
-            stuck_ms: MedianMax::in_ms(of(Outcome::Lost).filter_map(|trial| trial.stuck_ns)),
+            delivered_us: Quantiles::in_us(series.delivered_ns.iter().copied()),
+            stuck_ms: MedianMax::in_ms(series.stuck_ns.iter().copied()),
+            series,
         }
     }
 

@@ -36,6 +36,8 @@ pub struct RpcRun {
     pub over_100ms: u32,
     /// From the device to the application, of all requests, microseconds.
     pub latency_us: Quantiles,
+    /// What that is of, in the order of the requests.
+    pub latency_ns: Vec<u64>,
     /// Half-width of what is known of the guest's clock at each request, microseconds: latencies
     /// are true within this.
     pub uncertainty_us: Quantiles,
@@ -114,7 +116,8 @@ impl RpcRun {
             uncertainty_us: Quantiles::in_us(
                 latencies.iter().map(|latency| latency.uncertainty_ns),
             ),
-            buckets: Buckets::of(all),
+            buckets: Buckets::of(all.iter().copied()),
+            latency_ns: all,
         }
     }
 

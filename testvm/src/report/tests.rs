@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+use tsnic_protocol::{InjectionReport, Outcome, Round};
+
 use super::*;
+use crate::scenario::plan::{Mode, Owner};
 
 pub(super) mod fixture;
 
@@ -12,6 +15,19 @@ fn snapshot(name: &str, text: &str) {
     }
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(stored == text, "{name} differs (TSNIC_BLESS=1 accepts it):\n{text}");
+}
+
+/// The report with the number of samples in place of each series.
+fn without_samples(json: &str) -> String {
+    let line = |line: &str| {
+        let counted = line.split_once("_ns\": [").and_then(|(name, rest)| {
+            let (samples, end) = rest.rsplit_once(']')?;
+            let count = samples.split_terminator(',').count();
+            Some(format!("{name}_ns\": [{count} samples]{end}\n"))
+        });
+        counted.unwrap_or_else(|| format!("{line}\n"))
+    };
+    json.lines().map(line).collect()
 }
 
 fn report(fixture: fixture::Fixture) -> Report {
@@ -35,12 +51,12 @@ fn a_run_that_ended_early_as_text() {
 
 #[test]
 fn a_pass_as_json() {
-    snapshot("pass.json", &report(fixture::pass()).to_json());
+    snapshot("pass.json", &without_samples(&report(fixture::pass()).to_json()));
 }
 
 #[test]
 fn a_run_that_ended_early_as_json() {
-    snapshot("no-verdict.json", &report(fixture::ended_early()).to_json());
+    snapshot("no-verdict.json", &without_samples(&report(fixture::ended_early()).to_json()));
 }
 
 #[test]
@@ -102,6 +118,59 @@ fn json_has_the_promised_fields() {
     has(&value["provenance"], &["commit", "kernel", "qemu", "accelerator", "cpu", "seed"]);
 }
 
+/// The samples of a series, if there is one.
+fn samples(series: &serde_json::Value) -> Option<Vec<u64>> {
+    series.as_array()?.iter().map(serde_json::Value::as_u64).collect()
+}
+
+#[test]
+fn a_series_has_as_many_samples_as_the_summary_counts() {
+    for fixture in [fixture::pass(), fixture::fail(), fixture::ended_early()] {
+        let value: serde_json::Value =
+            serde_json::from_str(&report(fixture).to_json()).expect("JSON");
+        let rows = |name: &str| value[name].as_array().cloned().expect("rows");
+        for (rows, total) in [(rows("cells"), "rounds"), (rows("natural"), "trials")] {
+            for row in rows {
+                let count = |name: &str| row[name].as_u64();
+                let lengths = ["delivered_ns", "stuck_ns"]
+                    .map(|name| samples(&row["series"][name]).map(|it| it.len() as u64));
+                let delivered = count(total)
+                    .zip(count("lost"))
+                    .zip(count("rescued").zip(count("inconclusive")))
+                    .map(|((total, lost), (rescued, gone))| total - lost - rescued - gone);
+                assert_eq!(lengths, [delivered, count("lost")], "{} {}", row["owner"], row["mode"]);
+            }
+        }
+        for row in rows("rpc") {
+            let length = samples(&row["latency_ns"]).map(|it| it.len() as u64);
+            assert_eq!(length, row["requests"].as_u64(), "{}", row["mode"]);
+        }
+    }
+}
+
+#[test]
+fn the_samples_are_those_of_the_rounds_in_their_order() {
+    let round = |outcome, delivered_ns, stuck_ns| Round {
+        outcome,
+        reason: None,
+        took_effect: true,
+        delivered_ns,
+        stuck_ns,
+    };
+    let rounds = vec![
+        round(Outcome::Delivered, Some(30), None),
+        round(Outcome::Lost, None, Some(9)),
+        round(Outcome::Rescued, None, Some(7)),
+        round(Outcome::Delivered, Some(10), None),
+        round(Outcome::Lost, None, Some(5)),
+        round(Outcome::Delivered, Some(20), None),
+    ];
+    let report = InjectionReport { rounds, stimuli: 6, elapsed_ns: 1 };
+    let cell = Cell::new(Owner::Driver, 1, Mode::V4_10, &report);
+    assert_eq!(cell.series.delivered_ns, [30, 10, 20]);
+    assert_eq!(cell.series.stuck_ns, [9, 5]);
+}
+
 #[test]
 fn what_was_not_measured_is_null_not_zero() {
     let value: serde_json::Value =
@@ -111,6 +180,7 @@ fn what_was_not_measured_is_null_not_zero() {
         assert!(missing[key].is_null(), "{missing}");
     }
     assert!(missing["delivered_us"]["p50"].is_null() && missing["stuck_ms"]["max"].is_null());
+    assert!(missing["series"].is_null() && value["rpc"][0]["latency_ns"].is_null());
     let clause = &value["ablations"][1];
     assert!(clause["rounds"][0]["lost"].is_null() && clause["traffic"].is_null(), "{clause}");
     let lost_all = &value["cells"][0];
