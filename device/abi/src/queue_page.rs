@@ -274,4 +274,18 @@ mod tests {
             completion_offset(offset::RX, RX_RECORDS, Counter(u32::MAX)) + 16 - 512 * 16
         );
     }
+
+    /// On both sides of every wrap: of 16 bits, of the sign, of 32 bits.
+    #[test]
+    fn every_completion_has_the_record_that_is_its_remainder() {
+        for (base, records) in [(offset::RX, RX_RECORDS), (offset::TX, TX_RECORDS)] {
+            for start in [0x8000, 0x7fff_8000, 0xffff_8000].map(Counter) {
+                for number in (0..=0xffff).map(|n| start.plus(n)) {
+                    let record = number.0 % u32::from(records);
+                    let expected = base + size_of::<Completion>() * record as usize;
+                    assert_eq!(completion_offset(base, records, number), expected, "{number:?}");
+                }
+            }
+        }
+    }
 }

@@ -177,6 +177,28 @@ mod tests {
         }
     }
 
+    /// `behind`: how far the event index is behind what was published. Beyond half a lap it is ahead.
+    #[test]
+    fn from_every_index_an_event_index_says_what_its_distance_says() {
+        for size in [1, 2, 256, 1024].map(|entries| RingSize::new(entries).unwrap()) {
+            let entries = size.get();
+            for published in (0..=u16::MAX).map(Index) {
+                for behind in TURNS.into_iter().chain([entries - 1, entries, entries + 1]) {
+                    let event = published.minus(behind);
+                    let expected = match (event, behind) {
+                        (Index(0), _) => Wish::Unclear,
+                        (_, 0) => Wish::CaughtUp,
+                        (_, n) if n <= entries => Wish::Waits,
+                        (_, n) if u32::from(n) >= 0x1_0000 - u32::from(entries) => Wish::Later,
+                        _ => Wish::Off,
+                    };
+                    let wish = interrupt_wish(event, published, size);
+                    assert_eq!(wish, expected, "{published}, {behind} behind, {entries} entries");
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn a_difference_survives_the_wrap(start: u16, by: u16) {
