@@ -21,7 +21,7 @@ mod held;
 #[cfg(test)]
 mod tests;
 
-use held::Held;
+use held::HeldInterrupt;
 
 /// Most interrupts that are held at a time. Beyond these they are raised at once, and copies are left
 /// out: a guest decides how many interrupts it asks for while one is held.
@@ -40,9 +40,9 @@ pub trait Gate {
 
 /// What [`Path::poll`] wants done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lines {
+pub struct Raise {
     /// Raise the line so often.
-    pub raise: u32,
+    pub count: u32,
     /// Poll again at this time.
     pub next: Option<Instant>,
 }
@@ -58,7 +58,7 @@ pub struct Path {
     intents: u64,
     /// When the one before it came, or the policies were set.
     latest_intent: Instant,
-    held: Vec<Held>,
+    held: Vec<HeldInterrupt>,
     way: Way,
     tally: Tally,
     schedule: Schedule,
@@ -180,28 +180,28 @@ impl Path {
         cause: Cause,
         guest: &GuestProgress,
         now: Instant,
-    ) -> Lines {
-        let mut lines = Lines::default();
+    ) -> Raise {
+        let mut raise = Raise::default();
         if gate.requested() {
             match self.moderation.moment(now) {
-                Moment::At(due) if cause == Cause::Completions => lines.wake_at(due),
+                Moment::At(due) if cause == Cause::Completions => raise.wake_at(due),
                 _ => {
                     let passed = gate.pass();
                     self.covered(0);
                     if passed {
-                        lines.raise += self.intent(cause, guest, now);
+                        raise.count += self.intent(cause, guest, now);
                     }
                 }
             }
         }
         if !self.is_plain() {
-            self.stimuli(&mut lines, now);
-            self.release(&mut lines, guest, now);
+            self.stimuli(&mut raise, now);
+            self.release(&mut raise, guest, now);
         }
-        if lines.raise != 0 {
+        if raise.count != 0 {
             self.way = Way::Raised;
         }
-        lines
+        raise
     }
 
     /// An intent has come through the gate. Returns the interrupts to raise at once.
@@ -232,47 +232,47 @@ impl Path {
             raise = 1;
         } else {
             self.tally.held += 1;
-            self.held.push(Held::new(decision.hold, guest, now));
+            self.held.push(HeldInterrupt::new(decision.hold, guest, now));
         }
         let mut copy = decision.copies_after;
         let room = HELD_MAX.saturating_sub(self.held.len());
         for _ in 0..room.min(decision.copies.into()) {
-            self.held.push(Held::spurious(copy, guest, now));
+            self.held.push(HeldInterrupt::spurious(copy, guest, now));
             copy.delay = copy.delay.saturating_add(decision.copies_after.delay);
         }
         raise
     }
 
     /// What policies raise by themselves.
-    fn stimuli(&mut self, lines: &mut Lines, now: Instant) {
-        let raise = self.policies.stimuli(now);
-        if raise != 0 {
-            self.tally.spurious += u64::from(raise);
+    fn stimuli(&mut self, raise: &mut Raise, now: Instant) {
+        let count = self.policies.stimuli(now);
+        if count != 0 {
+            self.tally.spurious += u64::from(count);
             let after = now.since(self.latest_intent);
-            self.schedule.spurious(self.intents, after, raise);
-            lines.raise += raise;
+            self.schedule.spurious(self.intents, after, count);
+            raise.count += count;
         }
         if let Some(due) = self.policies.due() {
-            lines.wake_at(due);
+            raise.wake_at(due);
         }
     }
 
     /// Held interrupts whose time has come.
-    fn release(&mut self, lines: &mut Lines, guest: &GuestProgress, now: Instant) {
+    fn release(&mut self, raise: &mut Raise, guest: &GuestProgress, now: Instant) {
         self.held.retain_mut(|held| {
             let due = held.due(guest, now);
             if due <= now {
-                lines.raise += 1;
+                raise.count += 1;
                 self.tally.spurious += u64::from(held.spurious);
                 return false;
             }
-            lines.wake_at(due);
+            raise.wake_at(due);
             true
         });
     }
 }
 
-impl Lines {
+impl Raise {
     fn wake_at(&mut self, due: Instant) {
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
     }

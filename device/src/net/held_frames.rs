@@ -9,13 +9,13 @@ use crate::frame::Frame;
 
 /// Frames read from the port and not yet published.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldFrames {
     pub frames: VecDeque<Frame>,
     /// The last of them is a request.
     pub request: bool,
 }
 
-impl Held {
+impl HeldFrames {
     /// The adversary is to be shown these before more are read.
     pub fn is_full(&self) -> bool {
         self.request || self.frames.len() >= run::HELD_FRAMES_MAX as usize

@@ -9,7 +9,7 @@
 pub mod chain;
 mod empty_kicks;
 pub mod features;
-mod held;
+mod held_frames;
 pub mod index;
 pub mod memory;
 pub mod pair;

@@ -20,7 +20,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::empty_kicks::EmptyKicks;
 use super::features::Features;
-use super::held::Held;
+use super::held_frames::HeldFrames;
 use super::index::Index;
 use super::memory::{GuestView, MemoryError};
 use super::queue_page::{QueuePage, Refusal};
@@ -155,7 +155,7 @@ pub struct Pair<P, C> {
     pub(super) port_detached: Option<String>,
     pub(super) clock: C,
     pub(super) port_policy: run::PortPolicy,
-    pub(super) held: Held,
+    pub(super) held: HeldFrames,
     pub(super) counters: Counters,
     limited: Limited,
     /// Scratch space.
@@ -192,7 +192,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             port_detached: None,
             clock,
             port_policy: run::PortPolicy::Open,
-            held: Held::default(),
+            held: HeldFrames::default(),
             counters: Counters::default(),
             limited: Limited::default(),
             rx_frame: Frame::default(),
@@ -402,7 +402,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// Frames that were held back for a guest that is gone.
     fn discard_held(&mut self) {
         self.counters.rx_not_running += self.held.frames.len() as u64;
-        self.held = Held::default();
+        self.held = HeldFrames::default();
     }
 
     /// Keeps what has to outlive a session.

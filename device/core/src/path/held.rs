@@ -11,7 +11,7 @@ const WATCH: Duration = Duration::from_micros(20);
 
 /// One held interrupt.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct HeldInterrupt {
     state: State,
     /// Nobody has requested it.
     pub(super) spurious: bool,
@@ -25,7 +25,7 @@ enum State {
     Due(Instant),
 }
 
-impl Held {
+impl HeldInterrupt {
     /// Held from `now`, when the guest was at `guest`.
     pub(super) fn new(hold: Hold, guest: &GuestProgress, now: Instant) -> Self {
         let state = match hold.until {

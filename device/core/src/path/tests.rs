@@ -59,9 +59,9 @@ impl World {
 
     fn poll(&mut self, us: u64) -> Option<Instant> {
         let progress = self.guest.progress;
-        let lines = self.path.poll(&mut self.guest, Cause::Completions, &progress, at(us));
-        self.raised.extend((0..lines.raise).map(|_| us));
-        lines.next
+        let raise = self.path.poll(&mut self.guest, Cause::Completions, &progress, at(us));
+        self.raised.extend((0..raise.count).map(|_| us));
+        raise.next
     }
 
     fn publish(&mut self, us: u64) -> Option<Instant> {

@@ -44,9 +44,9 @@ impl Queue {
     /// The number of the interrupt that is raised, or when to poll again.
     fn poll(&mut self, cause: Cause, now: Instant) -> (Option<Counter>, Option<Instant>) {
         self.path.covered(self.irq.unsignaled());
-        let lines = self.path.poll(&mut self.irq, cause, &GuestProgress::default(), now);
-        assert!(lines.raise <= 1);
-        ((lines.raise == 1).then(|| self.irq.raise()), lines.next)
+        let raise = self.path.poll(&mut self.irq, cause, &GuestProgress::default(), now);
+        assert!(raise.count <= 1);
+        ((raise.count == 1).then(|| self.irq.raise()), raise.next)
     }
 
     fn moderated(&mut self, now: Instant) -> (Option<Counter>, Option<Instant>) {

@@ -34,11 +34,11 @@ pub(super) struct Stage<F> {
     spec: PacketSpec,
     rng: Pcg64Mcg,
     /// By the time when they are due.
-    held: VecDeque<Held<F>>,
+    held: VecDeque<HeldFrame<F>>,
 }
 
 #[derive(Debug)]
-struct Held<F> {
+struct HeldFrame<F> {
     frame: F,
     due: Instant,
     /// Frames that are still to overtake it; `None` when it only waits for its time.
@@ -87,7 +87,7 @@ impl<F> Stage<F> {
     /// Holds a frame until `due`, but no less than the one before it, or until `frames` have passed.
     pub(super) fn hold(&mut self, frame: F, due: Instant, frames: Option<u16>) {
         let due = self.held.back().map_or(due, |last| last.due.max(due));
-        self.held.push_back(Held { frame, due, frames });
+        self.held.push_back(HeldFrame { frame, due, frames });
     }
 
     /// A frame has been let through.

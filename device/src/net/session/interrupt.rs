@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of the interrupt path: the only code that raises a line.
 
-use tsnic_core::path::Lines;
+use tsnic_core::path::Raise;
 use tsnic_core::policy::decision::{Cause, GuestProgress};
 
 use super::Session;
@@ -17,26 +17,26 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         let guest = self.policy_progress(RX, &ring);
         let now = self.pair.now();
         let path = &mut self.pair.paths[RX];
-        let lines = match (&self.cells, &mut self.pair.page) {
+        let raise = match (&self.cells, &mut self.pair.page) {
             (Some(_), Some(page)) => {
                 path.covered(page.irq.unsignaled());
-                let lines = path.poll(&mut page.irq, cause, &guest, now);
+                let raise = path.poll(&mut page.irq, cause, &guest, now);
                 page.irq.set_way(path.way());
                 ring.forget_signal_used();
-                lines
+                raise
             }
             _ => path.poll(&mut ring, cause, &guest, now),
         };
         self.rx = Some(ring);
-        self.raise(RX, lines);
+        self.raise(RX, raise);
     }
 
     /// Raises the transmit interrupt if one is due.
     pub(super) fn interrupt_transmitted(&mut self, ring: &mut Ring<'_>) {
         let guest = self.policy_progress(TX, ring);
         let now = self.pair.now();
-        let lines = self.pair.paths[TX].poll(ring, Cause::Completions, &guest, now);
-        self.raise(TX, lines);
+        let raise = self.pair.paths[TX].poll(ring, Cause::Completions, &guest, now);
+        self.raise(TX, raise);
     }
 
     /// One spurious interrupt, to see whether the guest goes on because of it.
@@ -48,7 +48,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             page.irq.due(&self.progress);
             page.irq.set_way(path.way());
         }
-        self.raise(queue, Lines { raise: 1, next: None });
+        self.raise(queue, Raise { count: 1, next: None });
     }
 
     /// What the policies of a queue want to know of the guest: nothing when there are none.
@@ -78,8 +78,8 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         }
     }
 
-    fn raise(&mut self, queue: usize, lines: Lines) {
-        for _ in 0..lines.raise {
+    fn raise(&mut self, queue: usize, raise: Raise) {
+        for _ in 0..raise.count {
             if queue == RX
                 && let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page)
             {
@@ -92,6 +92,6 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             self.lines.raise(queue);
         }
         self.pair.count_policies(queue);
-        self.wake_at(lines.next);
+        self.wake_at(raise.next);
     }
 }
