@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, Error};
 
 use super::packets::{PacketPolicy, Packets};
-use super::stall::Verdict;
 use super::{Moderation, Policies, Policy};
 
 mod load;
+mod run;
 
 pub use load::{LoadError, load};
+pub use run::{Behaviour, Driver, Expectation, Owner, Run, Traffic};
 
 /// A plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,106 +60,6 @@ pub enum Rearm {
     Edge,
     /// Interrupts go on after the first one without waiting for the next arm.
     NoAutomask,
-}
-
-/// What testvm puts the guest through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Run {
-    /// The driver in the guest; the stock driver, and ours as it is after the fix, when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub driver: Option<Driver>,
-    /// What the tsnic driver does wrong meanwhile.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub behaviour: Option<Behaviour>,
-    /// What goes on meanwhile.
-    #[serde(skip_serializing_if = "is_usual")]
-    pub traffic: Traffic,
-    /// Requests over TCP, each answered before the next; or trials of the natural run.
-    pub requests: u32,
-    /// What is expected of the driver.
-    pub expect: Expectation,
-    /// The one kind of stall that is expected; any, when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stall: Option<Verdict>,
-}
-
-impl Default for Run {
-    fn default() -> Self {
-        Self {
-            driver: None,
-            behaviour: None,
-            traffic: Traffic::default(),
-            requests: 1_000,
-            expect: Expectation::default(),
-            stall: None,
-        }
-    }
-}
-
-/// A driver in the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Driver {
-    /// The stock driver of the guest's kernel.
-    #[serde(rename = "virtio_net")]
-    VirtioNet,
-    /// The tsnic driver, as it is after the fix of Linux 4.11.
-    #[serde(rename = "v4_11")]
-    TsnicV411,
-    /// The tsnic driver, as it was before.
-    #[serde(rename = "v4_10")]
-    TsnicV410,
-}
-
-/// What the tsnic driver does wrong: its parameter of that name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Behaviour {
-    /// Its refills go as if memory had run out.
-    OutOfMemory,
-    /// It never refills its receive ring.
-    NoRefill,
-    /// It never kicks for a frame that it transmits.
-    NoKick,
-}
-
-impl Behaviour {
-    /// The value of the parameter.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OutOfMemory => "out-of-memory",
-            Self::NoRefill => "no-refill",
-            Self::NoKick => "no-kick",
-        }
-    }
-}
-
-/// What goes on while a plan is at work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Traffic {
-    /// Requests over TCP, and datagrams that nobody wants.
-    #[default]
-    Rpc,
-    /// The natural run: bursts, and packets after them, while the `gro_flush_timeout` watchdog
-    /// polls. A packet that is lost is left to the stall detector.
-    Natural,
-}
-
-fn is_usual<T: Default + PartialEq>(it: &T) -> bool {
-    *it == T::default()
-}
-
-/// What is expected of a driver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Expectation {
-    /// It delivers everything.
-    #[default]
-    Survives,
-    /// It stalls: the plan is a control.
-    Stalls,
 }
 
 impl Plan {
@@ -238,28 +139,48 @@ pub fn parse(text: &str) -> Result<Plan, PlanError> {
 
 impl Plan {
     /// A field of `[run]` that another one excludes, and why.
-    fn contradiction(&self) -> Option<(&'static str, &'static str)> {
-        let run = &self.run;
-        let ours = matches!(run.driver, Some(Driver::TsnicV411 | Driver::TsnicV410));
-        if run.behaviour.is_some() && !ours {
-            return Some(("behaviour", "only the tsnic driver has one: driver is v4_11 or v4_10"));
+    fn contradiction(&self) -> Option<(&'static str, String)> {
+        let Run { driver, behaviour, traffic, owner, inject_per_mille, stall, .. } = self.run;
+        let no = |field, why: &str| Some((field, why.to_owned()));
+        let ours = driver.is_some_and(|driver| driver != Driver::VirtioNet);
+        if behaviour.is_some() && !ours {
+            return no("behaviour", "only the tsnic driver has one: driver is v4_11 or v4_10");
         }
-        if run.traffic == Traffic::Natural {
+        if traffic.is_placed() {
             if !ours {
-                return Some(("traffic", "a natural run needs the tsnic driver: v4_11 or v4_10"));
+                let why = "this traffic needs the tsnic driver: v4_11, v4_10 or livepatch";
+                return no("traffic", why);
             }
-            // It places its packets and interrupts itself.
             let bare = self.policy.is_empty() && self.packets.is_empty();
-            if !bare || !self.moderation.is_empty() || run.behaviour.is_some() {
-                let why = "a natural run excludes policies, packets, moderation and behaviour";
+            if !bare || !self.moderation.is_empty() || behaviour.is_some() {
+                let why = format!(
+                    "{traffic} places its packets and interrupts itself, and excludes policies, \
+                     packets, moderation and behaviour"
+                );
                 return Some(("traffic", why));
             }
+        } else if driver == Some(Driver::Livepatch) {
+            let why = "livepatch goes with traffic natural, rendezvous or injected-rpc";
+            return no("driver", why);
         }
-        if run.stall.is_some() && run.expect != Expectation::Stalls {
-            return Some((
-                "stall",
-                "a driver that stalls is expected only with expect = \"stalls\"",
-            ));
+        match (traffic, owner) {
+            (Traffic::Rendezvous, None) => {
+                return no("traffic", "a rendezvous needs an owner: driver, busy-poll or watchdog");
+            }
+            (Traffic::Rendezvous, Some(_)) | (_, None) => {}
+            (_, Some(_)) => return no("owner", "only traffic rendezvous has one"),
+        }
+        match (traffic, inject_per_mille) {
+            (Traffic::InjectedRpc, None) => {
+                return no("traffic", "injected-rpc needs inject_per_mille, 0 to 1000");
+            }
+            (Traffic::InjectedRpc, Some(1001..)) => return no("inject_per_mille", "0 to 1000"),
+            (Traffic::InjectedRpc, Some(_)) | (_, None) => {}
+            (_, Some(_)) => return no("inject_per_mille", "only traffic injected-rpc has it"),
+        }
+        if stall.is_some() && self.run.expect != Expectation::Stalls {
+            let why = "a driver that stalls is expected only with expect = \"stalls\"";
+            return no("stall", why);
         }
         None
     }
@@ -311,7 +232,7 @@ mod tests {
                 "about = 'x'\n[run]\ndriver = 'virtio_net'\ntraffic = 'natural'\n",
                 4,
                 11,
-                "a natural run needs",
+                "needs the tsnic driver",
             ),
             (
                 "about = 'x'\n[[policy]]\nkind = 'drop'\nper_mille = 1\n[run]\n\
@@ -320,6 +241,28 @@ mod tests {
                 11,
                 "excludes policies",
             ),
+            (
+                "about = 'x'\n[run]\ndriver = 'v4_10'\ntraffic = 'rendezvous'\n",
+                4,
+                11,
+                "needs an owner",
+            ),
+            ("about = 'x'\n[run]\nowner = 'watchdog'\n", 3, 9, "only traffic rendezvous"),
+            (
+                "about = 'x'\n[run]\ndriver = 'v4_10'\ntraffic = 'injected-rpc'\n",
+                4,
+                11,
+                "needs inject_per_mille",
+            ),
+            (
+                "about = 'x'\n[run]\ndriver = 'v4_10'\ntraffic = 'injected-rpc'\n\
+                 inject_per_mille = 1001\n",
+                5,
+                20,
+                "0 to 1000",
+            ),
+            ("about = 'x'\n[run]\ninject_per_mille = 3\n", 3, 20, "only traffic injected-rpc"),
+            ("about = 'x'\n[run]\ndriver = 'livepatch'\n", 3, 10, "goes with traffic natural"),
             ("about = 'x'\n[run]\nstall = 'lost'\n", 3, 9, "expect = \"stalls\""),
         ] {
             let error = parse(text).expect_err(text);

@@ -9,7 +9,7 @@ mod decisions;
 mod file;
 pub(crate) mod judge;
 mod measured;
-mod natural;
+mod placed;
 pub(crate) mod report;
 pub mod shrink;
 pub(crate) mod trial;

@@ -76,6 +76,7 @@ pub const fn name(driver: Driver) -> &'static str {
         Driver::VirtioNet => "virtio_net",
         Driver::TsnicV411 => "tsnic v4_11",
         Driver::TsnicV410 => "tsnic v4_10",
+        Driver::Livepatch => "livepatch",
     }
 }
 
@@ -89,6 +90,7 @@ impl Row {
     ) -> (bool, Self) {
         let outcome = match ended {
             Ok(()) => Outcome::AsExpected,
+            Err(Failure::NoSituation(why)) => Outcome::Undecided(why),
             Err(failure) if failure.is_late() => Outcome::Undecided(failure.chain()),
             Err(failure) => Outcome::Failed(failure.chain()),
         };

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use tsnic_protocol::plan::{Driver, Expectation, Plan, Traffic};
+use tsnic_protocol::plan::{Driver, Expectation, Plan};
 use tsnic_protocol::{Packets, Policies, Reply, Request, ScheduleReport, Vector};
 
 use super::measured::Measured;
-use super::{judge, natural};
+use super::{judge, placed};
 use crate::bench::Bench;
 use crate::bench::failure::Failure;
 use crate::bench::traffic::ask_in_vain;
@@ -25,6 +25,7 @@ pub fn drivers(plan: &Plan) -> &'static [Driver] {
         Some(Driver::VirtioNet) => &[Driver::VirtioNet],
         Some(Driver::TsnicV411) => &[Driver::TsnicV411],
         Some(Driver::TsnicV410) => &[Driver::TsnicV410],
+        Some(Driver::Livepatch) => &[Driver::Livepatch],
     }
 }
 
@@ -41,13 +42,12 @@ fn measure(
     driver: Driver,
     measured: &mut Measured,
 ) -> Result<(), Failure> {
-    let ended = match plan.run.traffic {
-        Traffic::Natural => natural::run(bench, plan, driver, measured),
-        Traffic::Rpc => {
-            bench.use_driver(driver)?;
-            measured.begin(bench.status()?);
-            put_to_work(bench, plan, measured)
-        }
+    let ended = if plan.run.traffic.is_placed() {
+        placed::run(bench, plan, driver, measured)
+    } else {
+        bench.use_driver(driver)?;
+        measured.begin(bench.status()?);
+        put_to_work(bench, plan, measured)
     };
     // From here on nothing interferes, whatever comes of the rest.
     if plan.run.behaviour.is_some() {

@@ -8,7 +8,9 @@ mod experiment;
 pub(crate) mod guest;
 mod natural;
 mod paced;
+pub(crate) mod placed;
 pub mod plan;
+mod races;
 
 use std::fs;
 
@@ -33,7 +35,7 @@ use crate::vm::{Ready, VmConfig};
 /// # Errors
 /// The run could not be judged at all: nothing was measured, or the report cannot be written.
 pub fn repro(config: &Config) -> anyhow::Result<Verdict> {
-    let mut size = if config.quick { Size::QUICK } else { Size::FULL };
+    let mut size = if config.quick { Size::quick() } else { Size::full() };
     size.rounds = config.rounds.unwrap_or(size.rounds);
     let boots = plan::plan(size);
     let host = Host::gather(&config.machine.source);

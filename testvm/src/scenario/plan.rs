@@ -5,6 +5,9 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
+pub use tsnic_protocol::plan::Owner;
+
+use super::races;
 
 /// How an interrupt takes the NAPI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,33 +36,6 @@ impl std::fmt::Display for Mode {
             Self::V4_10 => "v4_10",
             Self::Livepatch => "livepatch",
             Self::V4_11 => "v4_11",
-        })
-    }
-}
-
-/// Who owns `NAPI_STATE_SCHED` when the interrupt comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Owner {
-    /// The driver's own `napi_schedule`, from its refill timer.
-    Driver,
-    /// A receiver with `SO_BUSY_POLL`.
-    BusyPoll,
-    /// The `gro_flush_timeout` watchdog.
-    Watchdog,
-}
-
-impl Owner {
-    /// In the order of the report.
-    pub const ALL: [Self; 3] = [Self::Driver, Self::BusyPoll, Self::Watchdog];
-}
-
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Driver => "driver",
-            Self::BusyPoll => "busy-poll",
-            Self::Watchdog => "watchdog",
         })
     }
 }
@@ -93,7 +69,7 @@ pub struct ModePlan {
 /// What `net.core.gro_normal_batch` is when nobody has changed it.
 pub const NORMAL_BATCH_DEFAULT: u32 = 8;
 /// More frames than a burst has: GRO hands them to the stack in `napi_complete_done()`.
-const NORMAL_BATCH_LARGE: u32 = 64;
+pub const NORMAL_BATCH_LARGE: u32 = 64;
 
 /// Trials all over the offsets of straggler and interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,36 +207,40 @@ pub struct Size {
 }
 
 impl Size {
-    /// The full run.
-    pub const FULL: Self = Self {
-        rounds: 100,
-        sweep: 1_800,
-        natural: (2_000, 10_000),
-        natural_default: (1_000, 2_000),
-        rpcs: 1_000,
-        ablation: AblationPlan { blocks: 10, bytes: 4_000_000 },
-        single_cpu: true,
-    };
-    /// `--quick`.
-    pub const QUICK: Self = Self {
-        rounds: 10,
-        sweep: 600,
-        natural: (300, 1_000),
-        natural_default: (200, 200),
-        rpcs: 200,
-        ablation: AblationPlan { blocks: 3, bytes: 2_000_000 },
-        single_cpu: false,
-    };
-}
+    /// The full run: of the races what their plans say.
+    #[must_use]
+    pub fn full() -> Self {
+        Self {
+            rounds: races::rounds(),
+            sweep: 1_800,
+            natural: (2_000, 10_000),
+            natural_default: (1_000, 2_000),
+            rpcs: races::rpcs().0,
+            ablation: AblationPlan { blocks: 10, bytes: 4_000_000 },
+            single_cpu: true,
+        }
+    }
 
-/// Of a thousand RPCs, how many are injected.
-pub const INJECT_PER_MILLE: u32 = 30;
+    /// `--quick`.
+    #[must_use]
+    pub fn quick() -> Self {
+        Self {
+            rounds: races::rounds() / 10,
+            sweep: 600,
+            natural: (300, 1_000),
+            natural_default: (200, 200),
+            rpcs: races::rpcs().0 / 5,
+            ablation: AblationPlan { blocks: 3, bytes: 2_000_000 },
+            single_cpu: false,
+        }
+    }
+}
 
 /// The run of `size`: few boots, everything else inside them.
 #[must_use]
 pub fn plan(size: Size) -> Vec<Boot> {
-    let owners = Owner::ALL.to_vec();
-    let injected = RpcPlan { requests: size.rpcs, inject_per_mille: INJECT_PER_MILLE };
+    let owners = races::owners();
+    let injected = RpcPlan { requests: size.rpcs, inject_per_mille: races::rpcs().1 };
     let unassisted = RpcPlan { requests: size.rpcs, inject_per_mille: 0 };
     let batches =
         [(NORMAL_BATCH_LARGE, size.natural), (NORMAL_BATCH_DEFAULT, size.natural_default)];
@@ -308,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_full_run_is_the_whole_matrix() {
-        let boots = plan(Size::FULL);
+        let boots = plan(Size::full());
         let mut cells: Vec<_> = boots
             .iter()
             .flat_map(|b| {
@@ -331,7 +311,7 @@ mod tests {
 
     #[test]
     fn every_mode_is_in_all_experiments_and_every_natural_run_has_its_sweep() {
-        for size in [Size::FULL, Size::QUICK] {
+        for size in [Size::full(), Size::quick()] {
             let boots = plan(size);
             for mode in [Mode::V4_10, Mode::Livepatch, Mode::V4_11] {
                 let plans =
@@ -359,7 +339,7 @@ mod tests {
 
     #[test]
     fn the_modes_of_a_measurement_follow_each_other_in_an_order_of_the_seed() {
-        let boot = &plan(Size::QUICK)[0];
+        let boot = &plan(Size::quick())[0];
         let steps = boot.steps(1);
         let planned: usize = boot.modes.iter().map(|plan| plan.measurements().count()).sum();
         assert_eq!(steps.len(), planned);
@@ -389,7 +369,7 @@ mod tests {
 
     #[test]
     fn only_what_injects_has_the_rendezvous_module() {
-        for (_, measurement) in plan(Size::QUICK).iter().flat_map(|boot| boot.steps(1)) {
+        for (_, measurement) in plan(Size::quick()).iter().flat_map(|boot| boot.steps(1)) {
             let injects = match measurement {
                 Measurement::Cell(_) | Measurement::Ablation(_) => true,
                 Measurement::Rpc(rpc) => rpc.inject_per_mille > 0,
@@ -401,7 +381,7 @@ mod tests {
 
     #[test]
     fn the_quick_run_boots_once() {
-        let boots = plan(Size::QUICK);
+        let boots = plan(Size::quick());
         assert_eq!(boots.len(), 1);
         assert_eq!(boots[0].vcpus, 2);
     }

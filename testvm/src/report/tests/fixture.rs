@@ -22,7 +22,7 @@ pub(in crate::report) struct Fixture {
 
 /// A quiet machine, the full run.
 pub(in crate::report) fn pass() -> Fixture {
-    let boots = plan(Size::FULL);
+    let boots = plan(Size::full());
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut results = Results::default();
     for boot in &boots {
@@ -30,7 +30,7 @@ pub(in crate::report) fn pass() -> Fixture {
             measure(&mut random, boot, mode, &mut results);
         }
     }
-    Fixture { expected: Expected::of(&boots, Size::FULL.rounds), results }
+    Fixture { expected: Expected::of(&boots, Size::full().rounds), results }
 }
 
 /// The fix does not hold in one place, and a cell was not conclusive.
