@@ -19,6 +19,7 @@ mod single;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+pub mod window;
 
 use decision::{Decision, Intent};
 use single::Policy;

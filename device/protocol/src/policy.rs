@@ -78,6 +78,12 @@ pub struct Policy {
     pub vector: Vector,
     /// What it does.
     pub kind: Kind,
+    /// Milliseconds from when it is set until it begins; at once, when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u32>,
+    /// For so many milliseconds it acts; to the end, when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u32>,
     /// Microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_us: Option<u32>,
@@ -198,6 +204,8 @@ impl Policy {
         Self {
             vector: Vector::Rx,
             kind,
+            after_ms: None,
+            for_ms: None,
             delay_us: None,
             from_us: None,
             to_us: None,

@@ -7,6 +7,7 @@ use thiserror::Error;
 use tsnic_core::moderation::{FRAMES_MAX, Limits, USECS_MAX};
 use tsnic_core::policy::decision::{Decision, Hold, Until};
 use tsnic_core::policy::spec::{Distribution, PolicySpec, Span, check};
+use tsnic_core::policy::window::Window;
 use tsnic_core::schedule::{self, Schedule};
 use tsnic_protocol::policy::{self as said, Kind};
 
@@ -167,7 +168,7 @@ pub fn spec(policy: &said::Policy) -> Result<PolicySpec> {
         Kind::Drop => fields.only(&["per_mille"])?,
         Kind::Replay => fields.only(&["schedule"])?,
     }
-    Ok(match policy.kind {
+    let spec = match policy.kind {
         Kind::Jitter => PolicySpec::Jitter(fields.jitter()?),
         Kind::FixedDelay => {
             PolicySpec::FixedDelay { delay_us: fields.need("delay_us", policy.delay_us.as_ref())? }
@@ -206,6 +207,12 @@ pub fn spec(policy: &said::Policy) -> Result<PolicySpec> {
             let entries = fields.need("schedule", policy.schedule.as_ref())?;
             PolicySpec::Replay(entries.iter().flat_map(entries_of).collect())
         }
+    };
+    let window = Window { after_ms: policy.after_ms.unwrap_or(0), for_ms: policy.for_ms };
+    Ok(if window == Window::default() {
+        spec
+    } else {
+        PolicySpec::During { window, policy: spec.into() }
     })
 }
 

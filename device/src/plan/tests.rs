@@ -85,6 +85,18 @@ fn what_cannot_be_is_named_with_its_place() {
             "[[packets]]\ndirection = 'up'\nkind = 'loss'\nper_mille = 5\n",
             "3:13: unknown variant `up`, expected `rx` or `tx`",
         ),
+        (
+            "[[policy]]\nkind = 'drop'\nper_mille = 5\nafter_ms = 3\nfor_ms = 0\n",
+            "6:10: drop: for_ms is 0: 1 or more",
+        ),
+        (
+            "[[policy]]\nkind = 'drop'\nper_mille = 5\nafter_ms = 3600001\n",
+            "5:12: drop: after_ms is 3600001, more than 3600000",
+        ),
+        (
+            "[[policy]]\nkind = 'replay'\nschedule = []\nfor_ms = 1\n",
+            "2:1: replay: a record says itself when it acts",
+        ),
         ("[[policy]]\nqueue = 3\n", "3:1: unknown field `queue`"),
     ] {
         let error = wrong(text);
@@ -98,6 +110,8 @@ fn every_field_of_a_policy_is_known_to_the_check_for_those_too_many() {
     let keys = serde_json::to_value(tsnic_protocol::Policy {
         vector: tsnic_protocol::Vector::Rx,
         kind: tsnic_protocol::policy::Kind::Drop,
+        after_ms: None,
+        for_ms: None,
         delay_us: Some(1),
         from_us: Some(1),
         to_us: Some(1),
@@ -120,7 +134,8 @@ fn every_field_of_a_policy_is_known_to_the_check_for_those_too_many() {
     })
     .expect("it can be written");
     for (key, value) in keys.as_object().expect("it is an object") {
-        if ["vector", "kind"].contains(&key.as_str()) {
+        // Of every kind.
+        if ["vector", "kind", "after_ms", "for_ms"].contains(&key.as_str()) {
             continue;
         }
         let policy = serde_json::json!({"kind": "drop", "per_mille": 1, key: value});

@@ -15,6 +15,10 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Policy {
     spec: PolicySpec,
+    /// It acts from then on.
+    begin: Instant,
+    /// And no more from then on.
+    end: Option<Instant>,
     rng: Pcg64Mcg,
     /// Intents it was asked about.
     asked: u64,
@@ -29,11 +33,18 @@ const fn us(us: u32) -> Duration {
     Duration::from_micros(us as u64)
 }
 
+const fn ms(ms: u32) -> Duration {
+    Duration::from_millis(ms as u64)
+}
+
 impl Policy {
     pub(super) fn new(spec: &PolicySpec, mut rng: Pcg64Mcg, now: Instant) -> Self {
+        let (window, spec) = spec.split();
+        let begin = now.plus(ms(window.after_ms));
+        let end = window.for_ms.map(|for_ms| begin.plus(ms(for_ms)));
         let at = match spec {
-            PolicySpec::Spurious { gap } => Some(now.plus(within(*gap, &mut rng))),
-            PolicySpec::Storm { every_us, .. } => Some(now.plus(us(*every_us))),
+            PolicySpec::Spurious { gap } => Some(begin.plus(within(*gap, &mut rng))),
+            PolicySpec::Storm { every_us, .. } => Some(begin.plus(us(*every_us))),
             _ => None,
         };
         let mut record = Record::default();
@@ -41,10 +52,17 @@ impl Policy {
             record = Record::new(entries);
             record.intent(None, now);
         }
-        Self { spec: spec.clone(), rng, asked: 0, at, left: 0, record }
+        Self { spec: spec.clone(), begin, end, rng, asked: 0, at, left: 0, record }
+    }
+
+    fn is_over(&self, at: Instant) -> bool {
+        self.end.is_some_and(|end| at >= end)
     }
 
     pub(super) fn decide(&mut self, intent: &Intent, decision: &mut Decision) {
+        if intent.now < self.begin || self.is_over(intent.now) {
+            return;
+        }
         let number = self.asked;
         self.asked += 1;
         match &self.spec {
@@ -86,7 +104,7 @@ impl Policy {
             PolicySpec::Replay(_) => {
                 *decision = self.record.intent(Some(intent.number), intent.now);
             }
-            PolicySpec::Spurious { .. } | PolicySpec::Storm { .. } => {}
+            PolicySpec::Spurious { .. } | PolicySpec::Storm { .. } | PolicySpec::During { .. } => {}
         }
     }
 
@@ -95,6 +113,9 @@ impl Policy {
     pub(super) fn stimuli(&mut self, now: Instant) -> u32 {
         if let PolicySpec::Replay(_) = self.spec {
             return self.record.take_due(now);
+        }
+        if self.is_over(now) {
+            self.at = None;
         }
         if self.at.is_none_or(|at| at > now) {
             return 0;
@@ -113,7 +134,9 @@ impl Policy {
 
     pub(super) fn due(&self) -> Option<Instant> {
         match self.spec {
-            PolicySpec::Spurious { .. } | PolicySpec::Storm { .. } => self.at,
+            PolicySpec::Spurious { .. } | PolicySpec::Storm { .. } => {
+                self.at.filter(|at| !self.is_over(*at))
+            }
             PolicySpec::Replay(_) => self.record.due(),
             _ => None,
         }

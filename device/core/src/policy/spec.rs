@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What policies are asked for, and whether it can be.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::decision::{Hold, Until};
+use super::window::Window;
 use crate::schedule::{ENTRIES_MAX, Entry};
 
 /// Longest that anything is held or put off: ten seconds.
@@ -123,13 +125,30 @@ pub enum PolicySpec {
     },
     /// Decides as was recorded; an intent that is not in the record is raised at once.
     Replay(Vec<Entry>),
+    /// Another policy, some of the time.
+    During {
+        /// When.
+        window: Window,
+        /// Which; not a replay, whose record says when, nor another of this kind.
+        policy: Box<PolicySpec>,
+    },
 }
 
 impl PolicySpec {
+    /// The policy itself, and when it acts.
+    #[must_use]
+    pub fn split(&self) -> (Window, &Self) {
+        match self {
+            Self::During { window, policy } => (*window, policy),
+            always => (Window::default(), always),
+        }
+    }
+
     /// A right driver must survive it.
     #[must_use]
     pub fn is_conformant(&self) -> bool {
         match self {
+            Self::During { policy, .. } => policy.is_conformant(),
             Self::Drop { .. } => false,
             Self::Replay(entries) => !entries
                 .iter()
@@ -140,8 +159,9 @@ impl PolicySpec {
 
     /// Its name in plans.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
+            Self::During { policy, .. } => policy.name(),
             Self::FixedDelay { .. } => "fixed-delay",
             Self::Jitter(_) => "jitter",
             Self::Sweep { .. } => "sweep",
@@ -179,7 +199,10 @@ impl PolicySpec {
                 vec![("gap_us", *gap_us), ("every_us", *every_us)]
             }
             Self::CoalesceLate { window_us } => vec![("window_us", *window_us)],
-            Self::Jitter(Distribution::Recorded(_)) | Self::Drop { .. } | Self::Replay(_) => vec![],
+            Self::Jitter(Distribution::Recorded(_))
+            | Self::Drop { .. }
+            | Self::Replay(_)
+            | Self::During { .. } => vec![],
         }
     }
 
@@ -216,7 +239,7 @@ impl PolicySpec {
                 Some(if *gap_us == 0 { ("gap_us", 0) } else { ("every_us", (*every_us).into()) })
             }
             Self::CoalesceLate { window_us } => Some(("window_us", (*window_us).into())),
-            Self::Jitter(_) | Self::Drop { .. } | Self::Replay(_) => None,
+            Self::Jitter(_) | Self::Drop { .. } | Self::Replay(_) | Self::During { .. } => None,
         }
     }
 
@@ -271,6 +294,15 @@ fn wrong_entry(entry: &Entry) -> Option<String> {
     }
 }
 
+/// What is wrong with when a policy acts, and in which field if it is one.
+fn wrong_window(spec: &PolicySpec) -> Option<(Option<&'static str>, String)> {
+    let PolicySpec::During { window, policy } = spec else { return None };
+    if matches!(**policy, PolicySpec::Replay(_) | PolicySpec::During { .. }) {
+        return Some((None, "a record says itself when it acts".into()));
+    }
+    window.wrong().map(|(field, what)| (Some(field), what))
+}
+
 /// Why a stack of policies cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Policy {place} ({name}): {what}")]
@@ -298,6 +330,10 @@ pub fn check(specs: &[PolicySpec]) -> Result<(), SpecError> {
         let fail = |field: Option<&'static str>, what: String| {
             Err(SpecError { place, name: spec.name(), field, what })
         };
+        if let Some((field, what)) = wrong_window(spec) {
+            return fail(field, what);
+        }
+        let (window, spec) = spec.split();
         for (field, value) in spec.times() {
             if value > MAX_US {
                 return fail(
@@ -345,14 +381,18 @@ pub fn check(specs: &[PolicySpec]) -> Result<(), SpecError> {
         if let Some((field, what)) = spec.wrong_record() {
             return fail(Some(field), what);
         }
-        let earlier = &specs[..place];
-        if spec.holds_until() && earlier.iter().any(PolicySpec::holds_until) {
+        // Those before it that may act when it does.
+        let mut earlier = specs[..place].iter().filter_map(|earlier| {
+            let (other, earlier) = earlier.split();
+            window.overlaps(other).then_some(earlier)
+        });
+        if spec.holds_until() && earlier.clone().any(PolicySpec::holds_until) {
             return fail(
                 None,
                 "an interrupt can be held for one thing only, and one before it does".into(),
             );
         }
-        if spec.repeats() && earlier.iter().any(PolicySpec::repeats) {
+        if spec.repeats() && earlier.any(PolicySpec::repeats) {
             return fail(
                 None,
                 "an interrupt can be repeated in one way only, and one before it does".into(),

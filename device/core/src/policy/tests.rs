@@ -8,6 +8,7 @@ use tsnic_abi::Counter;
 use super::Policies;
 use super::decision::{Cause, Decision, Hold, Intent, Until};
 use super::spec::{Distribution, MAX_COPIES, PolicySpec, Span, check};
+use super::window::Window;
 use crate::schedule::{ENTRIES_MAX, Entry};
 use crate::time::Instant;
 
@@ -45,6 +46,69 @@ fn what_cannot_be_is_named() {
         assert_eq!((error.place, error.field), (place, field), "{error}");
         assert!(Policies::new(&specs, 1, Instant::default()).is_err());
     }
+}
+
+fn during(after_ms: u32, for_ms: Option<u32>, policy: PolicySpec) -> PolicySpec {
+    PolicySpec::During { window: Window { after_ms, for_ms }, policy: policy.into() }
+}
+
+fn intent(number: u64, ms: u64) -> Intent {
+    let now = Instant::from_ns(ms * 1_000_000);
+    Intent { number, cause: Cause::Completions, produced: Counter(1), now }
+}
+
+#[test]
+fn a_policy_acts_in_its_time_and_not_before_or_after() {
+    let now = Instant::from_ns(7_000_000);
+    let sweep = PolicySpec::Sweep { span: span(1, 9), step_us: 1 };
+    let mut policies = Policies::new(&[during(10, Some(5), sweep)], 1, now).expect("it can be");
+    let held = [7, 16, 17, 18, 21, 22, 90].map(|ms| {
+        let hold = policies.decide(&intent(ms, ms)).hold;
+        hold.delay.as_micros()
+    });
+    // It has not counted the intents that it was not there for.
+    assert_eq!(held, [0, 0, 1, 2, 3, 0, 0]);
+}
+
+#[test]
+fn interrupts_of_its_own_are_raised_in_its_time_only() {
+    let every_ms = PolicySpec::Spurious { gap: span(1_000, 1_000) };
+    for (window, first, last) in [((10, Some(5)), 11, 14), ((0, Some(3)), 1, 2)] {
+        let spec = during(window.0, window.1, every_ms.clone());
+        let mut policies = Policies::new(&[spec], 1, Instant::default()).expect("it can be");
+        let mut raised = Vec::new();
+        while let Some(due) = policies.due() {
+            assert_eq!(policies.stimuli(due), 1);
+            raised.push(due.as_ns() / 1_000_000);
+        }
+        assert_eq!((raised[0], raised[raised.len() - 1]), (first, last));
+        // The worker was late, and the time is over.
+        let spec = during(window.0, window.1, every_ms.clone());
+        let mut policies = Policies::new(&[spec], 1, Instant::default()).expect("it can be");
+        assert_eq!(policies.stimuli(Instant::from_ns(90_000_000)), 0);
+        assert_eq!(policies.due(), None);
+    }
+}
+
+#[test]
+fn policies_that_exclude_each_other_may_follow_each_other() {
+    let arm = PolicySpec::OnProgress { until: Until::Arm, after: span(0, 0), latest_us: 10 };
+    let until = |end| during(0, Some(end), arm.clone());
+    assert_eq!(check(&[until(5), during(5, None, arm.clone())]), Ok(()));
+    assert_eq!(check(&[until(6), during(5, None, arm.clone())]).expect_err("both at 5").place, 1);
+    assert_eq!(check(&[arm.clone(), during(5, None, arm.clone())]).expect_err("both").place, 1);
+    for (spec, field) in [
+        (during(3_600_001, None, arm.clone()), Some("after_ms")),
+        (during(0, Some(3_600_001), arm.clone()), Some("for_ms")),
+        (during(0, Some(0), arm), Some("for_ms")),
+        (during(1, None, PolicySpec::Replay(vec![])), None),
+    ] {
+        assert_eq!(check(&[spec]).expect_err("it cannot be").field, field);
+    }
+    let drop = during(0, None, PolicySpec::Drop { per_mille: 1 });
+    assert!(!drop.is_conformant());
+    let slow = PolicySpec::FixedDelay { delay_us: 10_000_001 };
+    assert_eq!(check(&[during(1, None, slow)]).expect_err("long").field, Some("delay_us"));
 }
 
 #[test]
