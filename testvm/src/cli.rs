@@ -142,7 +142,8 @@ pub struct ShrinkArgs {
 Under RPCs over TCP and a flood of datagrams, what may happen to a machine happens to the guest: streams at full speed both ways, \
 a ping flood, its link and its carrier go and come back, it is stopped and goes on, sleeps (S3) and wakes, its driver is loaded \
 anew, or there is silence. Each in every round, in an order that follows the seed, with the drivers in turn. In the end the device \
-drops all receive, then all transmit interrupts, which the detectors must find.
+drops all receive, then all transmit interrupts, which the detectors must find. The kernel's own driver sleeps without traffic, \
+which it cannot bear.
 
 Pass: each happened, the detectors accused no driver, nothing was lost, every TCP connection lived, the kernel's log has no \
 complaint, and the drops were found. What did not come in time is no verdict (69).")]
@@ -156,6 +157,10 @@ pub struct SoakArgs {
     /// When the device looks closer at a queue that does not go on
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=60_000))]
     pub stall_ms: u32,
+    /// Also the kernel's own driver sleeps under traffic, which crashes Linux 6.1 now and then
+    /// (docs/findings.md)
+    #[arg(long)]
+    pub sleep_under_traffic: bool,
     /// Seed of the order and of the pauses
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,

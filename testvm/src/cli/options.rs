@@ -79,12 +79,12 @@ impl TryFrom<SoakArgs> for (MachineArgs, soak::Options) {
     type Error = UsageError;
 
     fn try_from(args: SoakArgs) -> Result<Self, UsageError> {
-        let SoakArgs { minutes, driver, stall_ms, seed, json, machine } = args;
+        let SoakArgs { minutes, driver, stall_ms, sleep_under_traffic, seed, json, machine } = args;
         json.as_deref().map(|path| preflight::output(path, "--json")).transpose()?;
         let time = Duration::from_secs(60 * u64::from(minutes));
         let drivers =
             if driver.is_empty() { vec![Driver::VirtioNet, Driver::TsnicV411] } else { driver };
-        Ok((machine, soak::Options { time, drivers, stall_ms, seed, json }))
+        Ok((machine, soak::Options { time, drivers, stall_ms, sleep_under_traffic, seed, json }))
     }
 }
 

@@ -83,15 +83,19 @@ impl Disturbance {
     /// Has it happen to the guest under RPCs and a flood, which go on afterwards; RPCs that were
     /// answered. All RPCs are over one TCP connection.
     ///
+    /// The kernel's own driver sleeps without traffic, unless `sleep_under_traffic`: it transmits
+    /// on queues that it has freed, and the kernel crashes (docs/findings.md).
+    ///
     /// # Errors
     /// What is wrong, or why it could not be done.
     pub fn happen(
         self,
         bench: &mut Bench,
         driver: Driver,
+        sleep_under_traffic: bool,
         rng: &mut Pcg64Mcg,
     ) -> Result<u64, Failure> {
-        let traffic = bench.start_traffic_of_any_driver()?;
+        let mut traffic = bench.start_traffic_of_any_driver()?;
         match self {
             Self::Streams => {
                 streams(bench)?;
@@ -119,7 +123,13 @@ impl Disturbance {
             }
             Self::Suspend => {
                 suspend::can_sleep(bench)?;
-                bench.vm.sleep_and_wake()?;
+                if driver == Driver::VirtioNet && !sleep_under_traffic {
+                    end(bench, traffic)?;
+                    bench.vm.sleep_and_wake()?;
+                    traffic = bench.start_traffic_of_any_driver()?;
+                } else {
+                    bench.vm.sleep_and_wake()?;
+                }
             }
             Self::Reload => reload(bench, driver)?,
             Self::Silence => return silence(bench, traffic, rng),

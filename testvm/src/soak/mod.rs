@@ -47,6 +47,8 @@ pub struct Options {
     pub drivers: Vec<Driver>,
     /// `--stall-ms` of the device.
     pub stall_ms: u32,
+    /// Also the kernel's own driver sleeps under traffic.
+    pub sleep_under_traffic: bool,
     /// Seed of the order and the pauses.
     pub seed: u64,
     /// Where the machine-readable report goes.
@@ -103,7 +105,7 @@ impl Soak<'_> {
                 let stage = progress.stage(Stage::Run(title.clone()));
                 let prepared = if loaded { Ok(()) } else { bench.use_driver(driver) };
                 let (seen, ended) = match prepared {
-                    Ok(()) => happen(bench, disturbance, driver, &mut rng),
+                    Ok(()) => happen(bench, self.options, disturbance, driver, &mut rng),
                     Err(failure) => (Seen::default(), Err(failure)),
                 };
                 interrupt::check()?;
@@ -167,6 +169,7 @@ fn boot(lab: &mut Lab, options: &Options, progress: &mut Progress) -> Result<Ben
 /// One disturbance; what the detectors saw meanwhile.
 fn happen(
     bench: &mut Bench,
+    options: &Options,
     disturbance: Disturbance,
     driver: Driver,
     rng: &mut Pcg64Mcg,
@@ -175,7 +178,7 @@ fn happen(
         Ok(status) => status,
         Err(failure) => return (Seen::default(), Err(failure)),
     };
-    let ended = disturbance.happen(bench, driver, rng);
+    let ended = disturbance.happen(bench, driver, options.sleep_under_traffic, rng);
     match bench.status() {
         Ok(after) => {
             let rpcs = *ended.as_ref().unwrap_or(&0);

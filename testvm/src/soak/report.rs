@@ -102,6 +102,8 @@ pub struct Report {
     kernel: String,
     seed: u64,
     stall_ms: u32,
+    /// Also the kernel's own driver slept under traffic.
+    sleep_under_traffic: bool,
     /// How long it went on.
     pub seconds: f64,
     rows: Vec<Row>,
@@ -113,7 +115,7 @@ pub struct Report {
 impl Report {
     /// Nothing yet.
     pub fn new(kernel: String, options: &Options) -> Self {
-        let Options { seed, stall_ms, drivers, .. } = options;
+        let Options { seed, stall_ms, sleep_under_traffic, drivers, .. } = options;
         let mut rows = Vec::new();
         for driver in drivers.iter().map(|driver| name(*driver)) {
             rows.extend(Disturbance::ALL.map(|disturbance| Row {
@@ -133,6 +135,7 @@ impl Report {
             kernel,
             seed: *seed,
             stall_ms: *stall_ms,
+            sleep_under_traffic: *sleep_under_traffic,
             seconds: 0.0,
             rows,
             controls: Vec::new(),
@@ -244,6 +247,7 @@ mod tests {
             time: Duration::from_secs(1),
             drivers: vec![Driver::VirtioNet],
             stall_ms: 200,
+            sleep_under_traffic: false,
             seed: 7,
             json: None,
         };
