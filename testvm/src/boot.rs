@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `testvm boot`: a guest with the device and its driver, to see that everything a run needs works.
 
+use std::io::{self, stdin, stdout};
 use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::lab::Lab;
 use crate::output::outln;
 use crate::process::TICK;
 use crate::progress::Progress;
+use crate::terminal;
 use crate::verdict::Verdict;
 use crate::vm::{self, Vm, VmConfig};
 
@@ -24,8 +26,8 @@ const NIC: &str = "eth0";
 /// How long the driver may take to register its shared queue page once the link is up.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(5);
 
-/// Boot, show what came up, and power off; with `hold` only after Ctrl-C, which is no interruption
-/// then.
+/// Boot, show what came up, and power off. With `hold` only when the user wants it: with a terminal
+/// on which the guest's shell is by Ctrl-], else by Ctrl-C, which is no interruption then.
 ///
 /// # Errors
 /// The guest does not come up, or does not go down.
@@ -72,8 +74,21 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
     );
     if hold {
         outln!("held       {}", way_in(root, std::process::id(), link.guest_ip));
-        outln!("           Ctrl-C powers it off, a second Ctrl-C ends it at once");
-        self::hold(&mut vm)?;
+        match terminal::size(stdin()).filter(|_| terminal::size(stdout()).is_some()) {
+            Some((rows, columns)) if lab.initramfs.shell => {
+                outln!("shell      here; Ctrl-] powers the guest off, Ctrl-C is the guest's");
+                shell(&mut vm, rows, columns)?;
+            }
+            terminal => {
+                let shell = match terminal {
+                    Some(_) => "none: there is no busybox (scripts/setup installs it)",
+                    None => "none: this is not run in the foreground of a terminal",
+                };
+                outln!("shell      {shell}");
+                outln!("           Ctrl-C powers it off, a second Ctrl-C ends it at once");
+                self::hold(&mut vm)?;
+            }
+        }
     }
     vm.power_off()?;
     ensure!(
@@ -81,6 +96,34 @@ pub fn run(machine: &Machine, vcpus: u8, hold: bool) -> anyhow::Result<Verdict> 
         "The driver did not register its shared queue page within {limit:?}"
     );
     Ok(Verdict::Pass)
+}
+
+/// Connect this terminal to the guest's shell until Ctrl-], SIGINT or SIGTERM.
+fn shell(vm: &mut Vm, rows: u16, columns: u16) -> Result<(), vm::Error> {
+    let mut shell = vm.shell(rows, columns)?;
+    let end = terminal::attach(&stdin(), &mut stdout(), &mut shell, &mut || {
+        vm.check("the guest is held").map_err(End::Vm)
+    });
+    // The shell's prompt stands there.
+    outln!("");
+    match end {
+        Ok(()) => Ok(()),
+        Err(End::Vm(vm::Error::Interrupted { .. })) if interrupt::take() => Ok(()),
+        Err(End::Vm(error)) => Err(error),
+        Err(End::Io(source)) => Err(vm::Error::Io { path: "/dev/tty".into(), source }),
+    }
+}
+
+/// What ended the use of the shell.
+enum End {
+    Vm(vm::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// Leave the guest alone until Ctrl-C, which is answered by this: a second one is an interruption

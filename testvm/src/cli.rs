@@ -200,11 +200,15 @@ pub struct NapiArgs {
 
 /// Arguments of `testvm boot`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+With --hold in a terminal this is a shell in the guest: every key goes there, Ctrl-C ends what runs in the guest, and Ctrl-] powers \
+it off. What the terminal's window is resized to is not told to the guest (stty rows N cols N). Without a terminal, or in the \
+background, the guest runs until SIGINT (Ctrl-C) or SIGTERM; the second ends everything at once.")]
 pub struct BootArgs {
     /// Virtual CPUs
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub vcpus: u8,
-    /// Keep the guest running until Ctrl-C
+    /// Keep the guest running, with a shell in it until Ctrl-], or without a terminal until Ctrl-C
     #[arg(long)]
     pub hold: bool,
     /// The guest's surroundings.

@@ -29,6 +29,7 @@ pub mod rpc;
 pub mod scenario;
 pub mod soak;
 pub mod stream;
+pub mod terminal;
 pub mod uml;
 pub mod verdict;
 pub mod vm;

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::kmsg::KernelLog;
 use crate::receiver::Receiver;
 use crate::rpc::RpcServer;
-use crate::{affinity, files, hwtstamp, link, modules, napi, packet, snapshot};
+use crate::{affinity, files, hwtstamp, link, modules, napi, packet, shell, snapshot};
 
 /// What the agent keeps from one request to the next.
 #[derive(Debug, Default)]
@@ -17,6 +17,7 @@ pub struct Agent {
     receiver: Option<Receiver>,
     rpc: Option<RpcServer>,
     log: Option<KernelLog>,
+    shell: bool,
 }
 
 impl Agent {
@@ -82,6 +83,13 @@ impl Agent {
                 return Ok(Reply::NapiCheck(napi::check(seed, steps)?));
             }
             Request::Snapshot => snapshot::create()?,
+            Request::Shell { rows, columns } => {
+                if !self.shell {
+                    shell::start()?;
+                    self.shell = true;
+                }
+                shell::resize(rows, columns)?;
+            }
             Request::Reboot => {}
             Request::PowerOff => {
                 // Their counts interest nobody any more.

@@ -3,10 +3,10 @@
 //!
 //! The program is the `/init` of an initramfs. It is built with the `guest` profile and `-C
 //! target-feature=+crt-static`, so it needs no other file. The machine it runs in has a console on
-//! the first serial port and testvm on the second; testvm should be connected before the guest
-//! boots, for [`guest_protocol::Reply::Ready`] is said once. `tsc=reliable` belongs on the kernel's
-//! command line: under emulation Linux mistrusts the TSC and falls back to the HPET, whose every
-//! reading is a trip to the emulator.
+//! the first serial port, testvm on the second, and on the third a shell when it is asked for.
+//! testvm should be connected before the guest boots, for [`guest_protocol::Reply::Ready`] is said
+//! once. `tsc=reliable` belongs on the kernel's command line: under emulation Linux mistrusts the
+//! TSC and falls back to the HPET, whose every reading is a trip to the emulator.
 //!
 //! What is said on the serial line, and over TCP between the RPC client and the server in the
 //! guest, is in the package `guest-protocol`, which testvm links instead of this one: this one
@@ -25,6 +25,7 @@ pub mod packet;
 pub mod receiver;
 pub mod rpc;
 pub mod serial;
+pub mod shell;
 pub mod snapshot;
 pub mod sockopt;
 pub mod system;

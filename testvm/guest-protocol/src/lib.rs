@@ -141,6 +141,14 @@ pub enum Request {
     /// Make an image of the machine's memory, as hibernation does, and throw it away
     /// (`/dev/snapshot`).
     Snapshot,
+    /// Run a shell on the third serial port, and another one whenever it ends. Once it runs only the
+    /// size of its terminal is set.
+    Shell {
+        /// Lines of the terminal.
+        rows: u16,
+        /// Characters in each.
+        columns: u16,
+    },
     /// Restart the machine without a word to its drivers' devices. The next thing said is
     /// [`Reply::Ready`].
     Reboot,

@@ -12,6 +12,7 @@ mod driver;
 mod kernel_log;
 mod listener;
 mod machine;
+mod shell;
 pub(crate) mod suspend;
 mod tap;
 
@@ -41,6 +42,11 @@ const CHECKS: &[Check] = &[
         name: "reload",
         about: "tsnic.ko is unloaded and loaded under traffic",
         run: driver::reload,
+    },
+    Check {
+        name: "shell",
+        about: "the guest's shell carries out what is typed, and Ctrl-C",
+        run: shell::answers,
     },
     Check {
         name: "link",

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::build::DriverModules;
+use crate::process::find_program;
 use crate::provision::Kernel;
 
 use archive::Archive;
@@ -67,9 +68,15 @@ pub struct Initramfs {
     pub napicheck: String,
     /// The module that puts a wrong entry into a used ring.
     pub forgeused: String,
+    /// There is a busybox in it, and so a shell.
+    pub shell: bool,
 }
 
 const MODULE_DIR: &str = "modules";
+
+/// The host's busybox, linked statically as in Debian's package `busybox-static`, and where it is
+/// in the guest.
+const BUSYBOX: (&str, &str) = ("busybox", "bin/busybox");
 
 /// The modules of the virtio transport, in loading order; none when the kernel has it built in.
 ///
@@ -111,6 +118,11 @@ impl Initramfs {
         let written = |source| Error::Io { path: path.to_owned(), source };
         let mut archive = start(path, agent)?;
 
+        let busybox = find_program(Path::new(BUSYBOX.0));
+        if let Some(busybox) = &busybox {
+            archive.file(BUSYBOX.1, 0o755, &read(busybox)?).map_err(written)?;
+        }
+
         let mut put = |name: &str, object: &[u8]| {
             let path = format!("{MODULE_DIR}/{name}.ko");
             archive.file(&path, 0o644, object).map_err(written)?;
@@ -129,6 +141,7 @@ impl Initramfs {
             rendezvous: put("tsnic_rendezvous", &read(&driver.rendezvous)?)?,
             napicheck: put("tsnic_napicheck", &read(&driver.napicheck)?)?,
             forgeused: put("tsnic_forgeused", &read(&driver.forgeused)?)?,
+            shell: busybox.is_some(),
         };
         archive.finish().map_err(written)?;
         Ok(initramfs)
@@ -158,7 +171,7 @@ pub fn stock(path: &Path, modules: &Path, agent: &Path) -> Result<(PathBuf, Vec<
 fn start(path: &Path, agent: &Path) -> Result<Archive<BufWriter<File>>, Error> {
     let written = |source| Error::Io { path: path.to_owned(), source };
     let mut archive = Archive::new(BufWriter::new(File::create(path).map_err(written)?));
-    for dir in ["dev", "proc", "sys", MODULE_DIR] {
+    for dir in ["bin", "dev", "proc", "sys", MODULE_DIR] {
         archive.directory(dir).map_err(written)?;
     }
     // The kernel opens it for init before anything is mounted.

@@ -29,6 +29,8 @@ pub struct MachineSpec<'a> {
     pub console: &'a Path,
     /// Socket where testvm waits for the agent's serial line.
     pub agent_socket: &'a str,
+    /// Socket where QEMU waits for who uses the shell's serial line.
+    pub shell_socket: &'a str,
     /// Socket where the device waits for QEMU.
     pub device_socket: &'a str,
     /// Socket where QEMU listens for commands of its machine protocol.
@@ -59,7 +61,7 @@ impl MachineSpec<'_> {
     /// The arguments, without the program.
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
-        let Self { vcpus, memory_mib, agent_socket, device_socket, qmp_socket, .. } = self;
+        let Self { vcpus, memory_mib, agent_socket, shell_socket, device_socket, .. } = self;
         let (accel, cpu) = match self.accel {
             Accel::Kvm => ("kvm", "host"),
             Accel::Tcg => ("tcg,thread=multi", "max"),
@@ -107,7 +109,14 @@ impl MachineSpec<'_> {
             "-serial",
             "chardev:agent",
         ]);
-        add(&["-qmp", &format!("unix:{qmp_socket},server=on,wait=off")]);
+        // By itself the third port would share its interrupt with the first.
+        add(&[
+            "-chardev",
+            &format!("socket,id=shell,path={shell_socket},server=on,wait=off"),
+            "-device",
+            "isa-serial,chardev=shell,index=2,irq=5",
+        ]);
+        add(&["-qmp", &format!("unix:{},server=on,wait=off", self.qmp_socket)]);
         add(&["-append", &append]);
         args.extend(["-chardev".into(), option("file,id=console,path=", self.console)]);
         args.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initrd.into()]);
@@ -144,6 +153,7 @@ mod tests {
             kernel_args: &["nokaslr".to_owned()],
             console: Path::new("/logs/a,b"),
             agent_socket: "agent",
+            shell_socket: "shell",
             device_socket: "nic",
             qmp_socket: "qmp",
             guest_mac: [0x52, 0x54, 0, 0x74, 0x73, 0],
@@ -200,11 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn the_console_is_the_first_serial_port_and_the_agent_the_second() {
+    fn the_serial_ports_are_console_agent_and_shell() {
         let args = arguments(Accel::Tcg, Interrupts::Msix);
         let ports: Vec<_> =
             args.windows(2).filter(|w| w[0] == "-serial").map(|w| w[1].as_str()).collect();
         assert_eq!(ports, ["chardev:console", "chardev:agent"]);
+        assert!(args.iter().any(|arg| arg.starts_with("isa-serial,chardev=shell,index=2,")));
     }
 
     #[test]

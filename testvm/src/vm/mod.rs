@@ -9,6 +9,7 @@ mod lines;
 mod message;
 mod parts;
 mod qmp;
+mod shell;
 mod start;
 mod uml;
 
@@ -30,7 +31,7 @@ pub use error::Error;
 use family::{Family, Logs, Waiting};
 pub use lines::{JsonLines, LineError};
 use message::{describe, unexpected};
-use parts::{AGENT, AGENT_SOCKET, DEVICE, NIC_SOCKET, QMP_SOCKET, TAIL};
+use parts::{AGENT, AGENT_SOCKET, DEVICE, NIC_SOCKET, QMP_SOCKET, SHELL_SOCKET, TAIL};
 pub use parts::{Hypervisor, Parts, VmConfig};
 use qmp::Qmp;
 use start::{DeviceProgram, START_LIMIT, accept, connect_control, start_device};
@@ -112,6 +113,7 @@ impl Vm {
                     kernel_args: &config.kernel_args,
                     console: console.path(),
                     agent_socket: AGENT_SOCKET,
+                    shell_socket: SHELL_SOCKET,
                     device_socket: NIC_SOCKET,
                     qmp_socket: QMP_SOCKET,
                     guest_mac: link.guest_mac,

@@ -99,6 +99,7 @@ pub(super) const UML: &str = "User-mode Linux";
 pub(super) const NIC_SOCKET: &str = "nic";
 pub(super) const CONTROL_SOCKET: &str = "control";
 pub(super) const AGENT_SOCKET: &str = "agent";
+pub(super) const SHELL_SOCKET: &str = "shell";
 pub(super) const QMP_SOCKET: &str = "qmp";
 /// Lines of a log shown with an error.
 pub(super) const TAIL: usize = 25;
