@@ -257,8 +257,10 @@ fn play_qemu(case: &str, args: &[String]) -> ExitCode {
         eprintln!("qemu: played");
         return ExitCode::FAILURE;
     }
-    let console =
-        args.iter().find_map(|arg| arg.strip_prefix("file,id=console,path=")).expect("a console");
+    let console = args
+        .iter()
+        .find_map(|arg| arg.strip_prefix("file,id=console,append=on,path="))
+        .expect("a console");
     fs::write(console, "[    0.8] a line\n[    0.9] the last line\n").expect("the console");
     let mut stream = UnixStream::connect("agent").expect("testvm waits for the agent");
     say(

@@ -30,6 +30,8 @@ const RPCS: u64 = 20;
 /// `SO_BUSY_POLL` of the RPC server's connections, microseconds.
 const BUSY_POLL_US: u32 = 50;
 const VCPUS: u8 = 2;
+/// Room for all memory of the guest.
+const DISK_MIB: u32 = 512;
 
 /// A guest under test.
 #[derive(Debug)]
@@ -53,7 +55,8 @@ impl Bench {
         progress: &mut Progress,
         log: Log,
     ) -> Result<Self, lab::Error> {
-        let config = VmConfig { vcpus: VCPUS, device_args, ..VmConfig::default() };
+        let disk_mib = Some(DISK_MIB);
+        let config = VmConfig { vcpus: VCPUS, disk_mib, device_args, ..VmConfig::default() };
         let vm = lab.boot(&config, progress)?;
         Ok(Self { vm, files: lab.initramfs.clone(), log })
     }

@@ -9,6 +9,7 @@ mod backend;
 mod broken;
 mod down;
 mod driver;
+mod hibernate;
 mod kernel_log;
 mod listener;
 mod machine;
@@ -103,6 +104,11 @@ const CHECKS: &[Check] = &[
         name: "snapshot",
         about: "an image of the memory is made, as for hibernation, under traffic",
         run: suspend::snapshot,
+    },
+    Check {
+        name: "hibernate",
+        about: "the machine hibernates to its disk under traffic, and another QEMU resumes it",
+        run: hibernate::to_disk,
     },
     Check {
         name: "killed",

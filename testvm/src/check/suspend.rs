@@ -55,7 +55,7 @@ pub fn can_sleep(bench: &mut Bench) -> Result<(), Failure> {
 
 /// Check: images of the machine's memory are made under traffic, as for hibernation. The driver
 /// puts its device to rest (`freeze`) and wakes it again, by the function that is called when an
-/// image is loaded, too (`restore`). No image is loaded.
+/// image is loaded, too (`restore`). No image is loaded here; the check `hibernate` does that.
 pub fn snapshot(bench: &mut Bench) -> Result<String, Failure> {
     if bench.read("/sys/power/disk").is_ok_and(|modes| modes.contains("disabled")) {
         return Err(Failure::Skip("This kernel does not hibernate".into()));
@@ -74,13 +74,13 @@ pub fn snapshot(bench: &mut Bench) -> Result<String, Failure> {
 
 /// Resets the machine. One that has slept here sometimes does not power off: Linux says "Power
 /// down", and QEMU goes on.
-fn restart(bench: &mut Bench) -> Result<(), Failure> {
+pub(super) fn restart(bench: &mut Bench) -> Result<(), Failure> {
     bench.collect_log()?;
     Ok(bench.vm.reboot()?)
 }
 
 /// The page of `before` is forgotten and another one is in use and armed.
-fn registered_again(bench: &mut Bench, before: &Status) -> Result<(), Failure> {
+pub(super) fn registered_again(bench: &mut Bench, before: &Status) -> Result<(), Failure> {
     let after =
         bench.wait("The old page is not forgotten, or no new one is registered", |after| {
             let (now, then) = (&after.counters, &before.counters);

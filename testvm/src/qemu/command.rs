@@ -37,6 +37,8 @@ pub struct MachineSpec<'a> {
     pub qmp_socket: &'a str,
     /// The guest's MAC address.
     pub guest_mac: [u8; 6],
+    /// File of the disk, if there is one.
+    pub disk: Option<&'a str>,
     /// How the device interrupts.
     pub interrupts: Interrupts,
 }
@@ -116,9 +118,18 @@ impl MachineSpec<'_> {
             "-device",
             "isa-serial,chardev=shell,index=2,irq=5",
         ]);
+        if let Some(disk) = self.disk {
+            // Debian's cloud kernels have its driver built in.
+            add(&[
+                "-drive",
+                &format!("if=none,id=disk,format=raw,file={disk}"),
+                "-device",
+                "nvme,drive=disk,serial=disk",
+            ]);
+        }
         add(&["-qmp", &format!("unix:{},server=on,wait=off", self.qmp_socket)]);
         add(&["-append", &append]);
-        args.extend(["-chardev".into(), option("file,id=console,path=", self.console)]);
+        args.extend(["-chardev".into(), option("file,id=console,append=on,path=", self.console)]);
         args.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initrd.into()]);
         args
     }
@@ -157,6 +168,7 @@ mod tests {
             device_socket: "nic",
             qmp_socket: "qmp",
             guest_mac: [0x52, 0x54, 0, 0x74, 0x73, 0],
+            disk: None,
             interrupts,
         }
         .arguments()
@@ -205,7 +217,7 @@ mod tests {
     fn a_comma_in_a_path_is_doubled() {
         assert!(
             arguments(Accel::Tcg, Interrupts::Msix)
-                .contains(&"file,id=console,path=/logs/a,,b".to_owned())
+                .contains(&"file,id=console,append=on,path=/logs/a,,b".to_owned())
         );
     }
 

@@ -4,6 +4,7 @@
 mod console;
 mod error;
 mod family;
+mod hibernate;
 mod life;
 mod lines;
 mod message;
@@ -31,7 +32,7 @@ pub use error::Error;
 use family::{Family, Logs, Waiting};
 pub use lines::{JsonLines, LineError};
 use message::{describe, unexpected};
-use parts::{AGENT, AGENT_SOCKET, DEVICE, NIC_SOCKET, QMP_SOCKET, SHELL_SOCKET, TAIL};
+use parts::{AGENT, AGENT_SOCKET, DEVICE, DISK, NIC_SOCKET, QMP_SOCKET, SHELL_SOCKET, TAIL};
 pub use parts::{Hypervisor, Parts, VmConfig};
 use qmp::Qmp;
 use start::{DeviceProgram, START_LIMIT, accept, connect_control, start_device};
@@ -61,6 +62,9 @@ pub struct Vm {
     rx_irq: &'static str,
     transport: Vec<String>,
     device: DeviceProgram,
+    /// How QEMU was started, and where it was waited for: for a second one.
+    machine: Command,
+    listener: UnixListener,
     sockets: SocketDir,
 }
 
@@ -118,6 +122,7 @@ impl Vm {
                     qmp_socket: QMP_SOCKET,
                     guest_mac: link.guest_mac,
                     interrupts,
+                    disk: config.disk_mib.map(|_| DISK),
                 };
                 let mut command = Command::new(&qemu.path);
                 command.args(spec.arguments());
@@ -142,7 +147,13 @@ impl Vm {
                 command
             }
         };
-        let machine = Child::spawn(parts.hypervisor.name(), command.current_dir(sockets.path()))?;
+        if let Some(mib) = config.disk_mib {
+            let path = sockets.path().join(DISK);
+            let file = fs::File::create(&path).and_then(|it| it.set_len(u64::from(mib) << 20));
+            file.map_err(|source| Error::Io { path, source })?;
+        }
+        command.current_dir(sockets.path());
+        let machine = Child::spawn(parts.hypervisor.name(), &mut command)?;
         drop(guest_end);
         let mut family = Family {
             qemu: machine,
@@ -168,6 +179,8 @@ impl Vm {
             rx_irq: parts.hypervisor.rx_irq(),
             transport: parts.transport.to_vec(),
             device,
+            machine: command,
+            listener,
             sockets,
         };
         vm.hear_ready("booting", tick)?;

@@ -14,6 +14,8 @@ pub struct VmConfig {
     pub vcpus: u8,
     /// Memory, MiB.
     pub memory_mib: u32,
+    /// Size of a disk, empty at first, MiB; `None`: no disk.
+    pub disk_mib: Option<u32>,
     /// More kernel parameters.
     pub kernel_args: Vec<String>,
     /// More arguments of the device.
@@ -27,6 +29,7 @@ impl Default for VmConfig {
         Self {
             vcpus: 2,
             memory_mib: 256,
+            disk_mib: None,
             kernel_args: Vec::new(),
             device_args: Vec::new(),
             scale: LimitScale::default(),
@@ -101,5 +104,7 @@ pub(super) const CONTROL_SOCKET: &str = "control";
 pub(super) const AGENT_SOCKET: &str = "agent";
 pub(super) const SHELL_SOCKET: &str = "shell";
 pub(super) const QMP_SOCKET: &str = "qmp";
+/// File of the disk.
+pub(super) const DISK: &str = "disk";
 /// Lines of a log shown with an error.
 pub(super) const TAIL: usize = 25;
