@@ -43,21 +43,29 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Boots a guest; `log` is what earlier ones said.
+    /// Boots a guest with a disk; `log` is what earlier ones said.
     pub fn boot(lab: &mut Lab, progress: &mut Progress, log: Log) -> Result<Self, lab::Error> {
-        Self::boot_with(lab, Vec::new(), progress, log)
+        let config = VmConfig { disk_mib: Some(DISK_MIB), ..VmConfig::default() };
+        Self::boot_as(lab, config, progress, log)
     }
 
-    /// The same, with these arguments of the device.
+    /// Boots one without, with these arguments of the device.
     pub fn boot_with(
         lab: &mut Lab,
         device_args: Vec<String>,
         progress: &mut Progress,
         log: Log,
     ) -> Result<Self, lab::Error> {
-        let disk_mib = Some(DISK_MIB);
-        let config = VmConfig { vcpus: VCPUS, disk_mib, device_args, ..VmConfig::default() };
-        let vm = lab.boot(&config, progress)?;
+        Self::boot_as(lab, VmConfig { device_args, ..VmConfig::default() }, progress, log)
+    }
+
+    fn boot_as(
+        lab: &mut Lab,
+        config: VmConfig,
+        progress: &mut Progress,
+        log: Log,
+    ) -> Result<Self, lab::Error> {
+        let vm = lab.boot(&VmConfig { vcpus: VCPUS, ..config }, progress)?;
         Ok(Self { vm, files: lab.initramfs.clone(), log })
     }
 
