@@ -59,9 +59,47 @@ static int get_ts_info(struct net_device *dev, struct ethtool_ts_info *info)
 	return 0;
 }
 
+static int get_coalesce(struct net_device *dev, struct ethtool_coalesce *coalesce,
+			struct kernel_ethtool_coalesce *kernel_coalesce,
+			struct netlink_ext_ack *extack)
+{
+	struct tsnic_moderation moderation;
+	int err = tsnic_moderation_get(glue_of_dev(dev), &moderation);
+
+	if (err)
+		return err;
+	coalesce->rx_coalesce_usecs = moderation.rx_usecs;
+	coalesce->rx_max_coalesced_frames = moderation.rx_frames;
+	coalesce->tx_coalesce_usecs = moderation.tx_usecs;
+	coalesce->tx_max_coalesced_frames = moderation.tx_frames;
+	return 0;
+}
+
+static int set_coalesce(struct net_device *dev, struct ethtool_coalesce *coalesce,
+			struct kernel_ethtool_coalesce *kernel_coalesce,
+			struct netlink_ext_ack *extack)
+{
+	struct tsnic_moderation moderation = {
+		.rx_usecs = coalesce->rx_coalesce_usecs,
+		.rx_frames = coalesce->rx_max_coalesced_frames,
+		.tx_usecs = coalesce->tx_coalesce_usecs,
+		.tx_frames = coalesce->tx_max_coalesced_frames,
+	};
+	int err = tsnic_moderation_set(glue_of_dev(dev), &moderation);
+
+	if (err == -ERANGE)
+		NL_SET_ERR_MSG_MOD(extack, "The device does not moderate for as long, or for as many frames");
+	else if (err == -ETIMEDOUT)
+		NL_SET_ERR_MSG_MOD(extack, "The device has not answered");
+	return err;
+}
+
 const struct ethtool_ops glue_ethtool_ops = {
+	.supported_coalesce_params = ETHTOOL_COALESCE_USECS | ETHTOOL_COALESCE_MAX_FRAMES,
 	.get_drvinfo = get_drvinfo,
 	.get_link = ethtool_op_get_link,
+	.get_coalesce = get_coalesce,
+	.set_coalesce = set_coalesce,
 	.get_sset_count = get_sset_count,
 	.get_strings = get_strings,
 	.get_ethtool_stats = get_ethtool_stats,

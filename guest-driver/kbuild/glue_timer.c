@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* linux/timer.h, linux/workqueue.h: what runs later. */
+/* linux/delay.h, linux/timer.h, linux/workqueue.h: what runs later. */
+#include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/timer.h>
 #include <linux/version.h>
@@ -29,6 +30,11 @@ void glue_init_deferred(struct tsnic *nic)
 {
 	timer_setup(&nic->refill, refill, 0);
 	INIT_WORK(&nic->config, config);
+}
+
+void glue_sleep_us(unsigned int us)
+{
+	usleep_range(us, 2 * us);
 }
 
 void glue_refill_in(struct tsnic *nic, unsigned int ms)

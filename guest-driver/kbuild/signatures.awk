@@ -12,7 +12,7 @@ BEGIN {
 	c_name["netdev_tx_t"] = "netdev_tx_t"; c_name["[u8; NAME_LEN]"] = "u8"
 	c_name["tsnic"] = "struct tsnic"; c_name["sk_buff"] = "struct sk_buff"; c_name["net_device"] = "struct net_device"
 	c_name["Totals"] = "struct tsnic_totals"; c_name["TxWish"] = "struct tsnic_tx_wish"
-	c_name["Rendezvous"] = "struct tsnic_rendezvous"
+	c_name["Rendezvous"] = "struct tsnic_rendezvous"; c_name["Limits"] = "struct tsnic_moderation"
 	handle["NicRef"] = "struct tsnic *"; handle["VirtioRef"] = "struct virtio_device *"
 	handle["QueueRef"] = "struct virtqueue *"; handle["NapiRef"] = "struct napi_struct *"
 	print "/* Made by signatures.awk. */"

@@ -60,6 +60,11 @@ struct tsnic_tx_cb {
 	bool stamp_due;
 };
 
+/* Moderation of interrupts, as ethtool -C means it. */
+struct tsnic_moderation {
+	u32 rx_usecs, rx_frames, tx_usecs, tx_frames;
+};
+
 /* What a frame that is to be sent asks for. */
 struct tsnic_tx_wish {
 	u16 csum_start, csum_offset;
@@ -95,6 +100,8 @@ void tsnic_totals(struct tsnic *nic, struct tsnic_totals *totals);
 int tsnic_stamp_set(struct tsnic *nic, int *tx_type, int *rx_filter);
 void tsnic_stamp_get(struct tsnic *nic, int *tx_type, int *rx_filter);
 bool tsnic_stamp_able(struct tsnic *nic, bool *tx);
+int tsnic_moderation_get(struct tsnic *nic, struct tsnic_moderation *moderation);
+int tsnic_moderation_set(struct tsnic *nic, struct tsnic_moderation *moderation);
 unsigned int tsnic_stat_count(void);
 void tsnic_stat_name(unsigned int index, u8 *name);
 u64 tsnic_stat_value(struct tsnic *nic, unsigned int index);
@@ -225,6 +232,7 @@ bool glue_skb_stamp_due(const struct sk_buff *skb);
 void glue_skb_stamped(struct sk_buff *skb, u64 ns);
 void glue_skb_unstamped(struct sk_buff *skb);
 
+void glue_sleep_us(unsigned int us);
 void glue_refill_in(struct tsnic *nic, unsigned int ms);
 void glue_refill_cancel(struct tsnic *nic);
 void glue_schedule_config_work(struct tsnic *nic);

@@ -3,7 +3,7 @@
 //! docs/interface.md.
 //!
 //! Everything the driver decides is in the modules below, in safe Rust, over the traits
-//! [`irq::Napi`], [`rx::RxPort`] and [`tx::TxPort`]; it is tested on the host against a fake of the
+//! [`irq::Napi`], [`rx::RxPort`], [`tx::TxPort`] and [`mailbox::MailboxPort`]; it is tested on the host against a fake of the
 //! kernel and the device. For the kernel (target `x86_64-unknown-none`) `bridge` implements the
 //! traits on C glue; it has all of the driver's `unsafe`. `kbuild/build` makes the modules.
 //!
@@ -12,6 +12,7 @@
 //! | hard interrupt | [`irq::receive_interrupt`] | nothing |
 //! | bottom halves off: softirq, NAPI thread, or a process that busy-polls | [`rx::poll`] | the receive ring, for it owns `SCHED` |
 //! | bottom halves off (transmission, transmit NAPI, link changes), or hard interrupts off (netpoll's transmission) | [`tx::Tx`] | the transmit ring and [`tx::Tx`], by the transmit queue's lock |
+//! | process, under RTNL | [`mailbox`] | the mailbox |
 //! | any | [`shared::Shared`] | nothing; atomics |
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(not(target_os = "none"), forbid(unsafe_code))]
@@ -21,6 +22,7 @@ pub mod behaviour;
 mod bridge;
 pub mod header;
 pub mod irq;
+pub mod mailbox;
 pub mod mode;
 pub mod queue_page;
 pub mod refill;

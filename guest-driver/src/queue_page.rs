@@ -6,8 +6,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use tsnic_abi::{
-    Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, TX_RECORDS, VERSION, completion_offset, offset,
-    record_flags,
+    COMMAND_WORDS, Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, TX_RECORDS, VERSION,
+    completion_offset, offset, record_flags,
 };
 
 /// Number of 32-bit cells in a page.
@@ -122,6 +122,27 @@ impl<'a> QueuePage<'a> {
     pub fn interrupts_counted(self, runs: u32, runs_owned: u32) {
         self.set(offset::IRQS, runs, Ordering::Relaxed);
         self.set(offset::IRQS_OWNED, runs_owned, Ordering::Relaxed);
+    }
+
+    /// Posts a command. The receive queue must be kicked next.
+    pub fn command(self, number: u32, op: u32, args: [u32; COMMAND_WORDS]) {
+        self.set(offset::COMMAND_OP, op, Ordering::Relaxed);
+        for (word, arg) in args.into_iter().enumerate() {
+            self.set(offset::COMMAND_ARGS + 4 * word, arg, Ordering::Relaxed);
+        }
+        self.set(offset::COMMAND, number, Ordering::Release);
+    }
+
+    /// Status and values of the answer to the command of this number, if it is there.
+    #[must_use]
+    pub fn answer(self, number: u32) -> Option<(u32, [u32; COMMAND_WORDS])> {
+        (self.get(offset::ANSWER, Ordering::Acquire) == number).then(|| {
+            let word = |word: usize| self.get(offset::ANSWER_VALUES + 4 * word, Ordering::Relaxed);
+            (
+                self.get(offset::ANSWER_STATUS, Ordering::Relaxed),
+                [word(0), word(1), word(2), word(3), word(4), word(5)],
+            )
+        })
     }
 
     /// The timestamp of receive completion `number`, device clock, ns.

@@ -131,6 +131,21 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// The page, if the device uses it and can do this ([`caps`]).
+    #[must_use]
+    pub fn page_with(&self, capability: u32) -> Option<QueuePage<'a>> {
+        let page = self.page()?;
+        let able = self.capabilities.load(Ordering::Relaxed) & capability != 0;
+        (able && self.page_is_in_use()).then_some(page)
+    }
+
+    /// The device uses the page that it accepted last.
+    #[must_use]
+    pub fn page_is_in_use(&self) -> bool {
+        let generation = self.generation.load(Ordering::Acquire);
+        generation != 0 && self.page.is_some_and(|page| page.in_use(generation))
+    }
+
     /// What can be timestamped. While it is not known, because the registration is not answered yet
     /// or the link is down, what this version's devices can do.
     #[must_use]

@@ -94,6 +94,10 @@ counters! {
     /// Queues found broken: the device broke virtio's rules, or is gone. Nothing goes through them
     /// any more.
     QueuesBroken = "queues_broken",
+    /// Commands posted in the mailbox.
+    Commands = "commands",
+    /// Of these: the device did not answer in time.
+    CommandsUnanswered = "commands_unanswered",
     /// Looks at the link's state after probe: configuration changes, pages forgotten, queues found
     /// broken.
     ConfigChanges = "config_changes",

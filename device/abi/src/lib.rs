@@ -15,14 +15,16 @@
 #![no_std]
 
 mod counter;
+mod mailbox;
 mod queue_page;
 mod registration;
 
 pub use counter::Counter;
+pub use mailbox::{COMMAND_WORDS, command_status, op};
 pub use queue_page::{
-    Completion, Doorbell, Identity, Interrupts, Progress, QueuePage, RX_RECORDS, RendezvousArrival,
-    RendezvousRelease, RendezvousRequest, TX_RECORDS, caps, completion_offset, offset, phase,
-    point, record_flags,
+    Command, CommandAnswer, Completion, Doorbell, Identity, Interrupts, Progress, QueuePage,
+    RX_RECORDS, RendezvousArrival, RendezvousRelease, RendezvousRequest, TX_RECORDS, caps,
+    completion_offset, offset, phase, point, record_flags,
 };
 pub use registration::{Registration, RegistrationError};
 

@@ -3,6 +3,7 @@
 
 use core::mem::offset_of;
 
+use crate::mailbox::COMMAND_WORDS;
 use crate::{Counter, QUEUE_PAGE_SIZE};
 
 /// Receive completion records, and so the most descriptors of the receive ring that a driver with a
@@ -20,6 +21,8 @@ pub mod caps {
     pub const TX_TIMESTAMP: u32 = 1 << 1;
     /// The device may ask for rendezvous.
     pub const RENDEZVOUS: u32 = 1 << 2;
+    /// The device answers commands in the mailbox.
+    pub const MAILBOX: u32 = 1 << 3;
 }
 
 /// Values of [`Progress::phase`].
@@ -141,6 +144,31 @@ pub struct RendezvousRelease {
     pub released: u32,
 }
 
+/// A command of the driver to the device. Written by the driver: operation and arguments, then
+/// (release) `number`, then a kick of the receive queue. One at a time.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Command {
+    /// A new value is a new command.
+    pub number: u32,
+    /// [`crate::op`].
+    pub op: u32,
+    /// Of the operation.
+    pub args: [u32; COMMAND_WORDS],
+}
+
+/// The answer. Written by the device: status and values, then (release) `number`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct CommandAnswer {
+    /// [`Command::number`] of the command that is answered.
+    pub number: u32,
+    /// [`crate::command_status`].
+    pub status: u32,
+    /// Of the operation.
+    pub values: [u32; COMMAND_WORDS],
+}
+
 /// One completion. Written by the device before the used index that publishes it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
@@ -171,8 +199,12 @@ pub struct QueuePage {
     pub arrived: RendezvousArrival,
     /// Device-written.
     pub released: RendezvousRelease,
-    /// Keeps the records page-aligned; room for the mailbox of a later version. Not touched.
-    pub reserved: [u8; 4096 - 7 * 64],
+    /// Driver-written.
+    pub command: Command,
+    /// Device-written.
+    pub answer: CommandAnswer,
+    /// Keeps the records page-aligned. Not touched.
+    pub reserved: [u8; 4096 - 9 * 64],
     /// Receive records, device-written, indexed by completion number modulo [`RX_RECORDS`].
     pub rx: [Completion; RX_RECORDS as usize],
     /// Transmit records, device-written, indexed by completion number modulo [`TX_RECORDS`].
@@ -228,6 +260,18 @@ pub mod offset {
     pub const ARRIVED_POINT: usize = offset_of!(QueuePage, arrived.point);
     /// [`super::RendezvousRelease::released`]
     pub const RELEASED: usize = offset_of!(QueuePage, released.released);
+    /// [`super::Command::number`]
+    pub const COMMAND: usize = offset_of!(QueuePage, command.number);
+    /// [`super::Command::op`]
+    pub const COMMAND_OP: usize = offset_of!(QueuePage, command.op);
+    /// [`super::Command::args`]
+    pub const COMMAND_ARGS: usize = offset_of!(QueuePage, command.args);
+    /// [`super::CommandAnswer::number`]
+    pub const ANSWER: usize = offset_of!(QueuePage, answer.number);
+    /// [`super::CommandAnswer::status`]
+    pub const ANSWER_STATUS: usize = offset_of!(QueuePage, answer.status);
+    /// [`super::CommandAnswer::values`]
+    pub const ANSWER_VALUES: usize = offset_of!(QueuePage, answer.values);
     /// First receive record.
     pub const RX: usize = offset_of!(QueuePage, rx);
     /// First transmit record.
@@ -253,10 +297,11 @@ mod tests {
             offset::FIRED,
             offset::REQUESTED,
             offset::RELEASED,
+            offset::ANSWER,
             offset::RX,
             offset::TX,
         ];
-        let driver = [offset::CI, offset::PHASE, offset::ARRIVED];
+        let driver = [offset::CI, offset::PHASE, offset::ARRIVED, offset::COMMAND];
         for d in device {
             for g in driver {
                 assert_ne!(d / 64, g / 64);

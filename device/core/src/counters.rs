@@ -57,6 +57,10 @@ macro_rules! for_each_counter {
             pages_forgotten,
             /// Arms processed.
             arms,
+            /// Commands of the driver in the mailbox of its page.
+            commands,
+            /// Of these: unknown, or an argument was out of range.
+            commands_refused,
             /// Interrupts that a policy held back, in both directions.
             interrupts_held,
             /// Interrupts that a policy dropped.

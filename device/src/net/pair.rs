@@ -125,6 +125,8 @@ pub(super) struct PageState {
     pub tx_completed: Counter,
     /// What its `requested` cell holds.
     pub requested: u32,
+    /// Number of the latest command.
+    pub command: u32,
     /// Interrupt state of the receive queue.
     pub irq: RxIrq,
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use thiserror::Error;
 use tsnic_abi::{
-    Completion, Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, Registration, RegistrationError,
-    TX_RECORDS, VERSION, caps, completion_offset, offset, record_flags,
+    COMMAND_WORDS, Completion, Counter, MAGIC, QUEUE_PAGE_SIZE, RX_RECORDS, Registration,
+    RegistrationError, TX_RECORDS, VERSION, caps, completion_offset, offset, record_flags,
 };
 use tsnic_core::progress::{Doorbell, Progress};
 use tsnic_core::run::Arrival;
@@ -90,6 +90,17 @@ pub fn check_registration(
     Ok((header, page.address))
 }
 
+/// A command of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its number.
+    pub number: u32,
+    /// [`tsnic_abi::op`].
+    pub op: u32,
+    /// Its arguments.
+    pub args: [u32; COMMAND_WORDS],
+}
+
 /// A shared queue page in a session.
 pub struct QueuePage<'m> {
     cells: VolatileSlice<'m>,
@@ -130,6 +141,12 @@ impl<'m> QueuePage<'m> {
         self.store(
             offset::RELEASED,
             self.load(offset::ARRIVED, Ordering::Acquire),
+            Ordering::Relaxed,
+        );
+        // A command from before is nobody's any more.
+        self.store(
+            offset::ANSWER,
+            self.load(offset::COMMAND, Ordering::Acquire),
             Ordering::Relaxed,
         );
         self.store(offset::FIRED, fired.0, Ordering::Relaxed);
@@ -188,6 +205,35 @@ impl<'m> QueuePage<'m> {
         Arrival { number, point: self.load(offset::ARRIVED_POINT, Ordering::Relaxed) }
     }
 
+    /// Number of the latest command, whatever became of it.
+    #[must_use]
+    pub fn command_number(&self) -> u32 {
+        self.load(offset::COMMAND, Ordering::Acquire)
+    }
+
+    /// A command, if there is one after `latest`: `number` first (acquire), since the driver writes
+    /// the others before it (release).
+    #[must_use]
+    pub fn command(&self, latest: u32) -> Option<Command> {
+        let number = self.command_number();
+        (number != latest).then(|| Command {
+            number,
+            op: self.load(offset::COMMAND_OP, Ordering::Relaxed),
+            args: std::array::from_fn(|word| {
+                self.load(offset::COMMAND_ARGS + 4 * word, Ordering::Relaxed)
+            }),
+        })
+    }
+
+    /// Answers the command of this number.
+    pub fn answer(&self, number: u32, status: u32, values: [u32; COMMAND_WORDS]) {
+        self.store(offset::ANSWER_STATUS, status, Ordering::Relaxed);
+        for (word, value) in values.into_iter().enumerate() {
+            self.store(offset::ANSWER_VALUES + 4 * word, value, Ordering::Relaxed);
+        }
+        self.store(offset::ANSWER, number, Ordering::Release);
+    }
+
     /// Publishes the number of the interrupt that is about to be raised.
     pub fn set_fired(&self, number: Counter) {
         self.store(offset::FIRED, number.0, Ordering::Release);
@@ -227,7 +273,8 @@ impl<'m> QueuePage<'m> {
     }
 }
 
-const CAPABILITIES: u32 = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS;
+const CAPABILITIES: u32 =
+    caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS | caps::MAILBOX;
 
 const _: () = assert!(offset::VERSION.is_multiple_of(4) && offset::PAIR == offset::VERSION + 2);
 

@@ -6,6 +6,7 @@
 //! cannot be touched by mistake.
 
 mod interrupt;
+mod mailbox;
 mod receive;
 mod stall;
 mod transmit;
@@ -124,6 +125,8 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             self.tx = None;
             self.cells = None;
         }
+        // Before the receive queue: other limits are for the packets that wait, too.
+        self.serve_mailbox();
         let now = self.pair.now();
         let sent_next = self.pair.port.send_due(now);
         self.wake_at(sent_next);

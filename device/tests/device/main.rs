@@ -8,6 +8,7 @@ mod hostile;
 mod injection;
 mod interrupts;
 mod lifecycle;
+mod mailbox;
 mod plain;
 mod program;
 mod records;

@@ -189,6 +189,12 @@ fn a_page_that_is_refused() -> Counters {
     world.counters()
 }
 
+fn a_command_that_nobody_knows() -> Counters {
+    let mut world = world();
+    world.rings.write_command(7, u32::MAX);
+    world.serve()
+}
+
 fn a_broken_ring() -> Counters {
     let mut world = world();
     world.rings.break_transmit();
@@ -197,7 +203,7 @@ fn a_broken_ring() -> Counters {
 
 #[test]
 fn every_counter_counts() {
-    let situations: [(Counters, &[&str]); 13] = [
+    let situations: [(Counters, &[&str]); 14] = [
         (
             ordinary_traffic(),
             &[
@@ -224,6 +230,7 @@ fn every_counter_counts() {
         (frames_held_for_a_guest_that_goes(), &["rx_not_running"]),
         (a_port_that_goes_and_comes(), &["port_detached", "port_reattached"]),
         (a_page_that_is_refused(), &["registrations_refused", "pages_forgotten"]),
+        (a_command_that_nobody_knows(), &["commands", "commands_refused"]),
         (
             policies_at_work(),
             &["interrupts_held", "interrupts_dropped", "interrupts_spurious", "lost_to_drops"],

@@ -183,6 +183,13 @@ impl Rings {
         }
     }
 
+    /// Writes a command into the mailbox.
+    pub fn write_command(&self, number: u32, op: u32) {
+        for (at, value) in [(offset::COMMAND_OP, op), (offset::COMMAND, number)] {
+            self.memory.store(value, GuestAddress(PAGE + at as u64), Ordering::Release).unwrap();
+        }
+    }
+
     /// Reads those of the device.
     pub fn read_cells(&self, cells: &mut Cells) {
         cells.fired = Counter(self.cell(offset::FIRED));

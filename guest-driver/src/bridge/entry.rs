@@ -10,15 +10,17 @@ use core::sync::atomic::AtomicU32;
 use tsnic_abi::{offset, point};
 
 use super::life;
+use super::mailbox;
 use super::nic::{self, State};
 use super::params::{BEHAVIOUR, MODE};
 use super::rx::RxKernel;
 use super::skb::Skb;
 use super::sys::{
-    self, NapiRef, NicRef, QueueRef, Rendezvous, Totals, VirtioRef, net_device, sk_buff,
+    self, Limits, NapiRef, NicRef, QueueRef, Rendezvous, Totals, VirtioRef, net_device, sk_buff,
 };
 use crate::behaviour::Behaviour;
 use crate::irq::{self, Napi};
+use crate::mailbox::{Moderation, moderation, set_moderation};
 use crate::mode::ModeError;
 use crate::rx;
 use crate::stamp::{StampConfig, Unsupported};
@@ -249,6 +251,22 @@ extern "C" fn tsnic_stamp_able(nic: NicRef<'_>, tx: &mut bool) -> bool {
     let able = nic::state(nic).shared.able();
     *tx = able.tx;
     able.rx
+}
+
+/// `get_coalesce`. Process context, RTNL; sleeps.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_moderation_get(nic: NicRef<'_>, limits: &mut Limits) -> c_int {
+    // SAFETY: The stack holds RTNL.
+    unsafe { mailbox::command(nic, limits, |shared, port| moderation(shared, port)) }
+}
+
+/// `set_coalesce`: what is in force then. Process context, RTNL; sleeps.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_moderation_set(nic: NicRef<'_>, limits: &mut Limits) -> c_int {
+    let Limits { rx_usecs, rx_frames, tx_usecs, tx_frames } = *limits;
+    let wanted = Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames };
+    // SAFETY: The stack holds RTNL.
+    unsafe { mailbox::command(nic, limits, |shared, port| set_moderation(shared, port, wanted)) }
 }
 
 /// Number of counters.

@@ -3,10 +3,11 @@
 //!
 //! `sys` declares the C side, `nic` holds the state of an interface, `params` the module's
 //! parameters, `life` takes an interface from probe to removal, `skb` is an owned packet, `napi`,
-//! `rx` and `tx` implement the driver's traits, `entry` is what the kernel calls.
+//! `rx`, `tx` and `mailbox` implement the driver's traits, `entry` is what the kernel calls.
 
 mod entry;
 mod life;
+mod mailbox;
 mod napi;
 mod nic;
 mod params;

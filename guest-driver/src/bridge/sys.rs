@@ -74,6 +74,16 @@ pub struct Totals {
     pub tx_dropped: u64,
 }
 
+/// `struct tsnic_moderation`
+#[repr(C)]
+#[derive(Default)]
+pub struct Limits {
+    pub rx_usecs: u32,
+    pub rx_frames: u32,
+    pub tx_usecs: u32,
+    pub tx_frames: u32,
+}
+
 /// `struct tsnic_tx_wish`
 #[repr(C)]
 #[derive(Default)]
@@ -365,8 +375,10 @@ unsafe extern "C" {
     /// Not in hard interrupt context.
     pub unsafe fn glue_skb_unstamped(skb: *mut sk_buff);
 
-    // glue_timer.c: linux/timer.h, linux/workqueue.h.
+    // glue_timer.c: linux/delay.h, linux/timer.h, linux/workqueue.h.
 
+    /// `usleep_range()`: so many microseconds, or up to twice that. Process context.
+    pub safe fn glue_sleep_us(us: c_uint);
     /// `mod_timer()`. Any context.
     pub safe fn glue_refill_in(nic: NicRef<'_>, ms: c_uint);
     /// `timer_delete_sync()`. Process context.

@@ -5,6 +5,7 @@
 mod fake;
 mod hostile;
 mod irq;
+mod mailbox;
 mod race;
 mod registration;
 mod rx;

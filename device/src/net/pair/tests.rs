@@ -94,6 +94,7 @@ fn a_guest_cannot_fill_the_log() {
                 generation: 1,
                 tx_completed: Counter(0),
                 requested: 0,
+                command: 0,
                 irq,
             });
             pair.forget_page(Some(&view), "a test");

@@ -134,7 +134,16 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
         let generation = header.generation.get();
         cells.accept(self.pair.number, generation, irq.interrupts().fired());
         let tx_completed = Counter(header.tx_ci.get()).widen(ring.next_used().0);
-        self.pair.use_page(PageState { address, generation, tx_completed, requested: 0, irq });
+        let command = cells.command_number();
+        let requested = 0;
+        self.pair.use_page(PageState {
+            address,
+            generation,
+            tx_completed,
+            requested,
+            command,
+            irq,
+        });
         if let Some(rx) = &mut self.rx {
             // What the path held for its gate is gone, and the page may be, too, before it is polled.
             rx.forget_signal_used();

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Commands to the device, in the mailbox of the page (docs/interface.md, "Mailbox"): what ethtool
+//! asks of a NIC beside its rings. Process context, one at a time: under RTNL.
+
+use tsnic_abi::{COMMAND_WORDS, caps, command_status, op};
+
+use crate::queue_page::QueuePage;
+use crate::shared::Shared;
+use crate::stats::Stat;
+
+/// The device has answered by then, microseconds, or never will.
+const LIMIT_US: u32 = 1_000_000;
+/// The first look, and the longest time between two of them, microseconds.
+const LOOK_US: (u32, u32) = (20, 1_000);
+
+/// Arguments of a command, or values of an answer.
+type Words = [u32; COMMAND_WORDS];
+
+/// What commands need of the kernel.
+pub trait MailboxPort {
+    /// Kicks the receive queue, whatever notification suppression says.
+    fn kick(&mut self);
+    /// Sleeps for so many microseconds, or somewhat longer.
+    fn sleep_us(&mut self, us: u32);
+}
+
+/// Why a command has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandError {
+    /// The device has no mailbox, or does not know the operation.
+    Unsupported,
+    /// An argument is out of range.
+    Range,
+    /// The device has not answered, or has forgotten the page meanwhile.
+    Silent,
+}
+
+/// Moderation of both vectors, as `ethtool -C` means it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moderation {
+    /// `rx-usecs`.
+    pub rx_usecs: u32,
+    /// `rx-frames`.
+    pub rx_frames: u32,
+    /// `tx-usecs`.
+    pub tx_usecs: u32,
+    /// `tx-frames`.
+    pub tx_frames: u32,
+}
+
+impl Moderation {
+    const fn of(words: Words) -> Self {
+        let [rx_usecs, rx_frames, tx_usecs, tx_frames, ..] = words;
+        Self { rx_usecs, rx_frames, tx_usecs, tx_frames }
+    }
+}
+
+/// The moderation in force.
+///
+/// # Errors
+/// As [`CommandError`] says.
+pub fn moderation<P: MailboxPort>(
+    shared: &Shared<'_>,
+    port: &mut P,
+) -> Result<Moderation, CommandError> {
+    command(shared, port, op::GET_MODERATION, Words::default()).map(Moderation::of)
+}
+
+/// Moderates so from now on; what is in force then.
+///
+/// # Errors
+/// As [`CommandError`] says. Without an answer it is not known what is in force.
+pub fn set_moderation<P: MailboxPort>(
+    shared: &Shared<'_>,
+    port: &mut P,
+    wanted: Moderation,
+) -> Result<Moderation, CommandError> {
+    let Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames } = wanted;
+    let args = [rx_usecs, rx_frames, tx_usecs, tx_frames, 0, 0];
+    command(shared, port, op::SET_MODERATION, args).map(Moderation::of)
+}
+
+fn command<P: MailboxPort>(
+    shared: &Shared<'_>,
+    port: &mut P,
+    op: u32,
+    args: Words,
+) -> Result<Words, CommandError> {
+    let page = shared.page_with(caps::MAILBOX).ok_or(CommandError::Unsupported)?;
+    let number = shared.stats.add(Stat::Commands, 1) as u32;
+    page.command(number, op, args);
+    port.kick();
+    let answer = wait(shared, page, port, number).ok_or(CommandError::Silent);
+    let (status, values) =
+        answer.inspect_err(|_| _ = shared.stats.add(Stat::CommandsUnanswered, 1))?;
+    match status {
+        command_status::DONE => Ok(values),
+        command_status::RANGE => Err(CommandError::Range),
+        _ => Err(CommandError::Unsupported),
+    }
+}
+
+fn wait<P: MailboxPort>(
+    shared: &Shared<'_>,
+    page: QueuePage<'_>,
+    port: &mut P,
+    number: u32,
+) -> Option<(u32, Words)> {
+    let (mut waited, mut pause) = (0, LOOK_US.0);
+    while waited < LIMIT_US && shared.page_is_in_use() {
+        port.sleep_us(pause);
+        if let Some(answer) = page.answer(number) {
+            return Some(answer);
+        }
+        waited += pause;
+        pause = LOOK_US.1.min(2 * pause);
+    }
+    None
+}
