@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::kmsg::KernelLog;
 use crate::receiver::Receiver;
 use crate::rpc::RpcServer;
-use crate::{affinity, files, hwtstamp, link, modules, napi, packet, shell, snapshot};
+use crate::{affinity, ethtool, files, hwtstamp, link, modules, napi, packet, shell, snapshot};
 
 /// What the agent keeps from one request to the next.
 #[derive(Debug, Default)]
@@ -41,6 +41,12 @@ impl Agent {
             Request::IrqAffinity { irq, cpu } => affinity::bind_irq(&irq, cpu)?,
             Request::PinThread { comm_prefix, cpu } => affinity::pin_threads(&comm_prefix, cpu)?,
             Request::HwTimestamps { name } => hwtstamp::enable(&name)?,
+            Request::Coalescing { name } => {
+                return Ok(Reply::Coalescing(ethtool::coalescing(&name)?));
+            }
+            Request::SetCoalescing { name, coalescing } => {
+                ethtool::set_coalescing(&name, coalescing)?;
+            }
             Request::ReceiverStart { local, peer, busy_poll_us, cpu } => {
                 if self.receiver.is_some() {
                     return Err(Error::State("A UDP receiver is running already"));

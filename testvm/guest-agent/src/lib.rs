@@ -15,8 +15,10 @@
 pub mod affinity;
 pub mod agent;
 pub mod error;
+pub mod ethtool;
 pub mod files;
 pub mod hwtstamp;
+pub mod ifreq;
 pub mod kmsg;
 pub mod link;
 pub mod modules;

@@ -77,6 +77,18 @@ pub enum Request {
         /// Interface.
         name: String,
     },
+    /// `ethtool -c`; answered by [`Reply::Coalescing`].
+    Coalescing {
+        /// Interface.
+        name: String,
+    },
+    /// `ethtool -C`.
+    SetCoalescing {
+        /// Interface.
+        name: String,
+        /// All of it.
+        coalescing: Coalescing,
+    },
     /// Start a UDP receiver on a connected socket: blocking `recv`, nothing between two calls.
     ReceiverStart {
         /// Own address.
@@ -181,6 +193,8 @@ pub enum Reply {
         /// The count.
         count: u64,
     },
+    /// Coalescing of an interface.
+    Coalescing(Coalescing),
     /// How the kernel and the model compare.
     NapiCheck(NapiReport),
     /// It did not work.
@@ -188,6 +202,19 @@ pub enum Reply {
         /// What, and why.
         message: String,
     },
+}
+
+/// Interrupt coalescing, as ethtool means it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coalescing {
+    /// `rx-usecs`.
+    pub rx_usecs: u32,
+    /// `rx-frames`.
+    pub rx_frames: u32,
+    /// `tx-usecs`.
+    pub tx_usecs: u32,
+    /// `tx-frames`.
+    pub tx_frames: u32,
 }
 
 /// A comparison of the kernel's NAPI functions with the model.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use guest_protocol::Request;
 use serde_json::json;
-use tsnic_protocol::Status;
 use tsnic_protocol::plan::Driver;
+use tsnic_protocol::{Moderation, Status, Vector};
 
 use crate::initramfs::Initramfs;
 use crate::lab::{self, Lab};
@@ -115,6 +115,10 @@ impl Bench {
         }
         self.vm.release_device()?;
         self.vm.qmp("cont", &json!({}))?;
+        for vector in [Vector::Rx, Vector::Tx] {
+            let off = Moderation { vector, usecs: 0, frames: 0 };
+            self.vm.device(&tsnic_protocol::Request::Moderation(off))?;
+        }
         for request in [Request::RpcStop, Request::ReceiverStop] {
             match self.vm.ask(&request) {
                 // None was running.

@@ -7,6 +7,7 @@
 
 mod backend;
 mod broken;
+mod coalescing;
 mod down;
 mod driver;
 mod hibernate;
@@ -68,6 +69,11 @@ const CHECKS: &[Check] = &[
         name: "irq-mode",
         about: "the interrupt mode changes only while the link is down",
         run: driver::irq_mode,
+    },
+    Check {
+        name: "coalescing",
+        about: "ethtool -C is in force at once, and ethtool -c says so",
+        run: coalescing::ethtool,
     },
     Check {
         name: "stock-driver",
