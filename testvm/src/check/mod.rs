@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use crate::bench::Bench;
 use crate::bench::failure::Failure;
 use crate::bench::log::Log;
+use crate::bench::losses::Losses;
 use crate::config::Machine;
 use crate::interrupt;
 use crate::lab::Lab;
@@ -223,7 +224,8 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
         };
         let stage = progress.stage(Stage::Run(check.name.to_owned()));
         let started = Instant::now();
-        let ended = bench_now.baseline().and_then(|()| (check.run)(bench_now));
+        let prepared = bench_now.baseline().and_then(|()| bench_now.note_losses());
+        let ended = prepared.and_then(|()| (check.run)(bench_now));
         interrupt::check()?;
         let (usable, outcome) = conclude(bench_now, ended);
         match &outcome {
@@ -251,7 +253,10 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
 /// What a check's end means, and whether its guest can be used for the next one.
 fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome) {
     let collected = bench.collect_log();
+    // A packet that the device knows to be lost is a failure, however the check ended.
+    let lost = bench.vm.device_answers() && bench.losses().is_ok_and(Losses::any_lost);
     match ended {
+        Ok(_) if lost => (true, Outcome::Failed("The device saw packets lost".into())),
         Ok(seen) => match collected {
             Ok(()) => (true, Outcome::Passed(seen)),
             Err(error) => (false, Outcome::Failed(error.chain())),
@@ -260,13 +265,9 @@ fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome
         // Whatever was arranged is still there.
         Err(Failure::NoSituation(why)) => (false, Outcome::Undecided(why)),
         Err(failure) => {
-            let (late, why) = (failure.is_late(), failure.chain());
-            // A packet that the device knows to be lost is a failure, however the check ended.
-            let lost = late
-                && !bench.vm.device_off()
-                && bench.status().is_ok_and(|status| status.counters.lost > 0);
-            let outcome =
-                if late && !lost { Outcome::Undecided(why) } else { Outcome::Failed(why) };
+            let why = failure.chain();
+            let undecided = failure.is_late() && !lost;
+            let outcome = if undecided { Outcome::Undecided(why) } else { Outcome::Failed(why) };
             (bench.baseline().is_ok(), outcome)
         }
     }
