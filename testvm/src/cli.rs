@@ -113,7 +113,8 @@ pub struct PlanArgs {
 #[command(after_long_help = "\
 The plan is run until it fails: until the device's detectors see a stall or a loss, whatever the plan expects and whoever is to \
 blame. What its policies decided is then replayed without more and more of the decisions, in the same guest (delta debugging). A \
-guest is not deterministic: every one of --repeats replays has to fail. In the end what is left is replayed 10 times more; with \
+guest is not deterministic: every one of --repeats replays has to fail. When the replay of all decisions does not, the next seed \
+is tried, up to five. In the end what is left is replayed 10 times more; with \
 fewer than 9 failures it failed by luck before, and the candidate before it takes its place. It is written as a plan with its \
 schedules beside it.
 

@@ -23,6 +23,9 @@ const CONFIRMATIONS: u32 = 10;
 /// So many of them have to fail.
 const CONFIRMED: u32 = 9;
 
+/// Seeds that are tried until one has decisions whose replay always fails.
+const ATTEMPTS: u32 = 5;
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -46,31 +49,46 @@ pub fn run(machine: &Machine, options: &Options) -> anyhow::Result<Verdict> {
     let mut lab = Lab::prepare(machine, &mut progress)?;
     let plan = &options.plan.plan;
     let driver = options.driver.or(plan.run.driver).unwrap_or(Driver::VirtioNet);
-    let mut trials = Trials { lab: &mut lab, progress: &mut progress, bench: None, plan, driver };
+    let mut plan = plan.clone();
+    let mut trials = Trials { lab: &mut lab, progress: &mut progress, bench: None, driver };
     let name = format!("{}, {}", options.plan.name, report::name(driver));
-    let Some(all) = trials.first_failure(options.repeats)? else {
-        outln!("{name} did not fail in {} trials: there is nothing to shrink", options.repeats);
-        return Ok(Verdict::Undecided);
-    };
-    outln!("{name} fails, with {} decisions", all.len());
-    if !trials.fails(&all, options.repeats)? {
+    let mut attempts = 1;
+    let all = loop {
+        let Some(all) = trials.first_failure(&plan, options.repeats)? else {
+            outln!(
+                "{name} did not fail in {} trials with seed {}: there is nothing to shrink",
+                options.repeats,
+                plan.seed
+            );
+            return Ok(Verdict::Undecided);
+        };
+        outln!("{name} fails with seed {}, with {} decisions", plan.seed, all.len());
+        if trials.fails(&plan, &all, options.repeats)? {
+            break all;
+        }
         outln!("Its replay does not always fail: what else happens in the guest has a part in it");
-        return Ok(Verdict::Undecided);
-    }
-    if trials.fails(&[], options.repeats)? {
+        if attempts == ATTEMPTS {
+            return Ok(Verdict::Undecided);
+        }
+        // The same seed decides the same, and the part of chance is the same.
+        attempts += 1;
+        plan.seed = plan.seed.wrapping_add(1);
+    };
+    if trials.fails(&plan, &[], options.repeats)? {
         outln!("It also fails without any decision: its policies have no part in it");
         return Ok(Verdict::Undecided);
     }
     let before = all.len();
     let mut failing = vec![all.clone()];
     ddmin(all, |candidate| {
-        let fails = trials.fails(candidate, options.repeats)?;
+        let fails = trials.fails(&plan, candidate, options.repeats)?;
         if fails {
             failing.push(candidate.to_vec());
         }
         anyhow::Ok(fails)
     })?;
-    let (left, again) = most_shrunk(&failing, |candidate| trials.count(candidate, CONFIRMATIONS))?;
+    let (left, again) =
+        most_shrunk(&failing, |candidate| trials.count(&plan, candidate, CONFIRMATIONS))?;
     trials.end()?;
     outln!(
         "{} of {before} decisions are left; their replay fails {again} of {CONFIRMATIONS} times",
@@ -78,8 +96,9 @@ pub fn run(machine: &Machine, options: &Options) -> anyhow::Result<Verdict> {
     );
     let heading = [
         format!(
-            "Shrunk by testvm from {}, of whose {before} decisions {} are left.",
+            "Shrunk by testvm from {}, of whose {before} decisions with seed {} {} are left.",
             options.plan.name,
+            plan.seed,
             left.len()
         ),
         format!(
@@ -87,7 +106,7 @@ pub fn run(machine: &Machine, options: &Options) -> anyhow::Result<Verdict> {
             lab.kernel.release
         ),
     ];
-    write(&options.out, &decisions::replay(plan, driver, left), &heading)?;
+    write(&options.out, &decisions::replay(&plan, driver, left), &heading)?;
     Ok(if again >= CONFIRMED { Verdict::Pass } else { Verdict::Undecided })
 }
 
@@ -130,15 +149,14 @@ struct Trials<'a> {
     lab: &'a mut Lab,
     progress: &'a mut Progress,
     bench: Option<Bench>,
-    plan: &'a Plan,
     driver: Driver,
 }
 
 impl Trials<'_> {
     /// The decisions of the first trial of the plan that fails.
-    fn first_failure(&mut self, trials: u32) -> anyhow::Result<Option<Vec<Decision>>> {
+    fn first_failure(&mut self, plan: &Plan, trials: u32) -> anyhow::Result<Option<Vec<Decision>>> {
         for _ in 0..trials {
-            let (failed, measured) = self.trial(self.plan, "the plan")?;
+            let (failed, measured) = self.trial(plan, "the plan")?;
             if failed {
                 for (vector, left_out) in
                     [("rx", measured.rx.left_out), ("tx", measured.tx.left_out)]
@@ -155,8 +173,8 @@ impl Trials<'_> {
 
     /// Every one of `trials` replays fails: with fewer, chance would choose what is left, and its
     /// replay would show as little. No more are run than it takes to know.
-    fn fails(&mut self, decisions: &[Decision], trials: u32) -> anyhow::Result<bool> {
-        let plan = decisions::replay(self.plan, self.driver, decisions);
+    fn fails(&mut self, plan: &Plan, decisions: &[Decision], trials: u32) -> anyhow::Result<bool> {
+        let plan = decisions::replay(plan, self.driver, decisions);
         for _ in 0..trials {
             if !self.trial(&plan, &format!("decisions: {}", decisions.len()))?.0 {
                 return Ok(false);
@@ -166,8 +184,8 @@ impl Trials<'_> {
     }
 
     /// How many of so many replays fail.
-    fn count(&mut self, decisions: &[Decision], trials: u32) -> anyhow::Result<u32> {
-        let plan = decisions::replay(self.plan, self.driver, decisions);
+    fn count(&mut self, plan: &Plan, decisions: &[Decision], trials: u32) -> anyhow::Result<u32> {
+        let plan = decisions::replay(plan, self.driver, decisions);
         let mut failed = 0;
         for _ in 0..trials {
             failed += u32::from(self.trial(&plan, "what is left")?.0);
