@@ -254,9 +254,11 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
 fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome) {
     let collected = bench.collect_log();
     // A packet that the device knows to be lost is a failure, however the check ended.
-    let lost = bench.vm.device_answers() && bench.losses().is_ok_and(Losses::any_lost);
+    if bench.vm.device_answers() && bench.losses().is_ok_and(Losses::any_lost) {
+        let why = ended.map_or_else(|failure| failure.chain(), |_| "Packets were lost".into());
+        return (false, Outcome::Failed(why));
+    }
     match ended {
-        Ok(_) if lost => (true, Outcome::Failed("The device saw packets lost".into())),
         Ok(seen) => match collected {
             Ok(()) => (true, Outcome::Passed(seen)),
             Err(error) => (false, Outcome::Failed(error.chain())),
@@ -266,8 +268,8 @@ fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome
         Err(Failure::NoSituation(why)) => (false, Outcome::Undecided(why)),
         Err(failure) => {
             let why = failure.chain();
-            let undecided = failure.is_late() && !lost;
-            let outcome = if undecided { Outcome::Undecided(why) } else { Outcome::Failed(why) };
+            let late = failure.is_late();
+            let outcome = if late { Outcome::Undecided(why) } else { Outcome::Failed(why) };
             (bench.baseline().is_ok(), outcome)
         }
     }

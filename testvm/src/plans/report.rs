@@ -88,13 +88,15 @@ impl Row {
         (measured, ended): (Measured, Result<(), Failure>),
         bench: &mut Bench,
     ) -> (bool, Self) {
+        // What a placed trial that breaks off has set in the guest stays: sysctls, a livepatch.
+        let whole = ended.is_ok() || !plan.plan.run.traffic.is_placed();
         let outcome = match ended {
             Ok(()) => Outcome::AsExpected,
             Err(Failure::NoSituation(why)) => Outcome::Undecided(why),
             Err(failure) if failure.is_late() => Outcome::Undecided(failure.chain()),
             Err(failure) => Outcome::Failed(failure.chain()),
         };
-        let usable = bench.collect_log().is_ok() && bench.baseline().is_ok();
+        let usable = bench.collect_log().is_ok() && whole && bench.baseline().is_ok();
         let (seen, Measured { rpcs, before, after, rx, tx, .. }) = (measured.seen(), measured);
         let (before, after) = (before.counters, after.counters);
         let row = Self {

@@ -24,7 +24,7 @@ const CONFIRMATIONS: u32 = 10;
 const CONFIRMED: u32 = 9;
 
 /// Seeds that are tried until one has decisions whose replay always fails.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u64 = 5;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -47,32 +47,12 @@ pub struct Options {
 pub fn run(machine: &Machine, options: &Options) -> anyhow::Result<Verdict> {
     let mut progress = Progress::new();
     let mut lab = Lab::prepare(machine, &mut progress)?;
-    let plan = &options.plan.plan;
+    let mut plan = options.plan.plan.clone();
     let driver = options.driver.or(plan.run.driver).unwrap_or(Driver::VirtioNet);
-    let mut plan = plan.clone();
-    let mut trials = Trials { lab: &mut lab, progress: &mut progress, bench: None, driver };
     let name = format!("{}, {}", options.plan.name, report::name(driver));
-    let mut attempts = 1;
-    let all = loop {
-        let Some(all) = trials.first_failure(&plan, options.repeats)? else {
-            outln!(
-                "{name} did not fail in {} trials with seed {}: there is nothing to shrink",
-                options.repeats,
-                plan.seed
-            );
-            return Ok(Verdict::Undecided);
-        };
-        outln!("{name} fails with seed {}, with {} decisions", plan.seed, all.len());
-        if trials.fails(&plan, &all, options.repeats)? {
-            break all;
-        }
-        outln!("Its replay does not always fail: what else happens in the guest has a part in it");
-        if attempts == ATTEMPTS {
-            return Ok(Verdict::Undecided);
-        }
-        // The same seed decides the same, and the part of chance is the same.
-        attempts += 1;
-        plan.seed = plan.seed.wrapping_add(1);
+    let mut trials = Trials { lab: &mut lab, progress: &mut progress, bench: None, driver };
+    let Some(all) = trials.reliable_failure(&mut plan, options.repeats, &name)? else {
+        return Ok(Verdict::Undecided);
     };
     if trials.fails(&plan, &[], options.repeats)? {
         outln!("It also fails without any decision: its policies have no part in it");
@@ -153,6 +133,33 @@ struct Trials<'a> {
 }
 
 impl Trials<'_> {
+    /// Decisions whose replay always fails. A seed decides the same each time, and the part of
+    /// chance is then the same, so `plan` gets the next one when this one has none.
+    fn reliable_failure(
+        &mut self,
+        plan: &mut Plan,
+        trials: u32,
+        name: &str,
+    ) -> anyhow::Result<Option<Vec<Decision>>> {
+        let first = plan.seed;
+        for seed in (0..ATTEMPTS).map(|attempt| first.wrapping_add(attempt)) {
+            plan.seed = seed;
+            let Some(all) = self.first_failure(plan, trials)? else {
+                outln!("{name} did not fail in {trials} trials with seed {seed}");
+                if seed == first {
+                    break;
+                }
+                continue;
+            };
+            outln!("{name} fails with seed {seed}, with {} decisions", all.len());
+            if self.fails(plan, &all, trials)? {
+                return Ok(Some(all));
+            }
+            outln!("Its replay does not always: what else happens in the guest has a part in it");
+        }
+        Ok(None)
+    }
+
     /// The decisions of the first trial of the plan that fails.
     fn first_failure(&mut self, plan: &Plan, trials: u32) -> anyhow::Result<Option<Vec<Decision>>> {
         for _ in 0..trials {
