@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 use tsnic_core::arming::Rearm;
-use tsnic_core::moderation::{FRAMES_MAX, Limits, USECS_MAX};
+use tsnic_core::moderation::{FRAMES_MAX, Limits, Setting, USECS_MAX};
 use tsnic_protocol::plan::LoadError;
 
 use crate::net::pair::InterruptConfig;
@@ -96,7 +96,7 @@ pub struct Args {
     /// What is done to the guest's interrupts: a TOML file (docs/policies.md, plans/). It is checked
     /// by tsnic plan check FILE.
     #[arg(long, value_name = "FILE")]
-    #[arg(conflicts_with_all = ["rx_usecs", "rx_frames", "tx_usecs", "tx_frames", "rearm"])]
+    #[arg(conflicts_with_all = ["rx_usecs", "rx_frames", "adaptive_rx", "tx_usecs", "tx_frames", "adaptive_tx", "rearm"])]
     pub plan: Option<PathBuf>,
 
     /// Hold a receive interrupt back until this many microseconds after the first packet it is for.
@@ -117,6 +117,15 @@ pub struct Args {
     /// The same for transmit interrupts: packets that were sent.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub tx_frames: u32,
+
+    /// Choose --rx-usecs and --rx-frames by the traffic: longer delays for streams, none for requests
+    /// that wait for their answers.
+    #[arg(long, conflicts_with_all = ["rx_usecs", "rx_frames"])]
+    pub adaptive_rx: bool,
+
+    /// The same for transmit interrupts.
+    #[arg(long, conflicts_with_all = ["tx_usecs", "tx_frames"])]
+    pub adaptive_tx: bool,
 
     /// What an arm of the tsnic driver does, to study drivers with.
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
@@ -253,9 +262,15 @@ impl TryFrom<Args> for Config {
             Some(path) => Plan::load(path)?,
             None => Plan {
                 interrupts: InterruptConfig {
-                    limits: [
-                        Limits { usecs: args.rx_usecs, frames: args.rx_frames },
-                        Limits { usecs: args.tx_usecs, frames: args.tx_frames },
+                    moderation: [
+                        Setting {
+                            limits: Limits { usecs: args.rx_usecs, frames: args.rx_frames },
+                            adaptive: args.adaptive_rx,
+                        },
+                        Setting {
+                            limits: Limits { usecs: args.tx_usecs, frames: args.tx_frames },
+                            adaptive: args.adaptive_tx,
+                        },
                     ],
                     rearm: args.rearm.into(),
                 },
@@ -297,11 +312,23 @@ mod tests {
             config("tsnic --socket s --control c --port tap:t0 --rx-usecs 50 --rx-frames 8 --tx-usecs 9 --tx-frames 3 --rearm edge --stall-ms 200 --poll-us 30 --once")
                 .unwrap();
         let limits = [Limits { usecs: 50, frames: 8 }, Limits { usecs: 9, frames: 3 }];
-        assert_eq!(config.plan.interrupts, InterruptConfig { limits, rearm: Rearm::Edge });
+        let moderation = limits.map(Setting::from);
+        assert_eq!(config.plan.interrupts, InterruptConfig { moderation, rearm: Rearm::Edge });
         assert_eq!(config.stall_after, Some(Duration::from_millis(200)));
         assert_eq!(config.poll, Duration::from_micros(30));
         assert_eq!(config.port.to_string(), "tap:t0");
         assert!(config.once && config.control.is_some());
+    }
+
+    #[test]
+    fn adaptive_moderation_excludes_limits_of_the_same_vector() {
+        let config = config("tsnic --socket s --port tap:t0 --adaptive-rx --tx-usecs 9").unwrap();
+        let tx = Limits { usecs: 9, frames: 0 };
+        let rx = Setting { adaptive: true, ..Setting::default() };
+        assert_eq!(config.plan.interrupts.moderation, [rx, tx.into()]);
+        let line = "tsnic --socket s --port tap:t0 --adaptive-rx --rx-frames 9";
+        let error = CommandLine::try_parse_from(line.split(' ')).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
     }
 
     #[test]

@@ -225,7 +225,8 @@ fn ready(config: &Config) -> String {
         let kind = if plan.is_conformant() { "" } else { ", not conformant" };
         let _ = write!(line, "; plan: {}{kind}", plan.about);
     }
-    for (name, limits) in ["rx", "tx"].into_iter().zip(plan.interrupts.limits) {
+    for (name, setting) in ["rx", "tx"].into_iter().zip(plan.interrupts.moderation) {
+        let limits = setting.limits;
         let bound = limits.bound_usecs();
         if limits.usecs != bound {
             let _ = write!(

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use tsnic_core::arming::Rearm;
-use tsnic_core::moderation::Limits;
+use tsnic_core::moderation::Setting;
 use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::wire::spec::PacketSpec;
 use tsnic_protocol::plan::{self as said, LoadError, PlanError, position};
@@ -46,16 +46,16 @@ impl Plan {
     /// # Errors
     /// When it asks for what cannot be.
     pub fn of(plan: said::Plan, text: &str) -> Result<Self, PlanError> {
-        let mut limits = [None; 2];
-        for (place, moderation) in plan.moderation.iter().enumerate() {
+        let mut moderation = [None; 2];
+        for (place, asked) in plan.moderation.iter().enumerate() {
             let fail = |field, message| {
                 Err(PlanError { position: position(text, "moderation", place, field), message })
             };
-            let (queue, asked) = match policies::moderation(*moderation) {
-                Ok(asked) => asked,
+            let (queue, setting) = match policies::moderation(*asked) {
+                Ok(setting) => setting,
                 Err(error) => return fail(Some(error.field), error.to_string()),
             };
-            if limits[queue].replace(asked).is_some() {
+            if moderation[queue].replace(setting).is_some() {
                 let message = "moderation of this vector is said twice".into();
                 return fail(Some("vector"), message);
             }
@@ -70,7 +70,7 @@ impl Plan {
         })?;
         Ok(Self {
             interrupts: InterruptConfig {
-                limits: limits.map(Option::<Limits>::unwrap_or_default),
+                moderation: moderation.map(Option::<Setting>::unwrap_or_default),
                 rearm: rearm(plan.rearm),
             },
             about: plan.about,

@@ -63,7 +63,7 @@ static int get_coalesce(struct net_device *dev, struct ethtool_coalesce *coalesc
 			struct kernel_ethtool_coalesce *kernel_coalesce,
 			struct netlink_ext_ack *extack)
 {
-	struct tsnic_moderation moderation;
+	struct tsnic_moderation moderation = {};
 	int err = tsnic_moderation_get(glue_of_dev(dev), &moderation);
 
 	if (err)
@@ -72,6 +72,8 @@ static int get_coalesce(struct net_device *dev, struct ethtool_coalesce *coalesc
 	coalesce->rx_max_coalesced_frames = moderation.rx_frames;
 	coalesce->tx_coalesce_usecs = moderation.tx_usecs;
 	coalesce->tx_max_coalesced_frames = moderation.tx_frames;
+	coalesce->use_adaptive_rx_coalesce = moderation.adaptive_rx;
+	coalesce->use_adaptive_tx_coalesce = moderation.adaptive_tx;
 	return 0;
 }
 
@@ -84,6 +86,8 @@ static int set_coalesce(struct net_device *dev, struct ethtool_coalesce *coalesc
 		.rx_frames = coalesce->rx_max_coalesced_frames,
 		.tx_usecs = coalesce->tx_coalesce_usecs,
 		.tx_frames = coalesce->tx_max_coalesced_frames,
+		.adaptive_rx = coalesce->use_adaptive_rx_coalesce,
+		.adaptive_tx = coalesce->use_adaptive_tx_coalesce,
 	};
 	int err = tsnic_moderation_set(glue_of_dev(dev), &moderation);
 
@@ -95,7 +99,8 @@ static int set_coalesce(struct net_device *dev, struct ethtool_coalesce *coalesc
 }
 
 const struct ethtool_ops glue_ethtool_ops = {
-	.supported_coalesce_params = ETHTOOL_COALESCE_USECS | ETHTOOL_COALESCE_MAX_FRAMES,
+	.supported_coalesce_params = ETHTOOL_COALESCE_USECS | ETHTOOL_COALESCE_MAX_FRAMES |
+				     ETHTOOL_COALESCE_USE_ADAPTIVE,
 	.get_drvinfo = get_drvinfo,
 	.get_link = ethtool_op_get_link,
 	.get_coalesce = get_coalesce,

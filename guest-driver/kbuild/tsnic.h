@@ -63,6 +63,7 @@ struct tsnic_tx_cb {
 /* Moderation of interrupts, as ethtool -C means it. */
 struct tsnic_moderation {
 	u32 rx_usecs, rx_frames, tx_usecs, tx_frames;
+	bool adaptive_rx, adaptive_tx;
 };
 
 /* What a frame that is to be sent asks for. */

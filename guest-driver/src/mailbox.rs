@@ -2,7 +2,7 @@
 //! Commands to the device, in the mailbox of the page (docs/interface.md, "Mailbox"): what ethtool
 //! asks of a NIC beside its rings. Process context, one at a time: under RTNL.
 
-use tsnic_abi::{COMMAND_WORDS, caps, command_status, op};
+use tsnic_abi::{COMMAND_WORDS, adaptive, caps, command_status, op};
 
 use crate::queue_page::QueuePage;
 use crate::shared::Shared;
@@ -46,12 +46,17 @@ pub struct Moderation {
     pub tx_usecs: u32,
     /// `tx-frames`.
     pub tx_frames: u32,
+    /// `adaptive-rx`.
+    pub adaptive_rx: bool,
+    /// `adaptive-tx`.
+    pub adaptive_tx: bool,
 }
 
 impl Moderation {
-    const fn of(words: Words) -> Self {
-        let [rx_usecs, rx_frames, tx_usecs, tx_frames, ..] = words;
-        Self { rx_usecs, rx_frames, tx_usecs, tx_frames }
+    fn of(words: Words) -> Self {
+        let [rx_usecs, rx_frames, tx_usecs, tx_frames, bits, _] = words;
+        let [adaptive_rx, adaptive_tx] = [adaptive::RX, adaptive::TX].map(|bit| bits & bit != 0);
+        Self { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx }
     }
 }
 
@@ -66,7 +71,8 @@ pub fn moderation<P: MailboxPort>(
     command(shared, port, op::GET_MODERATION, Words::default()).map(Moderation::of)
 }
 
-/// Moderates so from now on; what is in force then.
+/// Moderates so from now on; what is in force then. A device that cannot choose by the traffic does
+/// not answer with that, and takes the rest.
 ///
 /// # Errors
 /// As [`CommandError`] says. Without an answer it is not known what is in force.
@@ -75,9 +81,14 @@ pub fn set_moderation<P: MailboxPort>(
     port: &mut P,
     wanted: Moderation,
 ) -> Result<Moderation, CommandError> {
-    let Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames } = wanted;
-    let args = [rx_usecs, rx_frames, tx_usecs, tx_frames, 0, 0];
-    command(shared, port, op::SET_MODERATION, args).map(Moderation::of)
+    let Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx } = wanted;
+    let bits = [(adaptive_rx, adaptive::RX), (adaptive_tx, adaptive::TX)]
+        .into_iter()
+        .fold(0, |bits, (on, bit)| if on { bits | bit } else { bits });
+    let args = [rx_usecs, rx_frames, tx_usecs, tx_frames, bits, 0];
+    let set = command(shared, port, op::SET_MODERATION, args).map(Moderation::of)?;
+    let taken = set.adaptive_rx == adaptive_rx && set.adaptive_tx == adaptive_tx;
+    if taken { Ok(set) } else { Err(CommandError::Unsupported) }
 }
 
 fn command<P: MailboxPort>(

@@ -10,8 +10,17 @@ pub mod op {
     /// Moderation of both vectors. Values as the arguments of [`SET_MODERATION`].
     pub const GET_MODERATION: u32 = 1;
     /// Moderates from now on so: microseconds and frames of receive, microseconds and frames of
-    /// transmit, as `ethtool -C` means them. Values: what is in force then.
+    /// transmit, and [`crate::adaptive`], as `ethtool -C` means them. Values: what is in force then.
     pub const SET_MODERATION: u32 = 2;
+}
+
+/// Bits of the fifth argument of [`op::SET_MODERATION`]: the device chooses microseconds and frames
+/// by the traffic. A device that cannot does not answer with them.
+pub mod adaptive {
+    /// Of receive.
+    pub const RX: u32 = 1;
+    /// Of transmit.
+    pub const TX: u32 = 2;
 }
 
 /// What became of a command.

@@ -8,8 +8,11 @@ use tsnic_abi::Counter;
 
 use crate::time::Instant;
 
+mod adaptive;
 #[cfg(test)]
 mod tests;
+
+use adaptive::Adaptive;
 
 /// When a requested interrupt may be raised. The default, both 0, is: at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,21 @@ impl Limits {
     }
 }
 
+/// How interrupts of one vector are moderated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// The limits in force when it is not adaptive.
+    pub limits: Limits,
+    /// The device chooses the limits by the traffic.
+    pub adaptive: bool,
+}
+
+impl From<Limits> for Setting {
+    fn from(limits: Limits) -> Self {
+        Self { limits, adaptive: false }
+    }
+}
+
 /// The answer to a requested interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -54,7 +72,9 @@ pub enum Moment {
 /// Moderation of one queue.
 #[derive(Clone, Debug)]
 pub struct Moderation {
-    limits: Limits,
+    /// The limits when it is not adaptive.
+    fixed: Limits,
+    adaptive: Option<Adaptive>,
     /// Most completions that the guest can have outstanding.
     outstanding: u16,
     /// The unsignaled packets, oldest first: end completion number and time of publication. Empty
@@ -66,38 +86,62 @@ impl Moderation {
     /// Nothing published yet, by a device whose guest can have `outstanding` completions that it
     /// has not consumed (1 or more).
     #[must_use]
-    pub fn new(limits: Limits, outstanding: u16) -> Self {
-        Self { limits, outstanding, packets: VecDeque::new() }
+    pub fn new(setting: Setting, outstanding: u16) -> Self {
+        Self {
+            fixed: setting.limits,
+            adaptive: setting.adaptive.then(Adaptive::default),
+            outstanding,
+            packets: VecDeque::new(),
+        }
     }
 
-    /// Other limits, from now on: also for the packets that wait.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
+    /// Moderates so from now on, also the packets that wait. What was adaptive and stays so goes on
+    /// from where it is.
+    pub fn set(&mut self, setting: Setting) {
+        self.fixed = setting.limits;
+        self.adaptive = setting.adaptive.then(|| self.adaptive.take().unwrap_or_default());
         if self.is_off() {
             self.packets.clear();
         }
     }
 
+    /// How it moderates.
+    #[must_use]
+    pub const fn setting(&self) -> Setting {
+        Setting { limits: self.fixed, adaptive: self.adaptive.is_some() }
+    }
+
     /// The limits in force.
     #[must_use]
-    pub const fn limits(&self) -> Limits {
-        self.limits
+    pub fn limits(&self) -> Limits {
+        self.adaptive.as_ref().map_or(self.fixed, Adaptive::limits)
     }
 
-    /// Whether [`Self::published`] has any effect.
+    /// No packet has to be known: none is held back, now or later.
     #[must_use]
-    pub fn is_off(&self) -> bool {
-        self.limits == Limits::default()
+    fn is_off(&self) -> bool {
+        self.adaptive.is_none() && self.fixed == Limits::default()
     }
 
-    /// A packet has been published whose completions end before number `end`.
-    pub fn published(&mut self, end: Counter, now: Instant) {
-        if !self.is_off() {
-            // The guest has consumed the oldest one, though it has not said so since.
-            if self.packets.len() == usize::from(self.outstanding) {
-                self.packets.pop_front();
-            }
-            self.packets.push_back((end, now));
+    /// A packet of `bytes` has been published whose completions end before number `end`.
+    pub fn published(&mut self, end: Counter, bytes: u32, now: Instant) {
+        if self.is_off() {
+            return;
+        }
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.published(1, bytes);
+        }
+        // The guest has consumed the oldest one, though it has not said so since.
+        if self.packets.len() == usize::from(self.outstanding) {
+            self.packets.pop_front();
+        }
+        self.packets.push_back((end, now));
+    }
+
+    /// An interrupt has been let through.
+    pub fn interrupted(&mut self, now: Instant) {
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.interrupted(now);
         }
     }
 
@@ -113,11 +157,12 @@ impl Moderation {
     pub fn moment(&self, now: Instant) -> Moment {
         // Completions of unknown age, published before the registration, are not held back.
         let Some(&(_, first)) = self.packets.front() else { return Moment::Now };
-        let frames = self.limits.frames;
-        if frames != 0 && self.packets.len() >= frames.min(self.outstanding.into()) as usize {
+        let limits = self.limits();
+        let enough = limits.frames.min(self.outstanding.into()) as usize;
+        if limits.frames != 0 && self.packets.len() >= enough {
             return Moment::Now;
         }
-        let due = first.plus(Duration::from_micros(self.limits.bound_usecs().into()));
+        let due = first.plus(Duration::from_micros(limits.bound_usecs().into()));
         if now >= due { Moment::Now } else { Moment::At(due) }
     }
 }

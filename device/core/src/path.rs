@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use tsnic_abi::Counter;
 
 use crate::arming::Way;
-use crate::moderation::{Limits, Moderation, Moment};
+use crate::moderation::{Moderation, Moment, Setting};
 use crate::policy::Policies;
 use crate::policy::decision::{Cause, Decision, GuestProgress, Intent};
 use crate::schedule::Schedule;
@@ -78,9 +78,9 @@ pub struct Tally {
 impl Path {
     /// A path with nothing published and no policies. [`Self::reset`] it when its queue starts.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(moderation: Setting) -> Self {
         Self {
-            moderation: Moderation::new(limits, 1),
+            moderation: Moderation::new(moderation, 1),
             policies: Policies::default(),
             produced: Counter::default(),
             intents: 0,
@@ -95,20 +95,26 @@ impl Path {
     /// The queue starts anew: nothing published before has to be signaled, and nothing is held. Its
     /// guest can have `outstanding` completions that it has not consumed (1 or more).
     pub fn reset(&mut self, outstanding: u16) {
-        self.moderation = Moderation::new(self.moderation.limits(), outstanding);
+        self.moderation = Moderation::new(self.moderation.setting(), outstanding);
         self.held.clear();
         self.way = Way::Raised;
     }
 
-    /// Other limits of moderation, from now on.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.moderation.set_limits(limits);
+    /// Moderates so from now on.
+    pub fn set_moderation(&mut self, setting: Setting) {
+        self.moderation.set(setting);
     }
 
-    /// The limits of moderation in force.
+    /// How it moderates.
     #[must_use]
-    pub const fn limits(&self) -> Limits {
-        self.moderation.limits()
+    pub const fn moderation(&self) -> Setting {
+        self.moderation.setting()
+    }
+
+    /// The same, with the limits in force: those that adaptive moderation has chosen.
+    #[must_use]
+    pub fn moderation_in_force(&self) -> Setting {
+        Setting { limits: self.moderation.limits(), ..self.moderation.setting() }
     }
 
     /// Other policies, from now on. Intents are numbered from 0 again, a new schedule begins, and
@@ -135,10 +141,10 @@ impl Path {
         self.policies.is_empty() && self.held.is_empty()
     }
 
-    /// A packet of `completions` has been published.
-    pub fn published(&mut self, completions: u32, now: Instant) {
+    /// A packet of `completions` and `bytes` has been published.
+    pub fn published(&mut self, completions: u32, bytes: u32, now: Instant) {
         self.produced = self.produced.plus(completions);
-        self.moderation.published(self.produced, now);
+        self.moderation.published(self.produced, bytes, now);
     }
 
     /// All but the latest `unsignaled` completions are covered, by an interrupt or by an arm.
@@ -189,6 +195,7 @@ impl Path {
                     let passed = gate.pass();
                     self.covered(0);
                     if passed {
+                        self.moderation.interrupted(now);
                         raise.count += self.intent(cause, guest, now);
                     }
                 }

@@ -94,6 +94,9 @@ pub struct Moderation {
     /// Packets that no interrupt was raised for; 0: no limit of packets.
     #[serde(default)]
     pub frames: u32,
+    /// The device chooses both by the traffic. What is said of them counts when this ends.
+    #[serde(default)]
+    pub adaptive: bool,
 }
 
 /// Policies for both vectors.
@@ -138,6 +141,9 @@ pub struct Status {
     pub armed: bool,
     /// Interrupts raised.
     pub fired: u32,
+    /// Moderation of each vector, with the limits in force.
+    #[serde(default)]
+    pub moderation: Vec<Moderation>,
     /// What the stall detector has found out; `None` when it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls: Option<Stalls>,

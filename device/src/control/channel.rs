@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tsnic_core::adversary::Adversary;
-use tsnic_core::moderation::Limits;
+use tsnic_core::moderation::Setting;
 use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::{Actions, Finished, Observation, RunRequest};
 use tsnic_core::schedule::Schedule;
@@ -38,7 +38,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PathCommand {
     /// Moderate a queue's interrupts so.
-    Moderation(usize, Limits),
+    Moderation(usize, Setting),
     /// Let these policies decide, by queue, with this seed.
     Policies(u64, [Vec<PolicySpec>; 2]),
     /// Let these policies decide on packets, by queue, with this seed.

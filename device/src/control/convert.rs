@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use tsnic_core::moderation::{Limits, Setting};
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::{spec, stall};
 use tsnic_protocol as protocol;
-use tsnic_protocol::{Reply, packets};
+use tsnic_protocol::{Moderation, Reply, Vector, packets};
 
 use crate::net::status::PairStatus;
 use crate::port::wire::Direction;
@@ -202,6 +203,11 @@ fn wire_direction(direction: &Direction) -> packets::WireDirection {
     }
 }
 
+fn moderation((vector, setting): (Vector, Setting)) -> Moderation {
+    let Setting { limits: Limits { usecs, frames }, adaptive } = setting;
+    Moderation { vector, usecs, frames, adaptive }
+}
+
 /// The state of the device.
 #[must_use]
 pub fn status(status: &PairStatus) -> protocol::Status {
@@ -221,6 +227,11 @@ pub fn status(status: &PairStatus) -> protocol::Status {
         ci: page.map_or(0, |page| page.ci),
         armed: page.is_some_and(|page| page.armed),
         fired: page.map_or(0, |page| page.fired),
+        moderation: [Vector::Rx, Vector::Tx]
+            .into_iter()
+            .zip(status.moderation)
+            .map(moderation)
+            .collect(),
         stalls: status
             .stalls
             .as_ref()

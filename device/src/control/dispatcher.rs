@@ -74,9 +74,9 @@ impl Dispatcher {
             }
             Request::MonitorStop => return self.stop_monitor(client),
             Request::Moderation(moderation) => {
-                let (queue, limits) =
+                let (queue, setting) =
                     policies::moderation(moderation).map_err(|error| error.to_string())?;
-                return Ok(self.paths(client, PathCommand::Moderation(queue, limits)));
+                return Ok(self.paths(client, PathCommand::Moderation(queue, setting)));
             }
             Request::Policies(asked) => {
                 let stacks = policies::policies(&asked).map_err(|error| error.to_string())?;

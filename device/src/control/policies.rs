@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tsnic_core::moderation::{FRAMES_MAX, Limits, USECS_MAX};
+use tsnic_core::moderation::{FRAMES_MAX, Limits, Setting, USECS_MAX};
 use tsnic_core::policy::decision::{Decision, Hold, Until};
 use tsnic_core::policy::spec::{Distribution, PolicySpec, Span, check};
 use tsnic_core::policy::window::Window;
@@ -252,20 +252,20 @@ pub const fn queue(vector: said::Vector) -> usize {
     }
 }
 
-/// The moderation that is asked for: of which queue, and its limits.
+/// The moderation that is asked for: of which queue, and how.
 ///
 /// # Errors
 /// When a limit is out of range.
 pub fn moderation(
     asked: tsnic_protocol::Moderation,
-) -> std::result::Result<(usize, Limits), LimitError> {
-    let tsnic_protocol::Moderation { vector, usecs, frames } = asked;
+) -> std::result::Result<(usize, Setting), LimitError> {
+    let tsnic_protocol::Moderation { vector, usecs, frames, adaptive } = asked;
     for (field, value, max) in [("usecs", usecs, USECS_MAX), ("frames", frames, FRAMES_MAX)] {
         if value > max {
             return Err(LimitError { field, value, max });
         }
     }
-    Ok((queue(vector), Limits { usecs, frames }))
+    Ok((queue(vector), Setting { limits: Limits { usecs, frames }, adaptive }))
 }
 
 const fn until(until: said::Until) -> Until {

@@ -8,7 +8,7 @@ use tsnic_abi::{Counter, RX_RECORDS};
 use tsnic_core::adversary::Adversary;
 use tsnic_core::arming::Rearm;
 use tsnic_core::counters::Counters;
-use tsnic_core::moderation::Limits;
+use tsnic_core::moderation::Setting;
 use tsnic_core::path::Path;
 use tsnic_core::policy::Policies;
 use tsnic_core::run;
@@ -49,7 +49,7 @@ pub const TX: usize = 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterruptConfig {
     /// Moderation of [`RX`] and [`TX`].
-    pub limits: [Limits; 2],
+    pub moderation: [Setting; 2],
     /// What an arm does.
     pub rearm: Rearm,
 }
@@ -181,7 +181,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             features: Features::default(),
             rearm: interrupts.rearm,
             queues: [Queue::default(), Queue::default()],
-            paths: interrupts.limits.map(Path::new),
+            paths: interrupts.moderation.map(Path::new),
             kicks: [0; 2],
             kick_asked: None,
             stalls: None,
@@ -602,13 +602,14 @@ impl<P: Port, C: Clock> Pair<P, C> {
     pub fn status(&self) -> PairStatus {
         let (page, port_detached) = (self.page.as_ref(), self.port_detached.as_ref());
         let (wire, stalls) = (self.port.status(), self.stalls.as_ref());
-        status(&self.queues, page, port_detached, wire, stalls, &self.counters)
+        status(&self.queues, &self.paths, page, port_detached, wire, stalls, &self.counters)
     }
 }
 
 /// The state of a pair, from the parts of a [`Pair`] that make it up.
 pub(super) fn status(
     queues: &[Queue; 2],
+    paths: &[Path; 2],
     page: Option<&PageState>,
     port_detached: Option<&String>,
     wire: Option<Directions>,
@@ -626,6 +627,7 @@ pub(super) fn status(
         port_detached: port_detached.cloned(),
         wire,
         page: page.map(|page| PageStatus::new(page.generation, &page.irq)),
+        moderation: [RX, TX].map(|queue| paths[queue].moderation_in_force()),
         stalls: stalls.map(|detectors| [RX, TX].map(|queue| *detectors[queue].tally())),
         counters,
     }
@@ -639,7 +641,7 @@ pub(super) fn path_command<P: Port>(
     now: Instant,
 ) -> Answer {
     match command {
-        PathCommand::Moderation(queue, limits) => paths[queue].set_limits(limits),
+        PathCommand::Moderation(queue, setting) => paths[queue].set_moderation(setting),
         PathCommand::Policies(seed, stacks) => {
             // A seed of its own for each queue, so that none follows the other.
             let seeds = [seed, !seed];

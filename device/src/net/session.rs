@@ -65,6 +65,8 @@ struct Session<'m, 's, P, C> {
     arrival: Arrival,
     /// Frames taken from the port and passed on at once.
     frames: u32,
+    /// Bytes of the frames sent that are not published yet.
+    sent_bytes: u32,
     /// Transmit entries were found that the guest had not kicked for.
     unkicked: bool,
     /// A budget was used up, or the paths have changed.
@@ -93,6 +95,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             progress: Progress::default(),
             arrival: Arrival::default(),
             frames: 0,
+            sent_bytes: 0,
             unkicked: false,
             again: false,
             due: None,
@@ -231,7 +234,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
         };
         if std::mem::take(commands_wait) {
             let again = &mut self.again;
-            let port = RefCell::new(port);
+            let parts = RefCell::new((paths, port));
             control.serve(
                 adversary,
                 now,
@@ -239,12 +242,14 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 |command| {
                     // The transmit path and the port have been polled in this session.
                     *again = true;
-                    path_command(paths, &mut port.borrow_mut(), command, now)
+                    let (paths, port) = &mut *parts.borrow_mut();
+                    path_command(paths, port, command, now)
                 },
                 || {
                     let (page, port_detached) = (page.as_ref(), port_detached.as_ref());
-                    let wire = port.borrow().status();
-                    status(queues, page, port_detached, wire, stalls.as_ref(), counters)
+                    let (paths, port) = &*parts.borrow();
+                    let (wire, stalls) = (port.status(), stalls.as_ref());
+                    status(queues, paths, page, port_detached, wire, stalls, counters)
                 },
             );
         }

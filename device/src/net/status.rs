@@ -2,6 +2,7 @@
 //! The state of a queue pair at one moment.
 
 use tsnic_core::counters::Counters;
+use tsnic_core::moderation::Setting;
 use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::stall::Tally;
 
@@ -18,6 +19,8 @@ pub struct PairStatus {
     pub wire: Option<Directions>,
     /// The shared queue page in use; `None` when the device is plain virtio-net.
     pub page: Option<PageStatus>,
+    /// Moderation by queue: adaptive or not, and the limits in force.
+    pub moderation: [Setting; 2],
     /// What the stall detector has found out, by queue; `None` when there is none.
     pub stalls: Option<[Tally; 2]>,
     /// The counters.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+use tsnic_core::moderation::Limits;
 use tsnic_core::policy::spec::Span;
 
 use super::*;
@@ -21,8 +22,9 @@ fn a_plan_says_what_the_device_does() {
          per_mille = 3\n[[packets]]\nkind = 'delay'\nfrom_us = 0\nto_us = 9\n",
     )
     .expect("it is right");
-    let limits = [Limits::default(), Limits { usecs: 50, frames: 0 }];
-    assert_eq!(plan.interrupts, InterruptConfig { limits, rearm: Rearm::Edge });
+    let tx = Limits { usecs: 50, frames: 0 };
+    let moderation = [Setting::default(), tx.into()];
+    assert_eq!(plan.interrupts, InterruptConfig { moderation, rearm: Rearm::Edge });
     let stacks =
         [vec![PolicySpec::FixedDelay { delay_us: 9 }], vec![PolicySpec::Drop { per_mille: 1 }]];
     let packets = [

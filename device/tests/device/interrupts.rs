@@ -13,12 +13,12 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tsnic::frame::NetHeader;
 use tsnic::net::pair::InterruptConfig;
 use tsnic_abi::{Counter, RX_RECORDS, offset};
-use tsnic_core::moderation::Limits;
+use tsnic_core::moderation::{Limits, Setting};
 use vhost::VhostBackend as _;
 use vm_memory::{Bytes as _, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::support::{A_WHILE, AREA, Device, Guest, Options, eventually, frame};
+use crate::support::{A_WHILE, AREA, BUFFERS, Device, Guest, Options, eventually, frame};
 
 fn with_page(device: &Device, options: Options) -> Guest {
     let mut guest = Guest::start(device, options);
@@ -243,7 +243,7 @@ fn moderation_is_for_every_driver_in_both_directions() {
     for options in Options::ring_variants() {
         let limits = Limits { usecs: 900_000, frames: 3 };
         let device = Device::with_interrupts(InterruptConfig {
-            limits: [limits, limits],
+            moderation: [limits.into(), limits.into()],
             ..InterruptConfig::default()
         });
         let mut guest = Guest::start(&device, options);
@@ -275,6 +275,60 @@ fn moderation_is_for_every_driver_in_both_directions() {
         assert_eq!(counters.tx_interrupts - before.tx_interrupts, 3);
         guest.leave();
     }
+}
+
+#[test]
+fn frames_that_are_sent_together_count_one_by_one() {
+    let [rx, tx] = [0, 3].map(|frames| Limits { usecs: 1_000_000, frames });
+    let device = Device::with_interrupts(InterruptConfig {
+        moderation: [rx.into(), tx.into()],
+        ..InterruptConfig::default()
+    });
+    let mut guest = Guest::start(&device, Options::default());
+    device.running();
+    // What waits for time only, from now on.
+    device.host.send(&frame(0, 64));
+    guest.receive();
+    guest.rx.interrupts();
+    guest.tx.interrupts();
+    for sent in [2, 1] {
+        assert_eq!(guest.tx.interrupts(), 0, "before the last {sent}");
+        for tag in 0..sent {
+            // A header of zeros, and a frame.
+            let len = frame(tag, 64).len() as u32;
+            guest.tx.add(&[(BUFFERS, 12 + len, false)]);
+        }
+        guest.tx.kick();
+        for _ in 0..sent {
+            device.host.receive();
+        }
+    }
+    eventually("the transmit interrupt", || (guest.tx.interrupts() == 1).then_some(()));
+    assert_eq!(guest.rx.interrupts(), 0, "it came by the number of frames");
+    guest.leave();
+}
+
+#[test]
+fn adaptive_moderation_is_told_with_the_limits_that_it_has_chosen() {
+    let adaptive = Setting { adaptive: true, ..Setting::default() };
+    let device = Device::with_interrupts(InterruptConfig {
+        moderation: [adaptive, Setting::default()],
+        ..InterruptConfig::default()
+    });
+    let mut guest = with_page(&device, Options::default());
+    let chosen = || device.status().moderation[0];
+    assert!(chosen().adaptive && !device.status().moderation[1].adaptive);
+    // A sample is 64 interrupts, and one before it.
+    for tag in 0..=64 {
+        assert_eq!(chosen().usecs, 0, "before interrupt {tag}");
+        guest.arm();
+        device.host.send(&frame(tag, 64));
+        expect_interrupt(&guest);
+        guest.receive();
+        guest.post(1, 2048);
+    }
+    assert_ne!(chosen().usecs, 0);
+    guest.leave();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! docs/interface.md, "Mailbox".
 
-use tsnic_abi::{command_status, offset, op};
+use tsnic_abi::{adaptive, command_status, offset, op};
 use tsnic_core::moderation::{FRAMES_MAX, USECS_MAX};
 
 use crate::support::{Device, Guest, Options, eventually, frame};
@@ -29,7 +29,15 @@ fn moderation_is_read_and_set() {
     let set = [10, 2, USECS_MAX, FRAMES_MAX, 0, 0];
     assert_eq!(command(&guest, 2, op::SET_MODERATION, set), (command_status::DONE, set));
     assert_eq!(command(&guest, 3, op::GET_MODERATION, [0; 6]), (command_status::DONE, set));
-    assert_eq!((device.counter("commands"), device.counter("commands_refused")), (3, 0));
+    for (number, bits) in [(4, adaptive::RX), (5, adaptive::TX), (6, adaptive::RX | adaptive::TX)] {
+        let set = [10, 2, USECS_MAX, FRAMES_MAX, bits, 0];
+        assert_eq!(command(&guest, number, op::SET_MODERATION, set), (command_status::DONE, set));
+        let said = device.status().moderation;
+        let bit = |adaptive, bit| if adaptive { bit } else { 0 };
+        let both = bit(said[0].adaptive, adaptive::RX) | bit(said[1].adaptive, adaptive::TX);
+        assert_eq!(both, bits);
+    }
+    assert_eq!((device.counter("commands"), device.counter("commands_refused")), (6, 0));
     guest.leave();
 }
 
@@ -63,13 +71,16 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         let answer = command(&guest, number, op::SET_MODERATION, args);
         assert_eq!(answer, (command_status::RANGE, [0; 6]), "argument {word}");
     }
+    number += 1;
+    let answer = command(&guest, number, op::SET_MODERATION, [7, 7, 7, 7, 4, 0]);
+    assert_eq!(answer, (command_status::RANGE, [0; 6]), "a bit that is none");
     for op in [0, 77, u32::MAX] {
         number += 1;
         let answer = command(&guest, number, op, [u32::MAX; 6]);
         assert_eq!(answer, (command_status::UNKNOWN, [0; 6]), "operation {op}");
     }
     assert_eq!(command(&guest, 0, op::GET_MODERATION, [0; 6]).1, before);
-    assert_eq!(device.counter("commands_refused"), 7);
+    assert_eq!(device.counter("commands_refused"), 8);
     guest.leave();
 }
 

@@ -73,7 +73,7 @@ fn a_right_driver_comes_through_every_conformant_plan_of_the_checkout() {
         }
         for (owner, seed) in [(TIMER, 0), (TIMER, 1), (TIMER, 2), (Owner::Nobody, 3)] {
             let mut world = world(plan.interrupts.rearm, Mode::V4_11, owner, seed);
-            world.set_limits(plan.interrupts.limits);
+            world.set_moderation(plan.interrupts.moderation);
             world.set_packets(plan.seed, plan.packets.clone());
             traffic(&mut world, seed, plan.seed + seed, plan.policies.clone());
             // Some policies do nothing for so long.

@@ -15,7 +15,7 @@ use tsnic::net::session::service;
 use tsnic_abi::{Counter, Registration, record_flags};
 use tsnic_core::arming::Rearm;
 use tsnic_core::counters::Counters;
-use tsnic_core::moderation::Limits;
+use tsnic_core::moderation::Setting;
 use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::schedule::Entry;
@@ -185,9 +185,9 @@ impl World {
     }
 
     /// Moderates the interrupts of each vector so.
-    pub fn set_limits(&mut self, limits: [Limits; 2]) {
-        for (queue, limits) in limits.into_iter().enumerate() {
-            let command = PathCommand::Moderation(queue, limits);
+    pub fn set_moderation(&mut self, settings: [Setting; 2]) {
+        for (queue, setting) in settings.into_iter().enumerate() {
+            let command = PathCommand::Moderation(queue, setting);
             assert_eq!(self.ask(Command::Paths(command)), Answer::Paths(None));
         }
     }

@@ -263,8 +263,8 @@ extern "C" fn tsnic_moderation_get(nic: NicRef<'_>, limits: &mut Limits) -> c_in
 /// `set_coalesce`: what is in force then. Process context, RTNL; sleeps.
 #[unsafe(no_mangle)]
 extern "C" fn tsnic_moderation_set(nic: NicRef<'_>, limits: &mut Limits) -> c_int {
-    let Limits { rx_usecs, rx_frames, tx_usecs, tx_frames } = *limits;
-    let wanted = Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames };
+    let Limits { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx } = *limits;
+    let wanted = Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx };
     // SAFETY: The stack holds RTNL.
     unsafe { mailbox::command(nic, limits, |shared, port| set_moderation(shared, port, wanted)) }
 }

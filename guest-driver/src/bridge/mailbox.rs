@@ -29,8 +29,8 @@ pub unsafe fn command(
     // SAFETY: Started, so it has queues; RTNL keeps them.
     let mut port = unsafe { MailboxKernel::new(nic) };
     match command(&state.shared, &mut port) {
-        Ok(Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames }) => {
-            *limits = Limits { rx_usecs, rx_frames, tx_usecs, tx_frames };
+        Ok(Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx }) => {
+            *limits = Limits { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx };
             0
         }
         Err(CommandError::Unsupported) => -EOPNOTSUPP,

@@ -82,6 +82,8 @@ pub struct Limits {
     pub rx_frames: u32,
     pub tx_usecs: u32,
     pub tx_frames: u32,
+    pub adaptive_rx: bool,
+    pub adaptive_tx: bool,
 }
 
 /// `struct tsnic_tx_wish`

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Commands in the mailbox.
 
-use tsnic_abi::{caps, command_status, offset, op};
+use tsnic_abi::{adaptive, caps, command_status, offset, op};
 
 use super::fake::World;
 use crate::mailbox::{CommandError, MailboxPort, Moderation, moderation, set_moderation};
@@ -9,7 +9,14 @@ use crate::mode::IrqMode;
 use crate::stats::Stat;
 
 const CAPABILITIES: u32 = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::MAILBOX;
-const SET: Moderation = Moderation { rx_usecs: 1, rx_frames: 2, tx_usecs: 3, tx_frames: 4 };
+const SET: Moderation = Moderation {
+    rx_usecs: 1,
+    rx_frames: 2,
+    tx_usecs: 3,
+    tx_frames: 4,
+    adaptive_rx: true,
+    adaptive_tx: false,
+};
 
 /// A device that answers at its `at`th look, after doing `instead` of that.
 struct Device<'a, F> {
@@ -51,7 +58,7 @@ fn world() -> World {
     world
 }
 
-fn answer(world: &World, number: u32, status: u32, values: [u32; 4]) {
+fn answer(world: &World, number: u32, status: u32, values: [u32; 5]) {
     world.set_cell(offset::ANSWER_STATUS, status);
     for (word, value) in values.into_iter().enumerate() {
         world.set_cell(offset::ANSWER_VALUES + 4 * word, value);
@@ -65,7 +72,7 @@ fn the_answer_is_what_is_in_force() {
     for at in [1, 2, 700] {
         let mut device = Device::new(&world, at, |world| {
             assert_eq!(world.cell(offset::COMMAND_OP), op::GET_MODERATION);
-            answer(world, world.cell(offset::COMMAND), command_status::DONE, [1, 2, 3, 4]);
+            answer(world, world.cell(offset::COMMAND), command_status::DONE, [1, 2, 3, 4, 1]);
         });
         assert_eq!(moderation(&world.shared, &mut device), Ok(SET), "at look {at}");
     }
@@ -81,12 +88,24 @@ fn the_arguments_are_what_is_wanted() {
             std::array::from_fn(|word| world.cell(offset::COMMAND_ARGS + 4 * word));
         assert_eq!(
             (world.cell(offset::COMMAND_OP), args),
-            (op::SET_MODERATION, [1, 2, 3, 4, 0, 0])
+            (op::SET_MODERATION, [1, 2, 3, 4, 1, 0])
         );
-        answer(world, world.cell(offset::COMMAND), command_status::DONE, [1, 2, 3, 9]);
+        answer(world, world.cell(offset::COMMAND), command_status::DONE, [1, 2, 3, 9, 1]);
     });
     let set = set_moderation(&world.shared, &mut device, SET);
     assert_eq!(set, Ok(Moderation { tx_frames: 9, ..SET }), "it is the device's to say");
+}
+
+#[test]
+fn a_device_that_does_not_choose_by_the_traffic_says_so() {
+    let world = world();
+    for bits in [0, adaptive::RX | adaptive::TX] {
+        let mut device = Device::new(&world, 1, |world| {
+            answer(world, world.cell(offset::COMMAND), command_status::DONE, [1, 2, 3, 4, bits]);
+        });
+        let set = set_moderation(&world.shared, &mut device, SET);
+        assert_eq!(set, Err(CommandError::Unsupported), "{bits}");
+    }
 }
 
 #[test]
@@ -98,7 +117,7 @@ fn a_refusal_is_an_error() {
         (u32::MAX, CommandError::Unsupported),
     ] {
         let mut device = Device::new(&world, 1, |world| {
-            answer(world, world.cell(offset::COMMAND), status, [7; 4]);
+            answer(world, world.cell(offset::COMMAND), status, [7; 5]);
         });
         assert_eq!(set_moderation(&world.shared, &mut device, SET), Err(error), "{status}");
     }
@@ -109,7 +128,7 @@ fn a_refusal_is_an_error() {
 fn a_silent_device_is_given_up() {
     let world = world();
     let mut device = Device::new(&world, 1, |world| {
-        answer(world, world.cell(offset::COMMAND).wrapping_sub(1), command_status::DONE, [7; 4]);
+        answer(world, world.cell(offset::COMMAND).wrapping_sub(1), command_status::DONE, [7; 5]);
     });
     assert_eq!(moderation(&world.shared, &mut device), Err(CommandError::Silent));
     assert!((1_000_000..1_100_000).contains(&device.slept_us), "{} us", device.slept_us);

@@ -23,7 +23,11 @@ struct EthtoolCoalesce {
     _rx_irq: [u32; 2],
     tx_usecs: u32,
     tx_frames: u32,
-    _others: [u32; 16],
+    _tx_irq: [u32; 2],
+    _stats_block: u32,
+    adaptive_rx: u32,
+    adaptive_tx: u32,
+    _others: [u32; 11],
 }
 
 const _: () = assert!(size_of::<EthtoolCoalesce>() == 23 * 4);
@@ -36,7 +40,8 @@ pub fn coalescing(name: &str) -> Result<Coalescing, Error> {
     let mut coalesce = EthtoolCoalesce { cmd: ETHTOOL_GCOALESCE, ..EthtoolCoalesce::default() };
     ioctl(name, &mut coalesce).map_err(Error::call(format!("Cannot read coalescing of {name}")))?;
     let EthtoolCoalesce { rx_usecs, rx_frames, tx_usecs, tx_frames, .. } = coalesce;
-    Ok(Coalescing { rx_usecs, rx_frames, tx_usecs, tx_frames })
+    let [adaptive_rx, adaptive_tx] = [coalesce.adaptive_rx, coalesce.adaptive_tx].map(|it| it != 0);
+    Ok(Coalescing { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx })
 }
 
 /// Sets the coalescing of an interface.
@@ -44,13 +49,16 @@ pub fn coalescing(name: &str) -> Result<Coalescing, Error> {
 /// # Errors
 /// The interface does not exist, or its driver refuses.
 pub fn set_coalescing(name: &str, coalescing: Coalescing) -> Result<(), Error> {
-    let Coalescing { rx_usecs, rx_frames, tx_usecs, tx_frames } = coalescing;
+    let Coalescing { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx } =
+        coalescing;
     let mut coalesce = EthtoolCoalesce {
         cmd: ETHTOOL_SCOALESCE,
         rx_usecs,
         rx_frames,
         tx_usecs,
         tx_frames,
+        adaptive_rx: adaptive_rx.into(),
+        adaptive_tx: adaptive_tx.into(),
         ..EthtoolCoalesce::default()
     };
     ioctl(name, &mut coalesce).map_err(Error::call(format!("Cannot set coalescing of {name}")))

@@ -215,6 +215,10 @@ pub struct Coalescing {
     pub tx_usecs: u32,
     /// `tx-frames`.
     pub tx_frames: u32,
+    /// `adaptive-rx`.
+    pub adaptive_rx: bool,
+    /// `adaptive-tx`.
+    pub adaptive_tx: bool,
 }
 
 /// A comparison of the kernel's NAPI functions with the model.

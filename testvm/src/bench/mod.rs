@@ -121,7 +121,7 @@ impl Bench {
         self.vm.release_device()?;
         self.vm.qmp("cont", &json!({}))?;
         for vector in [Vector::Rx, Vector::Tx] {
-            let off = Moderation { vector, usecs: 0, frames: 0 };
+            let off = Moderation { vector, usecs: 0, frames: 0, adaptive: false };
             self.vm.device(&tsnic_protocol::Request::Moderation(off))?;
         }
         for request in [Request::RpcStop, Request::ReceiverStop] {

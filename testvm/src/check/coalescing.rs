@@ -25,7 +25,7 @@ pub fn ethtool(bench: &mut Bench) -> Result<String, Failure> {
     expect(often * u64::from(FRAMES) > frames, || {
         format!("Not moderated there were {often} interrupts for {frames} packets: too few to tell")
     })?;
-    let on = Coalescing { rx_usecs: USECS, rx_frames: FRAMES, tx_usecs: 50, tx_frames: 4 };
+    let on = Coalescing { rx_usecs: USECS, rx_frames: FRAMES, tx_usecs: 50, tx_frames: 4, ..off };
     set(bench, on)?;
     is(bench, on, "after it was set")?;
     let (frames, seldom) = counted(bench, &traffic)?;
@@ -37,6 +37,18 @@ pub fn ethtool(bench: &mut Bench) -> Result<String, Failure> {
     let refused = bench.vm.command(&Request::SetCoalescing { name: NIC.into(), coalescing: long });
     expect_refused(refused, "rx-usecs 1000001", ERANGE)?;
     is(bench, on, "after a refusal")?;
+    // The device chooses no limits as long as these, and starts from none.
+    let adaptive = Coalescing { adaptive_rx: true, adaptive_tx: true, ..on };
+    set(bench, adaptive)?;
+    is(bench, adaptive, "after adaptive was set")?;
+    let told = bench.status()?.moderation;
+    expect(told.len() == 2 && told.iter().all(|it| it.adaptive && it.usecs < on.tx_usecs), || {
+        format!("The device says {told:?} of adaptive moderation")
+    })?;
+    let (frames, by_itself) = counted(bench, &traffic)?;
+    expect(by_itself * u64::from(FRAMES) > frames, || {
+        format!("Adaptive, there were {by_itself} interrupts for {frames} packets: it is not on")
+    })?;
     bench.link_down()?;
     set(bench, off)?;
     is(bench, off, "while the link is down")?;

@@ -56,7 +56,7 @@ fn measure(
     done(bench, &Request::Policies(Policies::default()))?;
     done(bench, &Request::Packets(Packets::default()))?;
     for vector in [Vector::Rx, Vector::Tx] {
-        let off = tsnic_protocol::Moderation { vector, usecs: 0, frames: 0 };
+        let off = tsnic_protocol::Moderation { vector, usecs: 0, frames: 0, adaptive: false };
         done(bench, &Request::Moderation(off))?;
     }
     let ended = ended.and_then(|()| match plan.run.expect {

@@ -6,7 +6,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 use tsnic_abi::Counter;
 
-use super::{FRAMES_ALONE_USECS, Limits, Moderation, Moment};
+use super::{FRAMES_ALONE_USECS, Limits, Moderation, Moment, Setting};
 use crate::time::Instant;
 
 fn at(us: u64) -> Instant {
@@ -14,14 +14,14 @@ fn at(us: u64) -> Instant {
 }
 
 fn moderation(usecs: u32, frames: u32) -> Moderation {
-    Moderation::new(Limits { usecs, frames }, 512)
+    Moderation::new(Limits { usecs, frames }.into(), 512)
 }
 
 #[test]
 fn both_0_at_once() {
     // "Both 0: at once."
     let mut off = moderation(0, 0);
-    off.published(Counter(1), at(0));
+    off.published(Counter(1), 64, at(0));
     assert_eq!(off.moment(at(0)), Moment::Now);
     assert!(off.packets.is_empty(), "nothing is kept while moderation is off");
 }
@@ -30,8 +30,8 @@ fn both_0_at_once() {
 fn rx_usecs_counts_from_the_first_unsignaled_packet() {
     // "`rx-usecs`: microseconds from the first unsignaled packet"
     let mut usecs = moderation(50, 0);
-    usecs.published(Counter(1), at(100));
-    usecs.published(Counter(2), at(140));
+    usecs.published(Counter(1), 64, at(100));
+    usecs.published(Counter(2), 64, at(140));
     assert_eq!(usecs.moment(at(149)), Moment::At(at(150)), "a later packet does not put it off");
     assert_eq!(usecs.moment(at(150)), Moment::Now);
 }
@@ -39,8 +39,8 @@ fn rx_usecs_counts_from_the_first_unsignaled_packet() {
 #[test]
 fn an_arm_that_covers_the_first_packet_makes_the_second_the_first() {
     let mut usecs = moderation(50, 0);
-    usecs.published(Counter(u32::MAX), at(100));
-    usecs.published(Counter(1), at(140));
+    usecs.published(Counter(u32::MAX), 64, at(100));
+    usecs.published(Counter(1), 64, at(140));
     usecs.signaled(Counter(u32::MAX));
     assert_eq!(usecs.moment(at(160)), Moment::At(at(190)));
 }
@@ -49,12 +49,12 @@ fn an_arm_that_covers_the_first_packet_makes_the_second_the_first() {
 fn rx_frames_counts_unsignaled_packets() {
     // "`rx-frames`: unsignaled packets" (a packet may take several completions)
     let mut frames = moderation(0, 2);
-    frames.published(Counter(4), at(0));
+    frames.published(Counter(4), 64, at(0));
     assert_eq!(frames.moment(at(10)), Moment::At(at(1_000)));
-    frames.published(Counter(5), at(10));
+    frames.published(Counter(5), 64, at(10));
     assert_eq!(frames.moment(at(10)), Moment::Now);
     frames.signaled(Counter(5));
-    frames.published(Counter(6), at(11));
+    frames.published(Counter(6), 64, at(11));
     assert_eq!(frames.moment(at(11)), Moment::At(at(1_011)), "signaled packets do not count");
 }
 
@@ -62,7 +62,7 @@ fn rx_frames_counts_unsignaled_packets() {
 fn rx_frames_without_rx_usecs_waits_no_longer_than_a_millisecond() {
     // "Without `rx-usecs`, `rx-frames` waits for 1 ms at most."
     let mut frames = moderation(0, 8);
-    frames.published(Counter(1), at(0));
+    frames.published(Counter(1), 64, at(0));
     assert_eq!(frames.moment(at(999)), Moment::At(at(1_000)));
     assert_eq!(frames.moment(at(1_000)), Moment::Now);
 }
@@ -71,10 +71,10 @@ fn rx_frames_without_rx_usecs_waits_no_longer_than_a_millisecond() {
 fn whichever_comes_first() {
     // "whichever comes first"
     let mut both = moderation(50, 2);
-    both.published(Counter(1), at(0));
+    both.published(Counter(1), 64, at(0));
     assert_eq!(both.moment(at(10)), Moment::At(at(50)));
     assert_eq!(both.moment(at(50)), Moment::Now, "time came first");
-    both.published(Counter(2), at(11));
+    both.published(Counter(2), 64, at(11));
     assert_eq!(both.moment(at(11)), Moment::Now, "the second packet came first");
 }
 
@@ -87,11 +87,11 @@ fn completions_published_before_the_registration_are_not_held_back() {
 fn a_driver_that_never_arms_takes_no_more_memory_than_its_ring_can_hold() {
     let mut frames = moderation(1_000_000, 5_000);
     for number in 1..=511 {
-        frames.published(Counter(number), at(number.into()));
+        frames.published(Counter(number), 64, at(number.into()));
     }
     assert_eq!(frames.moment(at(600)), Moment::At(at(1_000_001)));
     for number in 512..=10_000 {
-        frames.published(Counter(number), at(number.into()));
+        frames.published(Counter(number), 64, at(number.into()));
     }
     assert_eq!(frames.packets.len(), 512);
     assert_eq!(
@@ -101,6 +101,30 @@ fn a_driver_that_never_arms_takes_no_more_memory_than_its_ring_can_hold() {
     );
     frames.signaled(Counter(9_990));
     assert_eq!(frames.moment(at(10_000)), Moment::At(at(1_009_991)), "the latest are remembered");
+}
+
+#[test]
+fn adaptive_moderation_takes_over_and_gives_back() {
+    let fixed = Limits { usecs: 500, frames: 2 };
+    let adaptive = Setting { limits: fixed, adaptive: true };
+    let mut moderation = Moderation::new(adaptive, 512);
+    assert_eq!((moderation.setting(), moderation.limits()), (adaptive, Limits::default()));
+    let mut end = 0;
+    let mut sample = |moderation: &mut Moderation| {
+        for _ in 0..65 {
+            end += 1;
+            moderation.published(Counter(end), 64, at(end.into()));
+            moderation.signaled(Counter(end));
+            moderation.interrupted(at(end.into()));
+        }
+        moderation.published(Counter(end + 1), 64, at(end.into()));
+        moderation.moment(at(end.into()))
+    };
+    assert_eq!(sample(&mut moderation), Moment::At(at(65 + 8)));
+    moderation.set(Setting { limits: Limits::default(), ..adaptive });
+    assert_eq!(moderation.limits().usecs, 8, "it goes on");
+    moderation.set(fixed.into());
+    assert_eq!(moderation.moment(at(65)), Moment::At(at(65 + 500)), "also for what waits");
 }
 
 proptest! {
@@ -117,7 +141,7 @@ proptest! {
         let mut now = 0;
         let times: Vec<u64> = gaps.iter().map(|gap| { now += gap; now }).collect();
         for (n, &time) in times.iter().enumerate() {
-            moderation.published(Counter(start).plus(n as u32 + 1), at(time));
+            moderation.published(Counter(start).plus(n as u32 + 1), 64, at(time));
         }
         let covered = covered.min(times.len() - 1);
         moderation.signaled(Counter(start).plus(covered as u32));

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{Gate, HELD_MAX, Path};
 use crate::arming::Way;
-use crate::moderation::Limits;
+use crate::moderation::Setting;
 use crate::policy::Policies;
 use crate::policy::decision::{Cause, GuestProgress, Until};
 use crate::policy::spec::{Distribution, PolicySpec, Span, check};
@@ -51,7 +51,7 @@ impl World {
     }
 
     fn seeded(specs: &[PolicySpec], seed: u64) -> Self {
-        let mut path = Path::new(Limits::default());
+        let mut path = Path::new(Setting::default());
         path.reset(256);
         path.set_policies(Policies::new(specs, seed, at(0)).expect("it can be"), at(0));
         Self { path, guest: Guest::default(), raised: Vec::new() }
@@ -65,7 +65,7 @@ impl World {
     }
 
     fn publish(&mut self, us: u64) -> Option<Instant> {
-        self.path.published(1, at(us));
+        self.path.published(1, 64, at(us));
         self.guest.unsignaled = true;
         self.poll(us)
     }

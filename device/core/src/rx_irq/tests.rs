@@ -29,7 +29,7 @@ impl Queue {
     /// With nothing published, armed by arm number 1.
     fn armed(usecs: u32, frames: u32) -> Self {
         let interrupts = Interrupts::at_registration(Counter(0), 0, Counter(0), Counter(0));
-        let mut path = Path::new(Limits { usecs, frames });
+        let mut path = Path::new(Limits { usecs, frames }.into());
         path.reset(RX_RECORDS);
         let mut queue = Self { irq: RxIrq::new(interrupts), path };
         assert!(queue.irq.doorbell(bell(1, 0), &Progress::default(), at(0)));
@@ -38,7 +38,7 @@ impl Queue {
 
     fn published(&mut self, completions: u32, now: Instant) {
         self.irq.published(completions);
-        self.path.published(completions, now);
+        self.path.published(completions, 64, now);
     }
 
     /// The number of the interrupt that is raised, or when to poll again.

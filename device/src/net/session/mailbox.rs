@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Commands of the driver in the mailbox of its page (docs/interface.md, "Mailbox").
 
-use tsnic_abi::{COMMAND_WORDS, command_status, op};
-use tsnic_core::moderation::{FRAMES_MAX, Limits, USECS_MAX};
+use tsnic_abi::{COMMAND_WORDS, adaptive, command_status, op};
+use tsnic_core::moderation::{FRAMES_MAX, Limits, Setting, USECS_MAX};
 use tsnic_core::path::Path;
 
 use super::super::queue_page::Command;
@@ -35,17 +35,28 @@ fn carry_out(command: Command, paths: &mut [Path; 2]) -> Result<Values, u32> {
     match command.op {
         op::GET_MODERATION => {}
         op::SET_MODERATION => {
-            let [rx_usecs, rx_frames, tx_usecs, tx_frames, ..] = command.args;
-            let limits = [(RX, rx_usecs, rx_frames), (TX, tx_usecs, tx_frames)];
-            if limits.iter().any(|(_, usecs, frames)| *usecs > USECS_MAX || *frames > FRAMES_MAX) {
+            let [rx_usecs, rx_frames, tx_usecs, tx_frames, bits, _] = command.args;
+            let limits = [(rx_usecs, rx_frames), (tx_usecs, tx_frames)];
+            let known = bits & !(adaptive::RX | adaptive::TX) == 0;
+            if !known
+                || limits.iter().any(|(usecs, frames)| *usecs > USECS_MAX || *frames > FRAMES_MAX)
+            {
                 return Err(command_status::RANGE);
             }
-            for (queue, usecs, frames) in limits {
-                paths[queue].set_limits(Limits { usecs, frames });
+            let settings = limits.into_iter().zip([adaptive::RX, adaptive::TX]);
+            for (path, ((usecs, frames), bit)) in paths.iter_mut().zip(settings) {
+                path.set_moderation(Setting {
+                    limits: Limits { usecs, frames },
+                    adaptive: bits & bit != 0,
+                });
             }
         }
         _ => return Err(command_status::UNKNOWN),
     }
-    let [rx, tx] = [RX, TX].map(|queue| paths[queue].limits());
-    Ok([rx.usecs, rx.frames, tx.usecs, tx.frames, 0, 0])
+    let [rx, tx] = [RX, TX].map(|queue| paths[queue].moderation());
+    let bits = [(rx, adaptive::RX), (tx, adaptive::TX)]
+        .into_iter()
+        .fold(0, |bits, (setting, bit)| if setting.adaptive { bits | bit } else { bits });
+    let [rx, tx] = [rx.limits, tx.limits];
+    Ok([rx.usecs, rx.frames, tx.usecs, tx.frames, bits, 0])
 }

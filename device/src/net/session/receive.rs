@@ -216,7 +216,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
                 pair.counters.rx_unshared += 1;
                 pair.counters.rx_completions += u64::from(completions);
                 pair.unshared(&error);
-                self.complete(completions, now, None);
+                self.complete(completions, 0, now, None);
                 return Ok(Staged::Unshared);
             }
             Delivery::TooBig => {
@@ -227,12 +227,13 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         pair.counters.rx_frames += 1;
         pair.counters.rx_bytes += frame.bytes.len() as u64;
         pair.counters.rx_completions += u64::from(completions);
-        self.complete(completions, now, Some(now.nic));
+        let bytes = u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX);
+        self.complete(completions, bytes, now, Some(now.nic));
         Ok(Staged::Done)
     }
 
-    /// `completions` have been staged: writes their records and tells the interrupt state.
-    fn complete(&mut self, completions: u16, now: Now, entered: Option<NicTime>) {
+    /// A frame of `completions` and `bytes` has been staged: writes their records and tells the interrupt state.
+    fn complete(&mut self, completions: u16, bytes: u32, now: Now, entered: Option<NicTime>) {
         self.look_before_the_verdict();
         if let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page) {
             page.irq.due(&self.progress);
@@ -242,7 +243,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             }
             page.irq.published(completions.into());
         }
-        self.pair.paths[RX].published(completions.into(), now.timer);
+        self.pair.paths[RX].published(completions.into(), bytes, now.timer);
     }
 
     /// A frame ends an open loss candidate, and the driver has had time since this step began.

@@ -66,7 +66,11 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
         let completions = ring.publish();
         if completions != 0 {
             let now = self.pair.now();
-            self.pair.paths[TX].published(completions.into(), now);
+            let mut bytes = std::mem::take(&mut self.sent_bytes);
+            // Each is a packet. The bytes of all count with the first.
+            for _ in 0..completions {
+                self.pair.paths[TX].published(1, std::mem::take(&mut bytes), now);
+            }
         }
         self.interrupt_transmitted(ring);
     }
@@ -78,6 +82,7 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
             Taken::Frame(header) => {
                 pair.counters.tx_frames += 1;
                 pair.counters.tx_bytes += pair.tx_frame.len() as u64;
+                self.sent_bytes += pair.tx_frame.len() as u32;
                 // Stamped when it has left. What the port refuses has not.
                 match pair.port.send(now, *header, &pair.tx_frame) {
                     Ok(()) => left = Some(pair.clock.now().nic),

@@ -11,7 +11,7 @@ use tsnic::control::convert;
 use tsnic::net::pair::{InterruptConfig, Pair};
 use tsnic::port::Port;
 use tsnic::vhost::{Backend, Connection};
-use tsnic_core::moderation::Limits;
+use tsnic_core::moderation::{Limits, Setting};
 use tsnic_protocol::Status;
 
 use super::eventually;
@@ -30,8 +30,9 @@ impl Device {
 
     /// A device that moderates its receive interrupts.
     pub fn with_limits(usecs: u32, frames: u32) -> Self {
-        let limits = [Limits { usecs, frames }, Limits::default()];
-        Self::with_interrupts(InterruptConfig { limits, ..InterruptConfig::default() })
+        let rx = Limits { usecs, frames };
+        let moderation = [rx.into(), Setting::default()];
+        Self::with_interrupts(InterruptConfig { moderation, ..InterruptConfig::default() })
     }
 
     pub fn with_interrupts(interrupts: InterruptConfig) -> Self {
