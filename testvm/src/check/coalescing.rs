@@ -54,7 +54,9 @@ pub fn ethtool(bench: &mut Bench) -> Result<String, Failure> {
     is(bench, off, "while the link is down")?;
     bench.link_up()?;
     let text = bench.end_traffic(traffic)?;
-    Ok(format!("{often} interrupts without, {seldom} with rx-frames {FRAMES}, {text}"))
+    Ok(format!(
+        "{often} interrupts without, {seldom} with rx-frames {FRAMES}, {by_itself} adaptive, {text}"
+    ))
 }
 
 /// Packets received over some RPCs, and the interrupts for them.
