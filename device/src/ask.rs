@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use tsnic_protocol::{Reply, Request};
+use tsnic_protocol::{PairRequest, Reply};
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -36,7 +36,7 @@ pub enum AskError {
 /// # Errors
 /// See [`AskError`].
 pub fn ask(control: &Path, request: &str, out: &mut impl Write) -> Result<bool, AskError> {
-    let request: Request = serde_json::from_str(request).map_err(AskError::Request)?;
+    let request: PairRequest = serde_json::from_str(request).map_err(AskError::Request)?;
     let mut socket = UnixStream::connect(control)
         .map_err(|source| AskError::Connect { path: control.to_owned(), source })?;
     // One line, however it was laid out on the command line.

@@ -93,6 +93,13 @@ pub struct Args {
     #[arg(long, alias = "wire", value_name = "PORT", verbatim_doc_comment)]
     pub port: String,
 
+    /// Queue pairs, each with a thread of its own: 1 to 8. QEMU's guest uses as many of them as it
+    /// is given (queues=N of -netdev vhost-user; mq=on and vectors=2N+2 of -device). A TAP interface
+    /// that exists needs multi_queue then.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=PAIRS_MAX))]
+    pub queue_pairs: u16,
+
     /// What is done to the guest's interrupts: a TOML file (docs/policies.md, plans/). It is checked
     /// by tsnic plan check FILE.
     #[arg(long, value_name = "FILE")]
@@ -217,6 +224,9 @@ pub const STALL_MS_MAX: u32 = 60_000;
 /// Longest that a worker may go on looking: whoever wakes it otherwise waits for so long.
 pub const POLL_US_MAX: u32 = 10_000;
 
+/// Most queue pairs.
+pub const PAIRS_MAX: i64 = 8;
+
 /// Everything the engine needs to know, checked as far as it can be without touching the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -233,6 +243,8 @@ pub struct Config {
     pub stall_after: Option<Duration>,
     /// How long a worker goes on looking once it has been woken.
     pub poll: Duration,
+    /// Queue pairs.
+    pub pairs: u16,
     /// Seed of the port's random choices.
     pub seed: u64,
     /// End with the first front end.
@@ -284,6 +296,7 @@ impl TryFrom<Args> for Config {
             plan,
             stall_after: (args.stall_ms != 0).then(|| Duration::from_millis(args.stall_ms.into())),
             poll: Duration::from_micros(args.poll_us.into()),
+            pairs: args.queue_pairs,
             seed: args.seed,
             once: args.once,
         })

@@ -20,14 +20,14 @@ use tracing_subscriber::EnvFilter;
 use crate::ask::{AskError, ask};
 use crate::clock::HostClock;
 use crate::config::{Command, CommandLine, Config, PlanCommand};
-use crate::control::channel::control_channel;
+use crate::control::channel::{WorkerEnd, control_channel};
 use crate::control::server::{ControlError, ControlServer};
 use crate::front_ends::{End, FrontEnds};
 use crate::net::pair::Pair;
 use crate::plan::Plan;
-use crate::port::tap;
+use crate::port::{Port, tap};
 use crate::socket::{ListeningSocket, SocketError};
-use crate::vhost::{Backend, ConnectionError};
+use crate::vhost::{Backend, ConnectionError, HostPair};
 
 /// Exit status for a command line that is wrong; the one clap uses.
 const USAGE: u8 = 2;
@@ -175,22 +175,18 @@ fn start_log(verbose: u8) {
 pub fn run(config: &Config) -> Result<(), EngineError> {
     // Before any thread is started, so that every one of them leaves the signals to this one.
     let signals = block_signals().map_err(host("watch for signals"))?;
-    let port = config.port.open(config.seed)?;
-    let (control_end, worker_end) = control_channel().map_err(host("make the control channel"))?;
-    // A clone that stays readable here while no worker is there to serve it.
-    let commands = worker_end.event().try_clone().map_err(host("make the control channel"))?;
-    let mut pair = Pair::new(0, port, HostClock, worker_end, &config.plan.interrupts);
-    if let Some(after) = config.stall_after {
-        pair.watch_for_stalls(after);
+    let (mut pairs, mut control_ends, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, port) in (0..).zip(config.port.open(config.seed, config.pairs)?) {
+        let (control, worker) = control_channel().map_err(host("make the control channel"))?;
+        control_ends.push(control);
+        // A clone that stays readable here while no worker is there to serve it.
+        commands.push(worker.event().try_clone().map_err(host("make the control channel"))?);
+        pairs.push(pair(number, port, worker, config));
     }
-    for command in config.plan.commands() {
-        // Checked when it was read.
-        pair.path_command(command);
-    }
-    let backend = Arc::new(Backend::new(vec![pair], config.poll).map_err(host("make a timer"))?);
+    let backend = Arc::new(Backend::new(pairs, config.poll).map_err(host("make a timer"))?);
     let mut manager = EventManager::<Subscriber>::new()?;
     if let Some(path) = &config.control {
-        manager.add_subscriber(Box::new(ControlServer::listen(path, control_end)?));
+        manager.add_subscriber(Box::new(ControlServer::listen(path, control_ends)?));
     }
     let socket = ListeningSocket::bind(&config.socket)?;
     let front_ends = FrontEnds::new(backend, socket, signals, commands, config.once)
@@ -212,12 +208,28 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// A queue pair that does what the plan says from the start.
+fn pair(number: u16, port: Box<dyn Port>, control: WorkerEnd, config: &Config) -> HostPair {
+    let mut pair = Pair::new(number, port, HostClock, control, &config.plan.interrupts);
+    if let Some(after) = config.stall_after {
+        pair.watch_for_stalls(after);
+    }
+    for command in config.plan.commands(number) {
+        // Checked when it was read.
+        pair.path_command(command);
+    }
+    pair
+}
+
 type Subscriber = Box<dyn MutEventSubscriber + Send>;
 
 /// The line that says what this process is.
 fn ready(config: &Config) -> String {
-    let Config { socket, control, port, plan, .. } = config;
+    let Config { socket, control, port, pairs, plan, .. } = config;
     let mut line = format!("tsnic: listening on {}, port {port}", socket.display());
+    if *pairs > 1 {
+        let _ = write!(line, ", {pairs} queue pairs");
+    }
     if let Some(control) = control {
         let _ = write!(line, ", control socket {}", control.display());
     }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,9 +89,9 @@ pub struct FrontEnds {
     backend: Arc<Backend>,
     socket: ListeningSocket,
     signals: SignalFd,
-    /// Readable when the control socket has a command, which the worker of a front end serves when
+    /// One a pair: readable when the control socket has a command for it, which the worker of a front end serves when
     /// there is one.
-    commands: EventFd,
+    commands: Vec<EventFd>,
     rest: TimerFd,
     resting: bool,
     /// Accepted just before the listener was left alone: served when that is over.
@@ -111,7 +111,7 @@ impl FrontEnds {
         backend: Arc<Backend>,
         socket: ListeningSocket,
         signals: SignalFd,
-        commands: EventFd,
+        commands: Vec<EventFd>,
         once: bool,
     ) -> io::Result<Self> {
         let rest = TimerFd::new(
@@ -142,7 +142,7 @@ impl FrontEnds {
     /// What is watched while nobody is connected, beside the listener.
     fn idle(&self) -> Vec<RawFd> {
         let timers = self.backend.timers().map(|timer| timer.as_raw_fd());
-        timers.chain([self.commands.as_raw_fd()]).collect()
+        timers.chain(self.commands.iter().map(AsRawFd::as_raw_fd)).collect()
     }
 
     fn watch(&mut self, ops: &mut EventOps, fds: impl IntoIterator<Item = RawFd>) {

@@ -80,13 +80,15 @@ impl Plan {
         })
     }
 
-    /// The commands that put its policies and packet policies to work; none when it has none.
+    /// The commands that put its policies and packet policies to work on a queue pair, with a seed of
+    /// that pair's own; none when it has none.
     #[must_use]
-    pub fn commands(&self) -> Vec<PathCommand> {
+    pub fn commands(&self, pair: u16) -> Vec<PathCommand> {
         let policies = self.policies.iter().any(|stack| !stack.is_empty());
         let packets = self.packets.iter().any(|specs| !specs.is_empty());
-        let policies = policies.then(|| PathCommand::Policies(self.seed, self.policies.clone()));
-        let packets = packets.then(|| PathCommand::Packets(self.seed, self.packets.clone()));
+        let seed = self.seed.wrapping_add(pair.into());
+        let policies = policies.then(|| PathCommand::Policies(seed, self.policies.clone()));
+        let packets = packets.then(|| PathCommand::Packets(seed, self.packets.clone()));
         policies.into_iter().chain(packets).collect()
     }
 

@@ -50,6 +50,29 @@ pub enum Request {
     },
 }
 
+/// A request, and the queue pair that it is for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairRequest {
+    /// Number of the pair, from 0: 0, when left out.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub pair: u16,
+    /// What is asked of it.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+impl From<Request> for PairRequest {
+    /// To the first pair.
+    fn from(request: Request) -> Self {
+        Self { pair: 0, request }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_first(pair: &u16) -> bool {
+    *pair == 0
+}
+
 /// A reply of the backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
@@ -122,6 +145,12 @@ pub struct ScheduleReport {
 /// Device state at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
+    /// Number of the queue pair, from 0.
+    #[serde(default)]
+    pub pair: u16,
+    /// Queue pairs of the device.
+    #[serde(default)]
+    pub pairs: u16,
     /// A vhost-user front end is connected and has started both queues.
     pub running: bool,
     /// Whether frames can come in and go out.

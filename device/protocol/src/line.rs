@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Lines of bounded length out of a stream of bytes, and requests out of lines.
 
-use super::Request;
+use super::PairRequest;
 
 #[cfg(test)]
 mod tests;
@@ -95,18 +95,18 @@ impl Default for RequestReader {
 impl RequestReader {
     /// Takes in bytes and calls `each` for each line that ends in them and is not empty: the
     /// request, or what is wrong with the line and where.
-    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Result<Request, String>)) {
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Result<PairRequest, String>)) {
         self.framer.feed(bytes, |framed| request(framed).map_or((), &mut each));
     }
 
     /// The stream has ended: a last line may lack its end.
-    pub fn finish(&mut self, mut each: impl FnMut(Result<Request, String>)) {
+    pub fn finish(&mut self, mut each: impl FnMut(Result<PairRequest, String>)) {
         self.framer.finish(|framed| request(framed).map_or((), &mut each));
     }
 }
 
 /// The request in a line; `None` in an empty one.
-fn request(framed: Framed<'_>) -> Option<Result<Request, String>> {
+fn request(framed: Framed<'_>) -> Option<Result<PairRequest, String>> {
     match framed {
         Framed::TooLong { number } => {
             Some(Err(format!("Line {number} is longer than {LINE_MAX} bytes")))

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use tsnic_protocol::line::RequestReader;
-use tsnic_protocol::{Reply, Request};
+use tsnic_protocol::{PairRequest, Reply};
 use vmm_sys_util::epoll::EventSet;
 
 /// No more requests are read from a client while this many bytes of replies wait for it to read
@@ -44,7 +44,7 @@ impl Client {
     }
 
     /// Reads once. The lines that have come to their end are in the answer.
-    pub(super) fn read(&mut self) -> io::Result<Vec<Result<Request, String>>> {
+    pub(super) fn read(&mut self) -> io::Result<Vec<Result<PairRequest, String>>> {
         let mut requests = Vec::new();
         let mut bytes = [0; 4096];
         match self.stream.read(&mut bytes) {

@@ -213,6 +213,9 @@ fn moderation((vector, setting): (Vector, Setting)) -> Moderation {
 pub fn status(status: &PairStatus) -> protocol::Status {
     let page = status.page;
     protocol::Status {
+        pair: status.number,
+        // The control socket knows how many there are.
+        pairs: 1,
         running: status.running,
         port: status.port_detached.clone().map_or(protocol::PortState::Attached, |reason| {
             protocol::PortState::Detached { reason }

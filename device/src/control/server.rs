@@ -12,10 +12,10 @@ use event_manager::{EventOps, Events, MutEventSubscriber};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tracing::{debug, warn};
-use tsnic_protocol::{Reply, Request};
+use tsnic_protocol::{PairRequest, Reply};
 use vmm_sys_util::epoll::EventSet;
 
-use super::channel::{Command, ControlEnd};
+use super::channel::ControlEnd;
 use super::client::Client;
 use super::dispatcher::{ClientId, Dispatcher, error};
 use crate::socket::{ListeningSocket, SocketError};
@@ -43,10 +43,10 @@ pub enum ControlError {
 /// The control socket: a subscriber of the event loop. Its file is gone when it is dropped.
 pub struct ControlServer {
     socket: ListeningSocket,
-    data_path: ControlEnd,
+    /// One a queue pair.
+    data_paths: Vec<DataPath>,
     /// When a connection that could not be accepted is tried again.
     again: TimerFd,
-    dispatcher: Dispatcher,
     clients: HashMap<RawFd, (ClientId, Client)>,
     ids: HashMap<ClientId, RawFd>,
     next_id: ClientId,
@@ -57,20 +57,28 @@ pub struct ControlServer {
     refused: bool,
 }
 
+/// A queue pair, and who wants what of it.
+struct DataPath {
+    end: ControlEnd,
+    dispatcher: Dispatcher,
+}
+
 impl ControlServer {
-    /// Listens on `path`.
+    /// Listens on `path` for clients of these queue pairs, in their order.
     ///
     /// # Errors
     /// When the path is in use or cannot be used, or the host has no descriptor left.
-    pub fn listen(path: &Path, data_path: ControlEnd) -> Result<Self, ControlError> {
+    pub fn listen(path: &Path, pairs: Vec<ControlEnd>) -> Result<Self, ControlError> {
         Ok(Self {
             socket: ListeningSocket::bind(path)?,
-            data_path,
+            data_paths: pairs
+                .into_iter()
+                .map(|end| DataPath { end, dispatcher: Dispatcher::default() })
+                .collect(),
             again: TimerFd::new(
                 ClockId::CLOCK_MONOTONIC,
                 TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
             )?,
-            dispatcher: Dispatcher::default(),
             clients: HashMap::new(),
             ids: HashMap::new(),
             next_id: 0,
@@ -83,7 +91,8 @@ impl ControlServer {
 impl MutEventSubscriber for ControlServer {
     fn init(&mut self, ops: &mut EventOps) {
         let again = self.again.as_fd().as_raw_fd();
-        for fd in [self.listener().as_raw_fd(), self.data_path.event().as_raw_fd(), again] {
+        let data_paths = self.data_paths.iter().map(|it| it.end.event().as_raw_fd());
+        for fd in data_paths.chain([self.listener().as_raw_fd(), again]) {
             if let Err(error) = ops.add(Events::new_raw(fd, EventSet::IN)) {
                 warn!("The control socket is not served: {error}");
             }
@@ -98,8 +107,10 @@ impl MutEventSubscriber for ControlServer {
             self.watch_listener(true, ops);
         } else if fd == self.listener().as_raw_fd() {
             self.accept(ops);
-        } else if fd == self.data_path.event().as_raw_fd() {
-            self.answers(ops);
+        } else if let Some(pair) =
+            self.data_paths.iter().position(|it| it.end.event().as_raw_fd() == fd)
+        {
+            self.answers(pair, ops);
         } else {
             self.client_event(fd, events.event_set(), ops);
         }
@@ -194,23 +205,29 @@ impl ControlServer {
         }
     }
 
-    fn line(&mut self, id: ClientId, line: Result<Request, String>, ops: &mut EventOps) {
-        match line.and_then(|request| self.dispatcher.request(id, request)) {
-            Ok(command) => self.send(id, command, ops),
-            Err(message) => self.reply(id, &error(message), ops),
+    fn line(&mut self, id: ClientId, line: Result<PairRequest, String>, ops: &mut EventOps) {
+        if let Err(message) = line.and_then(|request| self.request(id, request)) {
+            self.reply(id, &error(message), ops);
         }
     }
 
-    fn send(&mut self, id: ClientId, command: Command, ops: &mut EventOps) {
-        if !self.data_path.send(command) {
-            self.reply(id, &error("The data path has ended".into()), ops);
-        }
+    fn request(&mut self, id: ClientId, asked: PairRequest) -> Result<(), String> {
+        let PairRequest { pair, request } = asked;
+        let pairs = self.data_paths.len();
+        let Some(DataPath { end, dispatcher }) = self.data_paths.get_mut(usize::from(pair)) else {
+            return Err(format!("There is no queue pair {pair}: this device has {pairs}"));
+        };
+        let command = dispatcher.request(id, request)?;
+        if end.send(command) { Ok(()) } else { Err("The data path has ended".into()) }
     }
 
-    fn answers(&mut self, ops: &mut EventOps) {
-        self.data_path.clear();
-        while let Some(answer) = self.data_path.try_recv() {
-            if let Some((id, reply)) = self.dispatcher.answer(answer) {
+    fn answers(&mut self, pair: usize, ops: &mut EventOps) {
+        self.data_paths[pair].end.clear();
+        while let Some(answer) = self.data_paths[pair].end.try_recv() {
+            if let Some((id, mut reply)) = self.data_paths[pair].dispatcher.answer(answer) {
+                if let Reply::Status(status) = &mut reply {
+                    status.pairs = self.data_paths.len() as u16;
+                }
                 self.reply(id, &reply, ops);
                 self.after(id, ops);
             }
@@ -232,7 +249,7 @@ impl ControlServer {
         let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get(fd)) else {
             return;
         };
-        if client.is_done() && !self.dispatcher.owes(id) {
+        if client.is_done() && !self.data_paths.iter().any(|it| it.dispatcher.owes(id)) {
             self.part(id, ops);
         } else if let Err(error) =
             ops.modify(Events::new_raw(client.as_raw_fd(), client.interest()))
@@ -249,10 +266,12 @@ impl ControlServer {
             warn!("Cannot stop watching a control connection: {error}");
         }
         self.clients.remove(&fd);
-        if let Some(cancel) = self.dispatcher.gone(id) {
-            debug!("The client of a run has gone: the run is cancelled");
-            // Nobody is left to be told when the data path has ended as well.
-            let _ = self.data_path.send(cancel);
+        for DataPath { end, dispatcher } in &mut self.data_paths {
+            if let Some(cancel) = dispatcher.gone(id) {
+                debug!("The client of a run has gone: the run is cancelled");
+                // Nobody is left to be told when the data path has ended as well.
+                let _ = end.send(cancel);
+            }
         }
         self.watch_listener(true, ops);
     }

@@ -3,7 +3,7 @@
 
 use vhost::vhost_user::message::VhostUserVirtioFeatures;
 use virtio_bindings::bindings::virtio_net::{
-    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MRG_RXBUF,
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF,
 };
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
@@ -30,6 +30,13 @@ impl Features {
             | 1 << VIRTIO_NET_F_GUEST_CSUM
             | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits(),
     );
+
+    /// The same, with several queue pairs, of which a driver uses as many as it likes.
+    #[must_use]
+    pub const fn offered(pairs: usize) -> Self {
+        let mq = if pairs > 1 { 1 << VIRTIO_NET_F_MQ } else { 0 };
+        Self(Self::OFFERED.0 | mq)
+    }
 
     const fn has(self, bit: u32) -> bool {
         self.0 & 1 << bit != 0

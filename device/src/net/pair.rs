@@ -153,6 +153,8 @@ pub struct Pair<P, C> {
     pub(super) control: WorkerEnd,
     pub(super) commands_wait: bool,
     pub(super) port: Wire<P>,
+    /// The port has been told to use this pair's queue.
+    port_active: bool,
     /// What has been told of the port: why it is detached.
     pub(super) port_detached: Option<String>,
     pub(super) clock: C,
@@ -191,6 +193,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             control,
             commands_wait: false,
             port: Wire::new(port),
+            port_active: number == 0,
             port_detached: None,
             clock,
             port_policy: run::PortPolicy::Open,
@@ -229,6 +232,22 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// The port's event has been seen.
     pub fn port_readable(&mut self) {
         self.port.readable();
+    }
+
+    /// The receive queue is enabled, or not: a port with several queues is to use this pair's, or
+    /// the others. The first pair's is always used.
+    pub fn set_port_active(&mut self, active: bool) {
+        let active = active || self.number == 0;
+        if active == self.port_active {
+            return;
+        }
+        self.port_active = active;
+        if !active {
+            self.discard_stale_frames();
+        }
+        if let Err(error) = self.port.set_active(active) {
+            warn!(pair = self.number, %error, "The port's queue cannot be switched on or off");
+        }
     }
 
     /// Lets the port look for its interface when it has none or somebody wants to know, and tells
@@ -296,6 +315,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
         let running = self.queues.iter().any(|queue| queue.running.is_some());
         self.queues = [Queue::default(), Queue::default()];
         self.discard_held();
+        self.set_port_active(false);
         // Nobody looks after it until the next one connects.
         self.port.send_all(self.clock.now().timer);
         let view = GuestView::new(memory);
@@ -602,13 +622,14 @@ impl<P: Port, C: Clock> Pair<P, C> {
     pub fn status(&self) -> PairStatus {
         let (page, port_detached) = (self.page.as_ref(), self.port_detached.as_ref());
         let (wire, stalls) = (self.port.status(), self.stalls.as_ref());
-        status(&self.queues, &self.paths, page, port_detached, wire, stalls, &self.counters)
+        let queues = (self.number, &self.queues);
+        status(queues, &self.paths, page, port_detached, wire, stalls, &self.counters)
     }
 }
 
 /// The state of a pair, from the parts of a [`Pair`] that make it up.
 pub(super) fn status(
-    queues: &[Queue; 2],
+    (number, queues): (u16, &[Queue; 2]),
     paths: &[Path; 2],
     page: Option<&PageState>,
     port_detached: Option<&String>,
@@ -621,6 +642,7 @@ pub(super) fn status(
         counters.add_losses(&page.irq);
     }
     PairStatus {
+        number,
         running: queues
             .iter()
             .all(|queue| queue.running.as_ref().is_some_and(|running| !running.broken)),

@@ -213,6 +213,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             page,
             adversary,
             control,
+            number,
             queues,
             paths,
             counters,
@@ -249,7 +250,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                     let (page, port_detached) = (page.as_ref(), port_detached.as_ref());
                     let (paths, port) = &*parts.borrow();
                     let (wire, stalls) = (port.status(), stalls.as_ref());
-                    status(queues, paths, page, port_detached, wire, stalls, counters)
+                    status((*number, queues), paths, page, port_detached, wire, stalls, counters)
                 },
             );
         }

@@ -11,6 +11,8 @@ use crate::port::wire::Directions;
 /// What a pair says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PairStatus {
+    /// Its number.
+    pub number: u16,
     /// Both queues have been started, and neither is broken.
     pub running: bool,
     /// Why no frames come in or go out of the port, as long as that is so.

@@ -32,7 +32,7 @@ fn a_plan_says_what_the_device_does() {
         vec![PacketSpec::Duplicate { per_mille: 3, copies: 1 }],
     ];
     let commands = [PathCommand::Policies(7, stacks), PathCommand::Packets(7, packets)];
-    assert_eq!(plan.commands(), commands);
+    assert_eq!(plan.commands(0), commands);
     assert!(!plan.is_conformant());
 }
 

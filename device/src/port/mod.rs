@@ -60,6 +60,15 @@ pub trait Port: Send {
         None
     }
 
+    /// A port with several queues: whether this one takes part. What came to one that does not any
+    /// more is lost.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn set_active(&mut self, _active: bool) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether received frames may have open checksums.
     ///
     /// # Errors
@@ -102,6 +111,10 @@ impl<P: Port + ?Sized> Port for Box<P> {
 
     fn send_due(&mut self, now: Instant) -> Option<Instant> {
         (**self).send_due(now)
+    }
+
+    fn set_active(&mut self, active: bool) -> io::Result<()> {
+        (**self).set_active(active)
     }
 
     fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()> {
@@ -154,14 +167,23 @@ impl fmt::Display for PortConfig {
 }
 
 impl PortConfig {
-    /// Opens the port. `seed` decides every random choice it makes.
+    /// Opens the port for as many queue pairs. `seed` decides every random choice it makes.
     ///
     /// # Errors
     /// When the host does not provide it: says what, and what can be done.
-    pub fn open(&self, seed: u64) -> Result<Box<dyn Port>, tap::OpenError> {
+    pub fn open(&self, seed: u64, pairs: u16) -> Result<Vec<Box<dyn Port>>, tap::OpenError> {
         Ok(match self {
-            Self::Tap(name) => Box::new(tap::Tap::open(name)?),
-            Self::Generator(config) => Box::new(generator::Generator::new(config, seed)),
+            Self::Tap(name) if pairs == 1 => vec![Box::new(tap::Tap::open(name)?)],
+            Self::Tap(name) => tap::Tap::open_queues(name, pairs)?.into_iter().map(boxed).collect(),
+            Self::Generator(config) => (0..pairs)
+                .map(|pair| {
+                    boxed(generator::Generator::new(config, seed.wrapping_add(pair.into())))
+                })
+                .collect(),
         })
     }
+}
+
+fn boxed(port: impl Port + 'static) -> Box<dyn Port> {
+    Box::new(port)
 }

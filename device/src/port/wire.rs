@@ -206,6 +206,10 @@ impl<P: Port> Port for Wire<P> {
         [self.port.send_due(now), self.tx.due()].into_iter().flatten().min()
     }
 
+    fn set_active(&mut self, active: bool) -> io::Result<()> {
+        self.port.set_active(active)
+    }
+
     fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()> {
         self.port.allow_open_checksums(allow)
     }

@@ -225,6 +225,8 @@ impl Backend {
         }
         let features = *self.features.lock().unwrap_or_else(PoisonError::into_inner);
         let connected = self.connected.load(Ordering::Acquire);
+        let enabled = vrings.get(RX).is_some_and(|vring| vring.get_ref().is_enabled());
+        served.pair.set_port_active(connected && enabled);
         let [rx, tx] = [RX, TX].map(|queue| {
             let vring = vrings.get(queue).filter(|_| connected)?;
             queue_setup(vring, features, self.cut_bits.of(QUEUES_PER_PAIR * thread_id + queue))
@@ -258,7 +260,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn features(&self) -> u64 {
-        Features::OFFERED.0
+        Features::offered(self.pairs.len()).0
     }
 
     fn acked_features(&self, features: u64) {
@@ -273,7 +275,9 @@ impl VhostUserBackend for Backend {
         // Not CONFIG: a VMM keeps the configuration of a network device itself, and QEMU warns when
         // it is offered. BACKEND_REQ, though nothing is ever asked of a front end: user-mode Linux
         // 6.1 has no interrupt for its queues without it.
-        VhostUserProtocolFeatures::REPLY_ACK | VhostUserProtocolFeatures::BACKEND_REQ
+        VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::BACKEND_REQ
+            | VhostUserProtocolFeatures::MQ
     }
 
     fn set_backend_req_fd(&self, channel: BackendChannel) {

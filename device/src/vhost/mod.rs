@@ -11,5 +11,5 @@ mod frontend;
 mod shim;
 mod vring;
 
-pub use backend::Backend;
+pub use backend::{Backend, HostPair};
 pub use frontend::{Connection, ConnectionError};

@@ -15,7 +15,7 @@ const HEADERS: usize = 14 + 20 + 8;
 
 fn device(settings: &str) -> Device {
     let config: PortConfig = format!("generator:{settings}").parse().unwrap();
-    Device::with_port(config.open(1).unwrap())
+    Device::with_port(config.open(1, 1).unwrap().remove(0))
 }
 
 fn next_serial(guest: &mut Guest) -> u32 {

@@ -9,6 +9,7 @@ mod injection;
 mod interrupts;
 mod lifecycle;
 mod mailbox;
+mod pairs;
 mod plain;
 mod program;
 mod records;

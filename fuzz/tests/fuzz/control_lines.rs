@@ -15,8 +15,8 @@ use tsnic::control::dispatcher::Dispatcher;
 use tsnic::net::pair::{InterruptConfig, Pair};
 use tsnic::port::PortConfig;
 use tsnic::vhost::Backend;
-use tsnic_protocol::Request;
 use tsnic_protocol::line::{LINE_MAX, RequestReader};
+use tsnic_protocol::{PairRequest, Request};
 
 use crate::MOMENT;
 
@@ -99,7 +99,7 @@ impl Line {
     }
 }
 
-fn read(chunks: impl Iterator<Item = Vec<u8>>) -> Vec<Result<Request, String>> {
+fn read(chunks: impl Iterator<Item = Vec<u8>>) -> Vec<Result<PairRequest, String>> {
     let (mut reader, mut read) = (RequestReader::default(), Vec::new());
     for chunk in chunks {
         reader.feed(&chunk, |request| read.push(request));
@@ -126,7 +126,7 @@ fn control_lines() {
 
             let (control, worker) = control_channel().expect("there are descriptors");
             let config: PortConfig = "generator:".parse().expect("it is right");
-            let port = config.open(1).expect("a generator needs nothing of the host");
+            let port = config.open(1, 1).expect("a generator needs nothing of the host").remove(0);
             let pair = Pair::new(0, port, HostClock, worker, &InterruptConfig::default());
             let backend =
                 Arc::new(Backend::new(vec![pair], Duration::ZERO).expect("there are timers"));
@@ -137,6 +137,7 @@ fn control_lines() {
                     [Ok(request.clone())],
                     "written out and read again"
                 );
+                let request = request.request;
                 let command = match &request {
                     Request::Status => Command::Status,
                     Request::Injection(run) => Command::Start(convert::injection(run)),

@@ -232,7 +232,8 @@ impl Message {
 
 fn backend() -> Arc<Backend> {
     let config: PortConfig = "generator:rate=100000".parse().expect("it is right");
-    let port: Box<dyn Port> = config.open(1).expect("a generator needs nothing of the host");
+    let port: Box<dyn Port> =
+        config.open(1, 1).expect("a generator needs nothing of the host").remove(0);
     let worker = control_channel().expect("there are descriptors").1;
     Arc::new(
         Backend::new(

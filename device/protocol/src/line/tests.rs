@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::{LINE_MAX, RequestReader};
-use crate::Request;
+use crate::{PairRequest, Request};
 
-fn feed(reader: &mut RequestReader, bytes: &[u8]) -> Vec<Result<Request, String>> {
+fn feed(reader: &mut RequestReader, bytes: &[u8]) -> Vec<Result<PairRequest, String>> {
     let mut all = Vec::new();
     reader.feed(bytes, |line| all.push(line));
     all
@@ -19,9 +19,9 @@ fn a_malformed_line_is_named_with_its_number_and_column_and_the_next_one_is_unde
         b"{\"request\":\"status\"}\n\n{\"request\":]\n{\"request\":\"status\"}\n",
     );
     assert_eq!(all.len(), 3);
-    assert_eq!(all[0], Ok(Request::Status));
+    assert_eq!(all[0], Ok(Request::Status.into()));
     assert_eq!(all[1], Err("Line 3 is not a request: expected value, column 12".into()));
-    assert_eq!(all[2], Ok(Request::Status));
+    assert_eq!(all[2], Ok(Request::Status.into()));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn an_oversized_line_is_told_once_and_skipped_to_its_end() {
     assert_eq!(feed(&mut reader, &vec![b' '; LINE_MAX]), []);
     assert_eq!(feed(&mut reader, b"x"), [Err(format!("Line 1 is longer than {LINE_MAX} bytes"))]);
     assert_eq!(feed(&mut reader, &vec![b'x'; 3 * LINE_MAX]), []);
-    assert_eq!(feed(&mut reader, b"\n{\"request\":\"status\"}\n"), [Ok(Request::Status)]);
+    assert_eq!(feed(&mut reader, b"\n{\"request\":\"status\"}\n"), [Ok(Request::Status.into())]);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_last_line_may_lack_its_end() {
     assert_eq!(feed(&mut reader, b"{\"request\":\"status\"}"), []);
     let mut all = Vec::new();
     reader.finish(|line| all.push(line));
-    assert_eq!(all, [Ok(Request::Status)]);
+    assert_eq!(all, [Ok(Request::Status.into())]);
 }
 
 proptest! {
@@ -83,5 +83,27 @@ proptest! {
             feed(&mut reader, &bytes);
             prop_assert!(reader.framer.buffer.len() <= LINE_MAX);
         }
+    }
+}
+
+#[test]
+fn a_request_names_its_pair_or_is_for_the_first_one() {
+    let read = |line: &str| feed(&mut RequestReader::default(), format!("{line}\n").as_bytes());
+    let second = PairRequest { pair: 1, request: Request::Status };
+    assert_eq!(read(r#"{"request":"status","pair":1}"#), [Ok(second.clone())]);
+    assert_eq!(read(r#"{"pair":1,"request":"status"}"#), [Ok(second.clone())]);
+    assert_eq!(read(&serde_json::to_string(&second).unwrap()), [Ok(second)]);
+    let moderation = r#"{"pair":3,"request":"moderation","vector":"tx","usecs":4}"#;
+    assert!(matches!(
+        &read(moderation)[..],
+        [Ok(PairRequest { pair: 3, request: Request::Moderation(it) })] if it.usecs == 4
+    ));
+    for (line, wrong) in [
+        (r#"{"request":"status","pair":-1}"#, "-1"),
+        (r#"{"request":"status","pairs":1}"#, "pairs"),
+        (r#"{"request":"schedule","vector":"rx","usec":1}"#, "usec"),
+    ] {
+        let [Err(why)] = &read(line)[..] else { panic!("{line} was taken") };
+        assert!(why.contains(wrong), "{why}");
     }
 }

@@ -66,7 +66,7 @@ impl Bench {
         });
         let ended_server = Arc::new(AtomicBool::new(false));
         let server =
-            serve(ControlServer::listen(&path, control).expect("it starts"), &ended_server);
+            serve(ControlServer::listen(&path, vec![control]).expect("it starts"), &ended_server);
         Self {
             server: Some(server),
             ended: ended_server,
@@ -325,14 +325,16 @@ fn one_client_too_many_is_told_so() {
 fn a_path_in_use_and_one_that_cannot_be_are_told_apart() {
     let bench = Bench::new();
     let (control, _worker) = control_channel().expect("a channel");
-    let busy = ControlServer::listen(&bench.path, control).err().expect("somebody listens there");
+    let busy =
+        ControlServer::listen(&bench.path, vec![control]).err().expect("somebody listens there");
     assert!(
         matches!(&busy, ControlError::Socket(SocketError::Busy { path }) if *path == bench.path),
         "{busy:?}"
     );
     let (control, _worker) = control_channel().expect("a channel");
-    let nowhere =
-        ControlServer::listen(&bench.path.join("below"), control).err().expect("not a directory");
+    let nowhere = ControlServer::listen(&bench.path.join("below"), vec![control])
+        .err()
+        .expect("not a directory");
     assert!(matches!(nowhere, ControlError::Socket(_)), "{nowhere:?}");
 }
 
@@ -343,7 +345,7 @@ fn a_data_path_that_has_ended_is_said() {
     let (control, worker) = control_channel().expect("a channel");
     drop(worker);
     let ended = Arc::new(AtomicBool::new(false));
-    let server = serve(ControlServer::listen(&path, control).expect("it starts"), &ended);
+    let server = serve(ControlServer::listen(&path, vec![control]).expect("it starts"), &ended);
     let mut stream = UnixStream::connect(&path).expect("it listens");
     stream.write_all(b"{\"request\":\"status\"}\n").expect("it reads");
     let mut line = String::new();

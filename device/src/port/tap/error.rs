@@ -53,6 +53,11 @@ pub enum Obstacle {
     /// It has several queues.
     #[error("it was made with multi_queue, and this device has one queue: make it again without")]
     MultiQueue,
+    /// It has one queue.
+    #[error(
+        "it was made without multi_queue, and this device has several queue pairs: make it again with"
+    )]
+    SingleQueue,
     /// It is another user's.
     #[error("it belongs to {0}, and this process is another's and has no CAP_NET_ADMIN")]
     Owner(String),
@@ -65,9 +70,9 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// What `error`, the answer to `TUNSETIFF`, means for the interface of that name: `None` when
-    /// there is none.
-    pub(super) fn of(error: &io::Error, interface: Option<&Interface>) -> Self {
+    /// What `error`, the answer to `TUNSETIFF`, with several queues or one, means for the interface
+    /// of that name: `None` when there is none.
+    pub(super) fn of(error: &io::Error, interface: Option<&Interface>, multi_queue: bool) -> Self {
         match (error.raw_os_error(), interface) {
             (Some(libc::EPERM), None) => Self::Missing,
             (Some(libc::EBUSY), _) => Self::Busy,
@@ -77,10 +82,11 @@ impl Obstacle {
                 (None, None) => Self::Unknown,
             },
             (Some(libc::EINVAL), Some(Interface { kind, tun })) => match kind.as_deref() {
-                Some("tun") if tun.multi_queue => Self::MultiQueue,
                 Some("tun") if !tun.tap => {
                     Self::Kind("a TUN interface (IP packets, not frames)".into())
                 }
+                Some("tun") if tun.multi_queue && !multi_queue => Self::MultiQueue,
+                Some("tun") if !tun.multi_queue && multi_queue => Self::SingleQueue,
                 Some("tun") => Self::Unknown,
                 Some(kind) => Self::Kind(format!("a {kind}")),
                 None => Self::Kind("a network interface of another kind".into()),
@@ -114,7 +120,7 @@ mod tests {
     #[test]
     fn each_obstacle_is_told_from_the_others() {
         let of = |errno, interface: Option<&Interface>| {
-            Obstacle::of(&io::Error::from_raw_os_error(errno), interface)
+            Obstacle::of(&io::Error::from_raw_os_error(errno), interface, false)
         };
         let tap = Tun { tap: true, ..Tun::default() };
         let tun = |tun| Some(Interface { kind: Some("tun".into()), tun });

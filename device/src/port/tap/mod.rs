@@ -56,6 +56,12 @@ nix::ioctl_write_ptr_bad!(
     libc::TUNSETVNETLE,
     libc::c_int
 );
+nix::ioctl_write_ptr_bad!(
+    /// Whether the queue of the open file takes part.
+    tun_set_queue,
+    libc::TUNSETQUEUE,
+    libc::ifreq
+);
 nix::ioctl_write_int_bad!(
     /// What frames handed to this process may leave open.
     tun_set_offload,
@@ -66,6 +72,7 @@ nix::ioctl_write_int_bad!(
 #[derive(Debug)]
 pub struct Tap {
     name: TapName,
+    queues: Queues,
     file: File,
     /// Readable when the file is. The file is another after each attachment, this is what outlives
     /// it.
@@ -78,6 +85,13 @@ pub struct Tap {
     readable: bool,
     /// Received frames may have open checksums.
     open_checksums: bool,
+}
+
+/// Whether it is a queue among several, and takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queues {
+    One,
+    Several { active: bool },
 }
 
 #[derive(Debug)]
@@ -94,15 +108,31 @@ impl Tap {
     /// # Errors
     /// When the host refuses, with advice.
     pub fn open(name: &TapName) -> Result<Self, OpenError> {
+        Self::open_queue(name, Queues::One)
+    }
+
+    /// The same with `count` queues, of which the first takes part from the start, and the others
+    /// when they are told to.
+    ///
+    /// # Errors
+    /// When the host refuses, with advice.
+    pub fn open_queues(name: &TapName, count: u16) -> Result<Vec<Self>, OpenError> {
+        (0..count)
+            .map(|queue| Self::open_queue(name, Queues::Several { active: queue == 0 }))
+            .collect()
+    }
+
+    fn open_queue(name: &TapName, queues: Queues) -> Result<Self, OpenError> {
         let event = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|error| OpenError::Watch(error.into()))?;
         // A persistent interface remembers what the process before this one allowed, segmentation
         // perhaps.
         let open_checksums = false;
-        let file = attach(name, &event, open_checksums)?;
+        let file = attach(name, queues, &event, open_checksums)?;
         let buffer = vec![0; MAX_FRAME_LEN].into_boxed_slice();
         Ok(Self {
             name: name.clone(),
+            queues,
             file,
             event,
             detached: None,
@@ -134,7 +164,7 @@ impl Tap {
             detached.reason = deleted(&self.name);
             return;
         }
-        match attach(&self.name, &self.event, self.open_checksums) {
+        match attach(&self.name, self.queues, &self.event, self.open_checksums) {
             Ok(file) => {
                 self.file = file;
                 self.detached = None;
@@ -151,18 +181,22 @@ fn deleted(name: &TapName) -> String {
 
 /// Opens a file, attaches it to the interface, and adds it to `event`, which it leaves when it is
 /// closed.
-fn attach(name: &TapName, event: &Epoll, open_checksums: bool) -> Result<File, OpenError> {
+fn attach(
+    name: &TapName,
+    queues: Queues,
+    event: &Epoll,
+    open_checksums: bool,
+) -> Result<File, OpenError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(DEVICE)
         .map_err(OpenError::Device)?;
-    let ifr_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
-    let request = libc::ifreq {
-        ifr_name: name.as_ifr_name(),
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: ifr_flags },
-    };
+    let multi_queue = queues != Queues::One;
+    let several = if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | several;
+    let request = ifreq(name.as_ifr_name(), flags);
     // SAFETY:
     // 1. The descriptor is that of an open TUN file.
     // 2. TUNSETIFF reads and writes one `ifreq` there and nothing beyond it; the pointer is to one
@@ -172,8 +206,9 @@ fn attach(name: &TapName, event: &Epoll, open_checksums: bool) -> Result<File, O
     unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.map_err(|error| {
         let source = io::Error::from(error);
         // What cannot be looked up stays unknown: the kernel's answer is shown in any case.
-        let obstacle = Interface::look_up(name)
-            .map_or(Obstacle::Unknown, |interface| Obstacle::of(&source, interface.as_ref()));
+        let obstacle = Interface::look_up(name).map_or(Obstacle::Unknown, |interface| {
+            Obstacle::of(&source, interface.as_ref(), multi_queue)
+        });
         OpenError::Attach { name: name.clone(), obstacle, source }
     })?;
     let set = |what| {
@@ -190,6 +225,9 @@ fn attach(name: &TapName, event: &Epoll, open_checksums: bool) -> Result<File, O
     unsafe { tun_set_vnet_le(file.as_raw_fd(), &raw const ONE) }
         .map_err(set("the header's byte order"))?;
     set_offloads(&file, open_checksums).map_err(set("the offloads"))?;
+    if queues == (Queues::Several { active: false }) {
+        set_active(&file, false).map_err(set("the queue"))?;
+    }
     event
         .add(&file, EpollEvent::new(EpollFlags::EPOLLIN, 0))
         .map_err(|error| OpenError::Watch(error.into()))?;
@@ -204,11 +242,25 @@ fn set_offloads(file: &File, open_checksums: bool) -> nix::Result<()> {
     unsafe { tun_set_offload(file.as_raw_fd(), offload) }.map(|_| ())
 }
 
+/// Lets the queue of the file take part, or not: the kernel then chooses among the others, and
+/// discards what waits in this one.
+fn set_active(file: &File, active: bool) -> nix::Result<()> {
+    let flags = if active { libc::IFF_ATTACH_QUEUE } else { libc::IFF_DETACH_QUEUE };
+    let request = ifreq([0; libc::IFNAMSIZ], flags);
+    // SAFETY:
+    // 1. The descriptor is that of an open TUN file.
+    // 2. TUNSETQUEUE reads one `ifreq` from the pointer, which is to one that lives until the call
+    //    returns.
+    unsafe { tun_set_queue(file.as_raw_fd(), &raw const request) }.map(|_| ())
+}
+
+const fn ifreq(ifr_name: [libc::c_char; libc::IFNAMSIZ], flags: libc::c_int) -> libc::ifreq {
+    let ifru_flags = flags as libc::c_short;
+    libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags } }
+}
+
 fn is_attached(file: &File) -> bool {
-    let mut answer = libc::ifreq {
-        ifr_name: [0; libc::IFNAMSIZ],
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
-    };
+    let mut answer = ifreq([0; libc::IFNAMSIZ], 0);
     // SAFETY:
     // 1. The descriptor is that of an open TUN file.
     // 2. TUNGETIFF writes one `ifreq` there; the pointer is to one, which nothing else refers to
@@ -292,6 +344,14 @@ impl Port for Tap {
                 }
             }
         }
+    }
+
+    fn set_active(&mut self, on: bool) -> io::Result<()> {
+        let Queues::Several { active } = &mut self.queues else { return Ok(()) };
+        if std::mem::replace(active, on) == on || self.detached.is_some() {
+            return Ok(());
+        }
+        set_active(&self.file, on).map_err(io::Error::from)
     }
 
     fn allow_open_checksums(&mut self, allow: bool) -> io::Result<()> {

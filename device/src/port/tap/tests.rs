@@ -92,6 +92,12 @@ fn what_keeps_it_from_attaching_is_named() {
         ip("tuntap add t0 mode tap multi_queue");
         assert_eq!(obstacle(), Obstacle::MultiQueue);
         ip("link del t0");
+        ip("tuntap add t0 mode tap");
+        assert!(matches!(
+            Tap::open_queues(&name(), 2),
+            Err(OpenError::Attach { obstacle: Obstacle::SingleQueue, .. })
+        ));
+        ip("link del t0");
         ip("tuntap add t0 mode tun");
         assert!(matches!(obstacle(), Obstacle::Kind(kind) if kind.contains("TUN")));
         ip("link del t0");

@@ -116,11 +116,13 @@ impl Guest {
     /// Connects and negotiates.
     pub fn negotiate(device: &Device, options: Options) -> Self {
         let (connection, vmm) = device.connect();
-        let mut frontend = Frontend::from_stream(vmm, 2);
+        // Of as many queues as the device may have.
+        let mut frontend = Frontend::from_stream(vmm, 16);
         frontend.set_owner().unwrap();
         let offered = frontend.get_features().unwrap();
         let protocol = frontend.get_protocol_features().unwrap();
-        frontend.set_protocol_features(protocol & VhostUserProtocolFeatures::REPLY_ACK).unwrap();
+        let wanted = VhostUserProtocolFeatures::REPLY_ACK | VhostUserProtocolFeatures::MQ;
+        frontend.set_protocol_features(protocol & wanted).unwrap();
         let features = offered & !options.without;
         frontend.set_features(features).unwrap();
         let file = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC).unwrap());
@@ -185,29 +187,34 @@ impl Guest {
     ) {
         for (index, base) in [rx_base, tx_base].into_iter().enumerate() {
             let queue = if index == 0 { &self.rx } else { &self.tx };
-            let config = VringConfigData {
-                queue_max_size: queue.size,
-                queue_size: queue.size,
-                flags: 0,
-                desc_table_addr: USER_BASE + queue.descriptors,
-                used_ring_addr: USER_BASE + queue.used,
-                avail_ring_addr: USER_BASE + queue.available,
-                log_addr: None,
-            };
-            self.frontend.set_vring_num(index, queue.size).unwrap();
-            each();
-            self.frontend.set_vring_base(index, base).unwrap();
-            each();
-            self.frontend.set_vring_addr(index, &config).unwrap();
-            each();
-            self.frontend.set_vring_kick(index, &queue.kick).unwrap();
-            each();
+            self.set_up(index, queue, base, &each);
         }
         between();
         for (index, queue) in [&self.rx, &self.tx].into_iter().enumerate() {
             self.frontend.set_vring_call(index, &queue.call).unwrap();
             self.frontend.set_vring_enable(index, true).unwrap();
         }
+    }
+
+    /// Sets a queue of any pair up, all but its call eventfd, and does not enable it.
+    pub fn set_up(&self, index: usize, queue: &DriverQueue, base: u16, each: impl Fn()) {
+        let config = VringConfigData {
+            queue_max_size: queue.size,
+            queue_size: queue.size,
+            flags: 0,
+            desc_table_addr: USER_BASE + queue.descriptors,
+            used_ring_addr: USER_BASE + queue.used,
+            avail_ring_addr: USER_BASE + queue.available,
+            log_addr: None,
+        };
+        self.frontend.set_vring_num(index, queue.size).unwrap();
+        each();
+        self.frontend.set_vring_base(index, base).unwrap();
+        each();
+        self.frontend.set_vring_addr(index, &config).unwrap();
+        each();
+        self.frontend.set_vring_kick(index, &queue.kick).unwrap();
+        each();
     }
 
     /// Stops both queues; their bases.

@@ -8,7 +8,7 @@ mod queue;
 
 pub use device::Device;
 pub use guest::{AREA, BUFFERS, EVENT_IDX, Guest, Options};
-pub use port::frame;
+pub use port::{Host, cable, frame};
 pub use queue::DriverQueue;
 
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tsnic::frame::Frame;
@@ -18,6 +19,7 @@ use super::eventually;
 pub struct SocketPort {
     socket: UnixDatagram,
     readable: bool,
+    active: Arc<AtomicBool>,
     meanwhile: Arc<Meanwhile>,
 }
 
@@ -27,6 +29,7 @@ type Meanwhile = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 /// The other end.
 pub struct Host {
     socket: UnixDatagram,
+    active: Arc<AtomicBool>,
     meanwhile: Arc<Meanwhile>,
 }
 
@@ -34,10 +37,15 @@ pub fn cable() -> (SocketPort, Host) {
     let (device, host) = UnixDatagram::pair().unwrap();
     device.set_nonblocking(true).unwrap();
     host.set_nonblocking(true).unwrap();
-    let meanwhile = Arc::default();
+    let (meanwhile, active) = (Arc::default(), Arc::new(AtomicBool::new(true)));
     (
-        SocketPort { socket: device, readable: true, meanwhile: Arc::clone(&meanwhile) },
-        Host { socket: host, meanwhile },
+        SocketPort {
+            socket: device,
+            readable: true,
+            active: Arc::clone(&active),
+            meanwhile: Arc::clone(&meanwhile),
+        },
+        Host { socket: host, active, meanwhile },
     )
 }
 
@@ -52,6 +60,11 @@ impl Host {
     /// Does something when the device has read the next frame, before it does anything with it.
     pub fn meanwhile(&self, action: impl FnOnce() + Send + 'static) {
         *self.meanwhile.lock().unwrap() = Some(Box::new(action));
+    }
+
+    /// The device has switched the port's queue on, and not off since.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
     }
 
     pub fn send_with(&self, header: NetHeader, frame: &[u8]) {
@@ -130,6 +143,11 @@ impl Port for SocketPort {
 
     fn send(&mut self, _now: Instant, header: NetHeader, frame: &[u8]) -> io::Result<()> {
         self.socket.send(&[header.as_bytes(), frame].concat()).map(|_| ())
+    }
+
+    fn set_active(&mut self, active: bool) -> io::Result<()> {
+        self.active.store(active, Ordering::Release);
+        Ok(())
     }
 
     fn allow_open_checksums(&mut self, _allow: bool) -> io::Result<()> {
