@@ -47,6 +47,8 @@ impl Agent {
             Request::SetCoalescing { name, coalescing } => {
                 ethtool::set_coalescing(&name, coalescing)?;
             }
+            Request::Channels { name } => return Ok(Reply::Channels(ethtool::channels(&name)?)),
+            Request::SetChannels { name, combined } => ethtool::set_channels(&name, combined)?,
             Request::ReceiverStart { local, peer, busy_poll_us, cpu } => {
                 if self.receiver.is_some() {
                     return Err(Error::State("A UDP receiver is running already"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What ethtool reads and sets (`SIOCETHTOOL`).
 
-use guest_protocol::Coalescing;
+use guest_protocol::{Channels, Coalescing};
 use nix::errno::Errno;
 
 use crate::error::Error;
@@ -12,6 +12,8 @@ const SIOCETHTOOL: u64 = 0x8946;
 /// linux/ethtool.h
 const ETHTOOL_GCOALESCE: u32 = 0x0e;
 const ETHTOOL_SCOALESCE: u32 = 0x0f;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_SCHANNELS: u32 = 0x3d;
 
 /// `struct ethtool_coalesce` (linux/ethtool.h): 23 words, of which these are used.
 #[repr(C)]
@@ -31,6 +33,19 @@ struct EthtoolCoalesce {
 }
 
 const _: () = assert!(size_of::<EthtoolCoalesce>() == 23 * 4);
+
+/// `struct ethtool_channels` (linux/ethtool.h).
+#[repr(C)]
+#[derive(Default)]
+struct EthtoolChannels {
+    cmd: u32,
+    _max_others: [u32; 3],
+    max_combined: u32,
+    _others: [u32; 3],
+    combined: u32,
+}
+
+const _: () = assert!(size_of::<EthtoolChannels>() == 9 * 4);
 
 /// The coalescing of an interface.
 ///
@@ -64,8 +79,38 @@ pub fn set_coalescing(name: &str, coalescing: Coalescing) -> Result<(), Error> {
     ioctl(name, &mut coalesce).map_err(Error::call(format!("Cannot set coalescing of {name}")))
 }
 
+/// The channels of an interface.
+///
+/// # Errors
+/// The interface does not exist, or its driver has none.
+pub fn channels(name: &str) -> Result<Channels, Error> {
+    let channels =
+        get_channels(name).map_err(Error::call(format!("Cannot read channels of {name}")))?;
+    Ok(Channels { combined: channels.combined, max: channels.max_combined })
+}
+
+/// Sets the combined channels of an interface, and leaves the others alone.
+///
+/// # Errors
+/// The interface does not exist, or its driver refuses.
+pub fn set_channels(name: &str, combined: u32) -> Result<(), Error> {
+    get_channels(name)
+        .and_then(|now| {
+            let mut wanted = EthtoolChannels { cmd: ETHTOOL_SCHANNELS, combined, ..now };
+            // SAFETY: With this command SIOCETHTOOL reads one `ethtool_channels`.
+            unsafe { ifreq::ioctl(name, SIOCETHTOOL, &mut wanted) }
+        })
+        .map_err(Error::call(format!("Cannot set channels of {name}")))
+}
+
+fn get_channels(name: &str) -> Result<EthtoolChannels, Errno> {
+    let mut channels = EthtoolChannels { cmd: ETHTOOL_GCHANNELS, ..EthtoolChannels::default() };
+    // SAFETY: With this command SIOCETHTOOL reads and writes one `ethtool_channels`.
+    unsafe { ifreq::ioctl(name, SIOCETHTOOL, &mut channels) }.map(|()| channels)
+}
+
 fn ioctl(name: &str, coalesce: &mut EthtoolCoalesce) -> Result<(), Errno> {
-    // SAFETY: With the two commands of this file SIOCETHTOOL reads and writes one
+    // SAFETY: With the two commands that come here SIOCETHTOOL reads and writes one
     // `ethtool_coalesce`.
     unsafe { ifreq::ioctl(name, SIOCETHTOOL, coalesce) }
 }

@@ -89,6 +89,18 @@ pub enum Request {
         /// All of it.
         coalescing: Coalescing,
     },
+    /// `ethtool -l`; answered by [`Reply::Channels`].
+    Channels {
+        /// Interface.
+        name: String,
+    },
+    /// `ethtool -L combined`.
+    SetChannels {
+        /// Interface.
+        name: String,
+        /// How many.
+        combined: u32,
+    },
     /// Start a UDP receiver on a connected socket: blocking `recv`, nothing between two calls.
     ReceiverStart {
         /// Own address.
@@ -195,6 +207,8 @@ pub enum Reply {
     },
     /// Coalescing of an interface.
     Coalescing(Coalescing),
+    /// Channels of an interface.
+    Channels(Channels),
     /// How the kernel and the model compare.
     NapiCheck(NapiReport),
     /// It did not work.
@@ -219,6 +233,15 @@ pub struct Coalescing {
     pub adaptive_rx: bool,
     /// `adaptive-tx`.
     pub adaptive_tx: bool,
+}
+
+/// Combined channels (queue pairs), as ethtool means them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channels {
+    /// In use.
+    pub combined: u32,
+    /// There are.
+    pub max: u32,
 }
 
 /// A comparison of the kernel's NAPI functions with the model.

@@ -41,6 +41,8 @@ pub struct Bench {
     /// The machine.
     pub vm: Vm,
     files: Initramfs,
+    /// Of its device.
+    queue_pairs: u8,
     log: Log,
     /// Counted by the device before the check.
     before: Losses,
@@ -50,6 +52,17 @@ impl Bench {
     /// Boots a guest with a disk; `log` is what earlier ones said.
     pub fn boot(lab: &mut Lab, progress: &mut Progress, log: Log) -> Result<Self, lab::Error> {
         let config = VmConfig { disk_mib: Some(DISK_MIB), ..VmConfig::default() };
+        Self::boot_as(lab, config, progress, log)
+    }
+
+    /// Boots one without, whose device has so many queue pairs.
+    pub fn boot_with_pairs(
+        lab: &mut Lab,
+        queue_pairs: u8,
+        progress: &mut Progress,
+        log: Log,
+    ) -> Result<Self, lab::Error> {
+        let config = VmConfig { queue_pairs, ..VmConfig::default() };
         Self::boot_as(lab, config, progress, log)
     }
 
@@ -69,8 +82,15 @@ impl Bench {
         progress: &mut Progress,
         log: Log,
     ) -> Result<Self, lab::Error> {
-        let vm = lab.boot(&VmConfig { vcpus: VCPUS, ..config }, progress)?;
-        Ok(Self { vm, files: lab.initramfs.clone(), log, before: Losses::default() })
+        let config = VmConfig { vcpus: VCPUS, ..config };
+        let vm = lab.boot(&config, progress)?;
+        let (files, queue_pairs) = (lab.initramfs.clone(), config.queue_pairs);
+        Ok(Self { vm, files, queue_pairs, log, before: Losses::default() })
+    }
+
+    /// Queue pairs of the device.
+    pub const fn queue_pairs(&self) -> u8 {
+        self.queue_pairs
     }
 
     /// The guest's modules.
@@ -253,6 +273,11 @@ impl Bench {
     /// The state of the device.
     pub fn status(&mut self) -> Result<Status, Failure> {
         Ok(self.vm.device_status()?)
+    }
+
+    /// The state of another queue pair than the first.
+    pub fn pair_status(&mut self, pair: u16) -> Result<Status, Failure> {
+        Ok(self.vm.pair_status(pair)?)
     }
 
     /// Waits for a state of the device, and gives it; `otherwise` is what is wrong when it does not

@@ -14,6 +14,7 @@ mod hibernate;
 mod kernel_log;
 mod listener;
 mod machine;
+mod multi_queue;
 mod shell;
 pub(crate) mod suspend;
 mod tap;
@@ -39,7 +40,16 @@ struct Check {
     run: fn(&mut Bench) -> Result<String, Failure>,
 }
 
-/// All checks, in order. The last two look back on all before.
+/// Checks of a guest whose device has several queue pairs, and whose vCPUs are as many.
+const MULTI_QUEUE: &[Check] = &[Check {
+    name: "multi-queue",
+    about: "virtio_net uses as many queue pairs as ethtool -L says, tsnic.ko the first",
+    run: multi_queue::channels,
+}];
+/// Queue pairs there.
+const QUEUE_PAIRS: u8 = 2;
+
+/// All other checks, in order. The last two look back on all before.
 const CHECKS: &[Check] = &[
     Check {
         name: "reload",
@@ -148,7 +158,13 @@ const CHECKS: &[Check] = &[
 
 /// The names of all checks, with what each is about.
 pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
-    CHECKS.iter().map(|check| (check.name, check.about))
+    checks().map(|(check, _)| (check.name, check.about))
+}
+
+/// All of them, with the queue pairs of their guest.
+fn checks() -> impl Iterator<Item = (&'static Check, u8)> {
+    let multi_queue = MULTI_QUEUE.iter().map(|check| (check, QUEUE_PAIRS));
+    multi_queue.chain(CHECKS.iter().map(|check| (check, 1)))
 }
 
 /// How a check ended.
@@ -213,14 +229,23 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
     let mut progress = Progress::new();
     let mut lab = Lab::prepare(machine, &mut progress)?;
     let mut log = Log::default();
-    let mut bench = None;
+    let mut bench: Option<Bench> = None;
     let mut tally = Tally::default();
-    for check in
-        CHECKS.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name))
+    for (check, pairs) in
+        checks().filter(|(check, _)| only.is_empty() || only.iter().any(|name| name == check.name))
     {
+        if let Some(other) = bench.take_if(|bench| bench.queue_pairs() != pairs) {
+            log = other.into_log();
+        }
         let bench_now = match &mut bench {
             Some(bench) => bench,
-            none => none.insert(Bench::boot(&mut lab, &mut progress, std::mem::take(&mut log))?),
+            none => {
+                let log = std::mem::take(&mut log);
+                none.insert(match pairs {
+                    1 => Bench::boot(&mut lab, &mut progress, log)?,
+                    pairs => Bench::boot_with_pairs(&mut lab, pairs, &mut progress, log)?,
+                })
+            }
         };
         let stage = progress.stage(Stage::Run(check.name.to_owned()));
         let started = Instant::now();
@@ -298,7 +323,7 @@ mod tests {
         );
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), CHECKS.len());
+        assert_eq!(names.len(), checks().count());
     }
 
     #[test]

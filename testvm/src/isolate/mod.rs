@@ -270,6 +270,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub struct Link {
     /// Name of the TAP device.
     pub tap: String,
+    /// It has several queues.
+    pub multi_queue: bool,
     /// The host's address on it.
     pub host_ip: Ipv4Addr,
     /// The TAP device's own MAC address.
@@ -290,6 +292,7 @@ impl Link {
         let net = index.wrapping_add(2);
         Self {
             tap: format!("tsnic{index}"),
+            multi_queue: false,
             host_ip: Ipv4Addr::new(10, 0, net, 1),
             host_mac: [0x02, 0x74, 0x73, 0x6e, 0x00, index],
             guest_ip: Ipv4Addr::new(10, 0, net, 2),
@@ -337,9 +340,10 @@ impl Link {
     fn commands(&self, ipv6: bool) -> String {
         let Self { tap, host_ip, guest_ip, prefix_len, .. } = self;
         let (host_mac, guest_mac) = (mac(self.host_mac), mac(self.guest_mac));
+        let queues = if self.multi_queue { " multi_queue" } else { "" };
         let no_ipv6 = if ipv6 { " addrgenmode none" } else { "" };
         format!(
-            "tuntap add dev {tap} mode tap\n\
+            "tuntap add dev {tap} mode tap{queues}\n\
              link set dev {tap} address {host_mac}{no_ipv6}\n\
              addr add {host_ip}/{prefix_len} dev {tap}\n\
              link set dev {tap} up\n\

@@ -41,11 +41,13 @@ pub struct MachineSpec<'a> {
     pub disk: Option<&'a str>,
     /// How the device interrupts.
     pub interrupts: Interrupts,
+    /// Queue pairs of the device.
+    pub queue_pairs: u8,
 }
 
-/// Two queues, the configuration interrupt, and one to spare, as QEMU itself counts them for a
-/// single queue pair.
-const MSIX_VECTORS: u32 = 4;
+/// Interrupts beside those of the queues: the configuration's, and one to spare, as QEMU itself
+/// counts them.
+const OTHER_VECTORS: u8 = 2;
 
 const RECONNECT_MS_SINCE: Version = Version { major: 9, minor: 2, patch: 0 };
 
@@ -69,7 +71,7 @@ impl MachineSpec<'_> {
             Accel::Tcg => ("tcg,thread=multi", "max"),
         };
         let vectors = match self.interrupts {
-            Interrupts::Msix => MSIX_VECTORS,
+            Interrupts::Msix => 2 * self.queue_pairs + OTHER_VECTORS,
             Interrupts::Intx => 0,
         };
         let mut append = KERNEL_ARGS.to_owned();
@@ -95,11 +97,15 @@ impl MachineSpec<'_> {
         let reconnect =
             if self.version >= RECONNECT_MS_SINCE { "reconnect-ms=200" } else { "reconnect=1" };
         add(&["-chardev", &format!("socket,id=nic,path={device_socket},{reconnect}")]);
-        add(&["-netdev", "vhost-user,id=net,chardev=nic"]);
+        let (queues, mq) = match self.queue_pairs {
+            1 => (String::new(), ""),
+            pairs => (format!(",queues={pairs}"), ",mq=on"),
+        };
+        add(&["-netdev", &format!("vhost-user,id=net,chardev=nic{queues}")]);
         add(&[
             "-device",
             &format!(
-                "virtio-net-pci,netdev=net,mac={},disable-legacy=on,romfile=,vectors={vectors}",
+                "virtio-net-pci,netdev=net,mac={},disable-legacy=on,romfile=,vectors={vectors}{mq}",
                 mac(self.guest_mac)
             ),
         ]);
@@ -150,10 +156,15 @@ mod tests {
     use super::*;
 
     fn arguments(accel: Accel, interrupts: Interrupts) -> Vec<String> {
-        arguments_for(Version { major: 10, minor: 0, patch: 2 }, accel, interrupts)
+        arguments_for(Version { major: 10, minor: 0, patch: 2 }, accel, interrupts, 1)
     }
 
-    fn arguments_for(version: Version, accel: Accel, interrupts: Interrupts) -> Vec<String> {
+    fn arguments_for(
+        version: Version,
+        accel: Accel,
+        interrupts: Interrupts,
+        queue_pairs: u8,
+    ) -> Vec<String> {
         MachineSpec {
             version,
             accel,
@@ -170,6 +181,7 @@ mod tests {
             guest_mac: [0x52, 0x54, 0, 0x74, 0x73, 0],
             disk: None,
             interrupts,
+            queue_pairs,
         }
         .arguments()
         .into_iter()
@@ -186,6 +198,10 @@ mod tests {
         let device = |interrupts| value(&arguments(Accel::Tcg, interrupts), "-device").to_owned();
         assert!(device(Interrupts::Msix).ends_with("vectors=4"));
         assert!(device(Interrupts::Intx).ends_with("vectors=0"));
+        let version = Version { major: 10, minor: 0, patch: 2 };
+        let several = arguments_for(version, Accel::Tcg, Interrupts::Msix, 4);
+        assert!(value(&several, "-device").ends_with("vectors=10,mq=on"));
+        assert!(value(&several, "-netdev").ends_with("queues=4"));
     }
 
     #[test]
@@ -204,8 +220,12 @@ mod tests {
 
     #[test]
     fn an_old_qemu_gets_the_old_reconnect_option() {
-        let old =
-            arguments_for(Version { major: 7, minor: 2, patch: 17 }, Accel::Tcg, Interrupts::Intx);
+        let old = arguments_for(
+            Version { major: 7, minor: 2, patch: 17 },
+            Accel::Tcg,
+            Interrupts::Intx,
+            1,
+        );
         assert!(value(&old, "-chardev").ends_with(",reconnect=1"));
         assert!(
             value(&arguments(Accel::Tcg, Interrupts::Msix), "-chardev")

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use console::Console;
 use guest_protocol as agent;
+use serde::Serialize;
 use tsnic_protocol as device;
 
 use crate::isolate::{Link, SocketDir};
@@ -88,13 +89,12 @@ impl Vm {
         tick: &mut dyn FnMut(),
     ) -> Result<Self, Error> {
         let started = Instant::now();
-        let link = Link::nth(parts.index);
+        let link = Link { multi_queue: config.queue_pairs > 1, ..Link::nth(parts.index) };
         link.create(parts.run)?;
         let sockets = parts.run.subdirectory(&format!("vm{}", parts.index))?;
         let logs = Logs { dir: parts.logs.to_owned(), index: parts.index };
 
-        let device =
-            DeviceProgram { path: parts.device.to_owned(), args: config.device_args.clone() };
+        let device = DeviceProgram { path: parts.device.to_owned(), args: config.device_args() };
         let mut backend = start_device(&device, &link, &sockets, &logs)?;
         let control =
             connect_control(&sockets, &mut backend, &logs, config.scale.limit(START_LIMIT), tick)?;
@@ -122,6 +122,7 @@ impl Vm {
                     qmp_socket: QMP_SOCKET,
                     guest_mac: link.guest_mac,
                     interrupts,
+                    queue_pairs: config.queue_pairs,
                     disk: config.disk_mib.map(|_| DISK),
                 };
                 let mut command = Command::new(&qemu.path);
@@ -334,11 +335,14 @@ impl Vm {
     /// # Errors
     /// The device is off, or has died.
     pub fn device_begin(&mut self, request: &device::Request) -> Result<(), Error> {
-        let doing = describe(request);
+        self.say_to_device(request, &describe(request))
+    }
+
+    fn say_to_device<T: Serialize>(&mut self, request: &T, doing: &str) -> Result<(), Error> {
         if self.family.device_off {
-            return Err(Error::DeviceOff { doing });
+            return Err(Error::DeviceOff { doing: doing.to_owned() });
         }
-        self.control.send(request).map_err(|source| self.family.diagnose(DEVICE, &doing, source))
+        self.control.send(request).map_err(|source| self.family.diagnose(DEVICE, doing, source))
     }
 
     /// The state of the device.
@@ -349,6 +353,21 @@ impl Vm {
         match self.device(&device::Request::Status)? {
             device::Reply::Status(status) => Ok(*status),
             other => Err(unexpected(DEVICE, "status", &other)),
+        }
+    }
+
+    /// The state of another queue pair than the first.
+    ///
+    /// # Errors
+    /// There is none of this number, or as [`Self::device`].
+    pub fn pair_status(&mut self, pair: u16) -> Result<device::Status, Error> {
+        let doing = format!("status of queue pair {pair}");
+        let request = device::PairRequest { pair, request: device::Request::Status };
+        self.say_to_device(&request, &doing)?;
+        match self.hear_device(&doing, ANSWER_LIMIT)? {
+            device::Reply::Status(status) => Ok(*status),
+            device::Reply::Error { message } => Err(Error::Refused { who: DEVICE, doing, message }),
+            other => Err(unexpected(DEVICE, &doing, &other)),
         }
     }
 

@@ -14,6 +14,8 @@ pub struct VmConfig {
     pub vcpus: u8,
     /// Memory, MiB.
     pub memory_mib: u32,
+    /// Queue pairs of the device.
+    pub queue_pairs: u8,
     /// Size of a disk, empty at first, MiB; `None`: no disk.
     pub disk_mib: Option<u32>,
     /// More kernel parameters.
@@ -29,11 +31,21 @@ impl Default for VmConfig {
         Self {
             vcpus: 2,
             memory_mib: 256,
+            queue_pairs: 1,
             disk_mib: None,
             kernel_args: Vec::new(),
             device_args: Vec::new(),
             scale: LimitScale::default(),
         }
+    }
+}
+
+impl VmConfig {
+    /// All arguments of the device beside its sockets and its port.
+    pub(super) fn device_args(&self) -> Vec<String> {
+        let pairs = (self.queue_pairs > 1)
+            .then(|| ["--queue-pairs".to_owned(), self.queue_pairs.to_string()]);
+        self.device_args.iter().cloned().chain(pairs.into_iter().flatten()).collect()
     }
 }
 
