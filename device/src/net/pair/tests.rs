@@ -5,11 +5,14 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::frames::STALE_MAX;
 use super::*;
 use crate::clock::HostClock;
 use crate::control::channel::control_channel;
 use crate::frame::NetHeader;
 use crate::log_limit;
+use crate::net::queue_page::Refusal;
+use crate::net::ring::RingError;
 use tsnic_core::arming::Interrupts;
 
 /// A port on which somebody sends faster than anybody can read.
