@@ -13,7 +13,7 @@ use tsnic_protocol::plan::Driver;
 
 use crate::check;
 pub use machine::{LimitArgs, MachineArgs};
-pub use options::UsageError;
+pub use usage::UsageError;
 
 /// Boots a real Linux guest on the tsnic device, runs the experiments and gives the verdict.
 #[derive(Debug, Parser)]
@@ -233,3 +233,4 @@ pub struct UmlArgs {
 
 #[cfg(test)]
 mod tests;
+mod usage;

@@ -5,7 +5,6 @@
 //! Every wait has a bound; a round whose bound is reached is inconclusive and says why. No time
 //! decides between delivered and lost.
 
-use alloc::borrow::ToOwned as _;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::string::ToString as _;
@@ -21,9 +20,10 @@ use super::run::{
     Actions, Arrival, Finished, Generated, Observation, PageView, PortPolicy, Publish, Published,
     StartError, Ticker,
 };
-use crate::spec::{Flow, InjectionReport, InjectionSpec, Outcome, Round, Stimulus};
+use crate::spec::{Flow, InjectionReport, InjectionSpec, Outcome, Stimulus};
 use crate::time::{Instant, ns};
 
+mod round;
 #[cfg(test)]
 mod tests;
 
@@ -48,9 +48,6 @@ const FOLLOWS: Duration = Duration::from_millis(20);
 /// busy-polls would find it on its way out, come back at once, and rescue the packet that was
 /// injected meanwhile. Longer than a busy host keeps a virtual CPU waiting, as a rule.
 const QUIET: Duration = Duration::from_millis(5);
-/// So many inconclusive rounds in a row end the run.
-const IN_A_ROW_MAX: u32 = 10;
-
 /// An injection run under way.
 #[derive(Debug)]
 pub(super) struct InjectionRun {
@@ -434,73 +431,6 @@ impl InjectionRun {
             State::Meet { .. } => self.report.stimuli -= 1,
             State::Settle { .. } | State::Stuck { .. } => {}
         }
-    }
-
-    /// Ends the round that is on because of something outside it.
-    fn abandon(&mut self, reason: &str, now: Instant) {
-        if matches!(self.state, State::Settle { .. }) {
-            self.state = Self::settle(now, QUIET);
-        } else {
-            self.inconclusive(reason.to_owned(), now);
-        }
-    }
-
-    fn inconclusive(&mut self, reason: String, now: Instant) -> Then {
-        self.in_a_row += 1;
-        let took_effect = match &self.state {
-            State::Settle { .. } | State::Meet { .. } => false,
-            State::Injection(injection) => injection.is_released(),
-            State::Stuck { .. } | State::Free { .. } => true,
-        };
-        let (outcome, reason) = (Outcome::Inconclusive, Some(reason));
-        self.end_round(
-            Round { outcome, reason, took_effect, delivered_ns: None, stuck_ns: None },
-            now,
-        );
-        if self.in_a_row == IN_A_ROW_MAX {
-            self.give_up(&format!("{IN_A_ROW_MAX} rounds in a row were inconclusive"));
-        }
-        // A guest that still spins is let go before anything else is done to it.
-        Then::Wait
-    }
-
-    fn conclude(
-        &mut self,
-        outcome: Outcome,
-        delivered_ns: Option<u64>,
-        stuck_ns: Option<u64>,
-        now: Instant,
-    ) -> Then {
-        self.in_a_row = 0;
-        self.end_round(
-            Round { outcome, reason: None, took_effect: true, delivered_ns, stuck_ns },
-            now,
-        );
-        self.state = match self.request.stimulus {
-            Stimulus::Udp => Self::meet_at(now.plus(FOLLOWS), true),
-            // No receiver sees this one.
-            Stimulus::GroHeld => Self::settle(now, Duration::ZERO),
-        };
-        Then::Again
-    }
-
-    fn end_round(&mut self, round: Round, now: Instant) {
-        self.report.rounds.push(round);
-        self.unpublished = 0;
-        self.state = Self::settle(now, QUIET);
-        self.draw();
-    }
-
-    /// Marks the rounds that are left as not tried.
-    fn give_up(&mut self, why: &str) {
-        let round = Round {
-            outcome: Outcome::Inconclusive,
-            reason: Some(format!("Not tried: {why}")),
-            took_effect: false,
-            delivered_ns: None,
-            stuck_ns: None,
-        };
-        self.report.rounds.resize(self.request.rounds as usize, round);
     }
 }
 

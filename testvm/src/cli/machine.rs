@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::options::{UsageError, absolute};
+use super::usage::{UsageError, absolute};
 use crate::config::{AccelChoice, Interrupts, KernelChoice, LimitScale, Machine, Places, Series};
 
 /// Arguments about time limits.

@@ -1,40 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a command's arguments become: the validated options of its engine.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use thiserror::Error;
 use tsnic_protocol::plan::Driver;
 
 use super::machine::{MachineArgs, places};
+use super::usage::{UsageError, absolute};
 use super::{ReproArgs, ShrinkArgs, SoakArgs, UmlArgs};
 use crate::config::{Config, LimitScale, UmlConfig};
 use crate::plans::{NamedPlan, shrink};
 use crate::{preflight, soak};
-
-/// Arguments that contradict the environment or one another.
-#[derive(Debug, Error)]
-pub enum UsageError {
-    /// No place for downloads and builds.
-    #[error("No cache directory: set TSNIC_CACHE, XDG_CACHE_HOME or HOME")]
-    NoCache,
-    /// A path that cannot be made absolute.
-    #[error("Path {path} cannot be resolved")]
-    Path {
-        /// As given.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file that will not do.
-    #[error(transparent)]
-    File(#[from] preflight::Error),
-    /// A plan that will not do.
-    #[error(transparent)]
-    Plan(#[from] tsnic_protocol::plan::LoadError),
-}
 
 impl TryFrom<ReproArgs> for Config {
     type Error = UsageError;
@@ -86,8 +62,4 @@ impl TryFrom<SoakArgs> for (MachineArgs, soak::Options) {
             if driver.is_empty() { vec![Driver::VirtioNet, Driver::TsnicV411] } else { driver };
         Ok((machine, soak::Options { time, drivers, stall_ms, sleep_under_traffic, seed, json }))
     }
-}
-
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, UsageError> {
-    std::path::absolute(path).map_err(|source| UsageError::Path { path: path.to_owned(), source })
 }
