@@ -43,6 +43,8 @@ pub trait Gate {
 pub struct Raise {
     /// Raise the line so often.
     pub count: u32,
+    /// When the earliest of them that was held for a time was due.
+    pub due: Option<Instant>,
     /// Poll again at this time.
     pub next: Option<Instant>,
 }
@@ -269,6 +271,7 @@ impl Path {
         self.held.retain_mut(|held| {
             let due = held.due(guest, now);
             if due <= now {
+                raise.due = Some(raise.due.map_or(due, |earliest| earliest.min(due)));
                 raise.count += 1;
                 self.tally.spurious += u64::from(held.spurious);
                 return false;

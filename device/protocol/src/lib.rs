@@ -173,11 +173,31 @@ pub struct Status {
     /// Moderation of each vector, with the limits in force.
     #[serde(default)]
     pub moderation: Vec<Moderation>,
+    /// How late the interrupts were that policies placed, since these were set; left out when none
+    /// was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lateness: Vec<Lateness>,
     /// What the stall detector has found out; `None` when it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls: Option<Stalls>,
     /// The counters.
     pub counters: Counters,
+}
+
+/// How late the interrupts of a vector were that policies placed: from the time at which one was due
+/// to the return of the write to its eventfd. Nanoseconds, in two digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lateness {
+    /// Which.
+    pub vector: Vector,
+    /// Interrupts.
+    pub count: u64,
+    /// Half of them were at most so late.
+    pub median_ns: u64,
+    /// 99 of 100.
+    pub p99_ns: u64,
+    /// The latest.
+    pub max_ns: u64,
 }
 
 /// State of the port.

@@ -9,6 +9,7 @@ use tsnic_core::{spec, stall};
 use tsnic_protocol as protocol;
 use tsnic_protocol::{Moderation, Reply, Vector, packets};
 
+use crate::net::lateness::Summary;
 use crate::net::status::PairStatus;
 use crate::port::wire::Direction;
 
@@ -208,6 +209,11 @@ fn moderation((vector, setting): (Vector, Setting)) -> Moderation {
     Moderation { vector, usecs, frames, adaptive }
 }
 
+fn lateness((vector, summary): (Vector, Option<Summary>)) -> Option<protocol::Lateness> {
+    let Summary { count, median_ns, p99_ns, max_ns } = summary?;
+    Some(protocol::Lateness { vector, count, median_ns, p99_ns, max_ns })
+}
+
 /// The state of the device.
 #[must_use]
 pub fn status(status: &PairStatus) -> protocol::Status {
@@ -234,6 +240,11 @@ pub fn status(status: &PairStatus) -> protocol::Status {
             .into_iter()
             .zip(status.moderation)
             .map(moderation)
+            .collect(),
+        lateness: [Vector::Rx, Vector::Tx]
+            .into_iter()
+            .zip(status.lateness)
+            .filter_map(lateness)
             .collect(),
         stalls: status
             .stalls

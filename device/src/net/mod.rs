@@ -11,6 +11,7 @@ mod empty_kicks;
 pub mod features;
 mod held_frames;
 pub mod index;
+pub mod lateness;
 pub mod memory;
 pub mod pair;
 pub mod queue_page;

@@ -18,6 +18,7 @@ use super::empty_kicks::EmptyKicks;
 use super::features::Features;
 use super::held_frames::HeldFrames;
 use super::index::Index;
+use super::lateness::Lateness;
 use super::memory::GuestView;
 use super::ring::{RingConfig, RingState};
 use super::status::PairStatus;
@@ -38,7 +39,7 @@ mod state;
 mod tests;
 
 pub(super) use command::path_command;
-pub(super) use state::status;
+pub(super) use state::Parts;
 
 /// The receive queue of a pair.
 pub const RX: usize = 0;
@@ -140,6 +141,8 @@ pub struct Pair<P, C> {
     pub(super) queues: [Queue; 2],
     /// The interrupt path of each queue.
     pub(super) paths: [Path; 2],
+    /// How late placed interrupts of each queue were.
+    pub(super) lateness: [Lateness; 2],
     /// Kicks of each queue.
     pub(super) kicks: [u32; 2],
     /// Kicks of [`TX`] when the guest was asked to kick for the next entry; `None` when it was not.
@@ -184,6 +187,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             rearm: interrupts.rearm,
             queues: [Queue::default(), Queue::default()],
             paths: interrupts.moderation.map(Path::new),
+            lateness: Default::default(),
             kicks: [0; 2],
             kick_asked: None,
             stalls: None,
@@ -208,7 +212,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// Carries out what is asked of the interrupt paths and of the wire.
     pub fn path_command(&mut self, command: PathCommand) -> Answer {
         let now = self.now();
-        path_command(&mut self.paths, &mut self.port, command, now)
+        path_command(&mut self.paths, &mut self.lateness, &mut self.port, command, now)
     }
 
     /// The port.
@@ -279,9 +283,17 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// The state of the pair.
     #[must_use]
     pub fn status(&self) -> PairStatus {
-        let (page, port_detached) = (self.page.as_ref(), self.port_detached.as_ref());
-        let (wire, stalls) = (self.port.status(), self.stalls.as_ref());
-        let queues = (self.number, &self.queues);
-        status(queues, &self.paths, page, port_detached, wire, stalls, &self.counters)
+        Parts {
+            number: self.number,
+            queues: &self.queues,
+            paths: &self.paths,
+            lateness: &self.lateness,
+            page: self.page.as_ref(),
+            port_detached: self.port_detached.as_ref(),
+            wire: self.port.status(),
+            stalls: self.stalls.as_ref(),
+            counters: &self.counters,
+        }
+        .status()
     }
 }

@@ -25,7 +25,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::chain::Chain;
 use super::memory::GuestView;
-use super::pair::{Lines, Next, Pair, QueueSetup, RX, TX, path_command, status};
+use super::pair::{Lines, Next, Pair, Parts, QueueSetup, RX, TX, path_command};
 use super::queue_page::QueuePage;
 use super::ring::{Ring, RingError};
 use super::rx::Receiver;
@@ -216,6 +216,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             number,
             queues,
             paths,
+            lateness,
             counters,
             held,
             commands_wait,
@@ -235,7 +236,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
         };
         if std::mem::take(commands_wait) {
             let again = &mut self.again;
-            let parts = RefCell::new((paths, port));
+            let parts = RefCell::new((paths, lateness, port));
             control.serve(
                 adversary,
                 now,
@@ -243,14 +244,23 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                 |command| {
                     // The transmit path and the port have been polled in this session.
                     *again = true;
-                    let (paths, port) = &mut *parts.borrow_mut();
-                    path_command(paths, port, command, now)
+                    let (paths, lateness, port) = &mut *parts.borrow_mut();
+                    path_command(paths, lateness, port, command, now)
                 },
                 || {
-                    let (page, port_detached) = (page.as_ref(), port_detached.as_ref());
-                    let (paths, port) = &*parts.borrow();
-                    let (wire, stalls) = (port.status(), stalls.as_ref());
-                    status((*number, queues), paths, page, port_detached, wire, stalls, counters)
+                    let (paths, lateness, port) = &*parts.borrow();
+                    Parts {
+                        number: *number,
+                        queues,
+                        paths,
+                        lateness,
+                        page: page.as_ref(),
+                        port_detached: port_detached.as_ref(),
+                        wire: port.status(),
+                        stalls: stalls.as_ref(),
+                        counters,
+                    }
+                    .status()
                 },
             );
         }

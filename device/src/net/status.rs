@@ -6,6 +6,7 @@ use tsnic_core::moderation::Setting;
 use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::stall::Tally;
 
+use super::lateness::Summary;
 use crate::port::wire::Directions;
 
 /// What a pair says of itself.
@@ -23,6 +24,9 @@ pub struct PairStatus {
     pub page: Option<PageStatus>,
     /// Moderation by queue: adaptive or not, and the limits in force.
     pub moderation: [Setting; 2],
+    /// How late placed interrupts were since the policies were set, by queue; `None` when none was
+    /// placed.
+    pub lateness: [Option<Summary>; 2],
     /// What the stall detector has found out, by queue; `None` when there is none.
     pub stalls: Option<[Tally; 2]>,
     /// The counters.

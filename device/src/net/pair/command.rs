@@ -7,12 +7,14 @@ use tsnic_core::time::Instant;
 
 use super::{RX, TX};
 use crate::control::channel::{Answer, PathCommand};
+use crate::net::lateness::Lateness;
 use crate::port::Port;
 use crate::port::wire::Wire;
 
 /// Carries out what the control socket asks of the interrupt paths and of the wire.
 pub(in crate::net) fn path_command<P: Port>(
     paths: &mut [Path; 2],
+    lateness: &mut [Lateness; 2],
     wire: &mut Wire<P>,
     command: PathCommand,
     now: Instant,
@@ -27,6 +29,9 @@ pub(in crate::net) fn path_command<P: Port>(
                 [Ok(rx), Ok(tx)] => {
                     for (path, policies) in paths.iter_mut().zip([rx, tx]) {
                         path.set_policies(policies, now);
+                    }
+                    for lateness in lateness {
+                        lateness.clear();
                     }
                 }
                 [Err(error), _] | [_, Err(error)] => return Answer::Refused(error.to_string()),

@@ -48,7 +48,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
             page.irq.due(&self.progress);
             page.irq.set_way(path.way());
         }
-        self.raise(queue, Raise { count: 1, next: None });
+        self.raise(queue, Raise { count: 1, ..Raise::default() });
     }
 
     /// What the policies of a queue want to know of the guest: nothing when there are none.
@@ -90,6 +90,10 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
                 if queue == RX { &mut counters.rx_interrupts } else { &mut counters.tx_interrupts };
             *raised += 1;
             self.lines.raise(queue);
+        }
+        if let Some(due) = raise.due {
+            let late = self.pair.now().since(due);
+            self.pair.lateness[queue].record(late);
         }
         self.pair.count_policies(queue);
         self.wake_at(raise.next);
