@@ -10,10 +10,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tsnic::control::channel::{Answer, Command, PathCommand};
 use tsnic::frame::NetHeader;
 use tsnic::net::pair::InterruptConfig;
 use tsnic_abi::{Counter, RX_RECORDS, offset};
 use tsnic_core::moderation::{Limits, Setting};
+use tsnic_core::policy::spec::PolicySpec;
+use tsnic_protocol::Vector;
 use vhost::VhostBackend as _;
 use vm_memory::{Bytes as _, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
@@ -305,6 +308,33 @@ fn frames_that_are_sent_together_count_one_by_one() {
     }
     eventually("the transmit interrupt", || (guest.tx.interrupts() == 1).then_some(()));
     assert_eq!(guest.rx.interrupts(), 0, "it came by the number of frames");
+    guest.leave();
+}
+
+#[test]
+fn how_late_a_placed_interrupt_was_is_told() {
+    let device = Device::new();
+    let mut guest = with_page(&device, Options::default());
+    let policies = |delay_us| {
+        let hold = vec![PolicySpec::FixedDelay { delay_us }];
+        let command = Command::Paths(PathCommand::Policies(1, [hold, Vec::new()]));
+        assert_eq!(device.ask(command), Answer::Paths(None));
+    };
+    assert!(device.status().lateness.is_empty());
+    for (delay_us, count) in [(100, 3), (200, 2)] {
+        // Those of the policies before are not counted any more.
+        policies(delay_us);
+        for tag in 0..count {
+            guest.arm();
+            device.host.send(&frame(tag, 64));
+            expect_interrupt(&guest);
+            guest.receive();
+        }
+        let told = device.status().lateness;
+        let [late] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((late.vector, late.count), (Vector::Rx, count.into()));
+        assert!(0 < late.median_ns && late.median_ns <= late.p99_ns && late.p99_ns <= late.max_ns);
+    }
     guest.leave();
 }
 

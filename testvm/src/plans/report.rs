@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use tsnic_protocol::plan::Driver;
-use tsnic_protocol::{ScheduleReport, Stalls};
+use tsnic_protocol::{Lateness, ScheduleReport, Stalls};
 
 use super::file::NamedPlan;
 use super::measured::Measured;
@@ -15,7 +15,7 @@ use crate::verdict::Verdict;
 
 /// The head of the table.
 pub const HEAD: &str = "\
-plan                     driver       RPCs  rx irq  tx irq    held  spurious  dropped  held us med/max  lost  stalls";
+plan                     driver       RPCs  rx irq  tx irq    held  spurious  dropped  held us med/max  late us p99  lost  stalls";
 
 /// How a trial ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +61,8 @@ pub struct Row {
     pub dropped: u64,
     /// For how long interrupts were held by time, microseconds: median and longest.
     pub held_us: (u64, u64),
+    /// How late those were raised, by vector: by how much the device missed the time.
+    pub lateness: Vec<Lateness>,
     /// Packets the device saw lost, those whose interrupt was dropped included.
     pub lost: u64,
     /// Verdicts of the stall detector, by vector.
@@ -98,6 +100,7 @@ impl Row {
         };
         let usable = bench.collect_log().is_ok() && whole && bench.baseline().is_ok();
         let (seen, Measured { rpcs, before, after, rx, tx, .. }) = (measured.seen(), measured);
+        let lateness = after.lateness.into_iter().filter(|it| it.count != 0).collect();
         let (before, after) = (before.counters, after.counters);
         let row = Self {
             plan: plan.name.clone(),
@@ -109,6 +112,7 @@ impl Row {
             spurious: after.interrupts_spurious - before.interrupts_spurious,
             dropped: after.interrupts_dropped - before.interrupts_dropped,
             held_us: held_us([&rx, &tx]),
+            lateness,
             lost: seen.lost + seen.lost_to_drops,
             stalls: seen.stalls,
             outcome,
@@ -135,11 +139,13 @@ impl fmt::Display for Row {
         let (spurious, dropped, lost) = (self.spurious, self.dropped, self.lost);
         let stalls = self.stalls.count();
         let (median, longest) = self.held_us;
+        let late = self.lateness.iter().map(|it| it.p99_ns / 1000).max();
+        let late = late.map_or_else(|| "-".to_owned(), |us| us.to_string());
         let times = if longest == 0 { "-".into() } else { format!("{median}/{longest}") };
         write!(
             f,
             "{plan:<24} {driver:<11} {rpcs:>5} {rx_interrupts:>7} {tx_interrupts:>7} {held:>7} \
-             {spurious:>9} {dropped:>8} {times:>16} {lost:>5} {stalls:>7}  {}",
+             {spurious:>9} {dropped:>8} {times:>16} {late:>12} {lost:>5} {stalls:>7}  {}",
             self.outcome.word()
         )?;
         match &self.outcome {
@@ -200,9 +206,14 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use tsnic_protocol::Vector;
     use tsnic_protocol::policy::{Entry, Hold};
 
     use super::*;
+
+    fn late(vector: Vector, p99_ns: u64) -> Lateness {
+        Lateness { vector, count: 600, median_ns: 7, p99_ns, max_ns: 90_000 }
+    }
 
     fn row(outcome: Outcome) -> Row {
         Row {
@@ -215,6 +226,7 @@ mod tests {
             spurious: 0,
             dropped: 0,
             held_us: (150, 299),
+            lateness: vec![late(Vector::Rx, 9_000), late(Vector::Tx, 31_999)],
             lost: 0,
             stalls: Stalls::default(),
             outcome,
@@ -237,9 +249,9 @@ mod tests {
     fn a_row_stands_under_its_head_and_says_why_it_failed() {
         let text = row(Outcome::Failed("3 packets were lost".into())).to_string();
         assert!(text.ends_with("0       0  FAILED: 3 packets were lost"), "{text}");
-        for name in ["  lost", "  stalls"] {
+        for (name, value) in [("  late us p99", "31"), ("  lost", " 0"), ("  stalls", " 0")] {
             let end = HEAD.find(name).expect("a column") + name.len();
-            assert_eq!(&text[end - 2..end], " 0", "{text}\n{HEAD}");
+            assert_eq!(&text[end - 2..end], value, "{text}\n{HEAD}");
         }
         let report = Report { kernel: "6.1".into(), rows: vec![row(Outcome::AsExpected)] };
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
