@@ -176,12 +176,13 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     // Before any thread is started, so that every one of them leaves the signals to this one.
     let signals = block_signals().map_err(host("watch for signals"))?;
     let (mut pairs, mut control_ends, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+    let clock = HostClock::default();
     for (number, port) in (0..).zip(config.port.open(config.seed, config.pairs)?) {
         let (control, worker) = control_channel().map_err(host("make the control channel"))?;
         control_ends.push(control);
         // A clone that stays readable here while no worker is there to serve it.
         commands.push(worker.event().try_clone().map_err(host("make the control channel"))?);
-        pairs.push(pair(number, port, worker, config));
+        pairs.push(pair(number, port, clock.clone(), worker, config));
     }
     let backend = Arc::new(Backend::new(pairs, config.poll).map_err(host("make a timer"))?);
     let mut manager = EventManager::<Subscriber>::new()?;
@@ -209,8 +210,14 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
 }
 
 /// A queue pair that does what the plan says from the start.
-fn pair(number: u16, port: Box<dyn Port>, control: WorkerEnd, config: &Config) -> HostPair {
-    let mut pair = Pair::new(number, port, HostClock, control, &config.plan.interrupts);
+fn pair(
+    number: u16,
+    port: Box<dyn Port>,
+    clock: HostClock,
+    control: WorkerEnd,
+    config: &Config,
+) -> HostPair {
+    let mut pair = Pair::new(number, port, clock, control, &config.plan.interrupts);
     if let Some(after) = config.stall_after {
         pair.watch_for_stalls(after);
     }

@@ -12,6 +12,15 @@ pub mod op {
     /// Moderates from now on so: microseconds and frames of receive, microseconds and frames of
     /// transmit, and [`crate::adaptive`], as `ethtool -C` means them. Values: what is in force then.
     pub const SET_MODERATION: u32 = 2;
+    /// The NIC's clock, with capability `CLOCK`. Values, of this and of those that follow: its
+    /// nanoseconds, and its rate as [`SET_CLOCK_RATE`] has it, each the low half before the high one.
+    pub const GET_CLOCK: u32 = 3;
+    /// It shows this many nanoseconds now (a 64-bit number, the low half before the high one).
+    pub const SET_CLOCK: u32 = 4;
+    /// It goes so many nanoseconds on (the same, signed).
+    pub const STEP_CLOCK: u32 = 5;
+    /// It runs so much faster than without: in 2^-16 parts in a million (the same, signed).
+    pub const SET_CLOCK_RATE: u32 = 6;
 }
 
 /// Bits of the fifth argument of [`op::SET_MODERATION`]: the device chooses microseconds and frames
@@ -21,6 +30,18 @@ pub mod adaptive {
     pub const RX: u32 = 1;
     /// Of transmit.
     pub const TX: u32 = 2;
+}
+
+/// A 64-bit number in two words of a command or an answer.
+#[must_use]
+pub const fn to_words(number: u64) -> [u32; 2] {
+    [number as u32, (number >> 32) as u32]
+}
+
+/// The number in two words.
+#[must_use]
+pub const fn from_words([low, high]: [u32; 2]) -> u64 {
+    (high as u64) << 32 | low as u64
 }
 
 /// What became of a command.

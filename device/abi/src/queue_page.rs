@@ -23,6 +23,8 @@ pub mod caps {
     pub const RENDEZVOUS: u32 = 1 << 2;
     /// The device answers commands in the mailbox.
     pub const MAILBOX: u32 = 1 << 3;
+    /// The mailbox carries out commands about the NIC's clock.
+    pub const CLOCK: u32 = 1 << 4;
 }
 
 /// Values of [`Progress::phase`].

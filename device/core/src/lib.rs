@@ -24,6 +24,7 @@ pub mod loss;
 pub mod moderation;
 mod monitor;
 mod natural;
+pub mod nic_clock;
 pub mod path;
 pub mod policy;
 pub mod progress;

@@ -42,6 +42,8 @@ pub enum Request {
     /// Let these packet policies decide on frames from now on, instead of those before, in both
     /// directions; answered by [`Reply::Done`]. An empty list ends them.
     Packets(Packets),
+    /// Adjust the NIC's clock; answered by [`Reply::Done`].
+    Clock(Adjustment),
     /// What the policies of a vector have decided since they were set; answered by
     /// [`Reply::Schedule`].
     Schedule {
@@ -177,6 +179,9 @@ pub struct Status {
     /// was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lateness: Vec<Lateness>,
+    /// The NIC's clock.
+    #[serde(default)]
+    pub clock: NicClock,
     /// What the stall detector has found out; `None` when it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls: Option<Stalls>,
@@ -198,6 +203,30 @@ pub struct Lateness {
     pub p99_ns: u64,
     /// The latest.
     pub max_ns: u64,
+}
+
+/// An adjustment of the NIC's clock: exactly one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Adjustment {
+    /// It shows so many nanoseconds now.
+    SetNs(u64),
+    /// It goes so many nanoseconds on, or back.
+    StepNs(i64),
+    /// It runs so much faster than the host's from now on, or slower: parts in a billion, at most
+    /// 100,000,000.
+    RatePpb(i64),
+}
+
+/// The NIC's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicClock {
+    /// What it shows, nanoseconds.
+    pub ns: u64,
+    /// Timer time of the same moment (the host's `CLOCK_MONOTONIC`), which it showed at first.
+    pub timer_ns: u64,
+    /// How much faster it runs, parts in a billion.
+    pub rate_ppb: i64,
 }
 
 /// State of the port.

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tsnic_core::adversary::Adversary;
 use tsnic_core::moderation::Setting;
+use tsnic_core::nic_clock::Adjustment;
 use tsnic_core::policy::spec::PolicySpec;
 use tsnic_core::run::{Actions, Finished, Observation, RunRequest};
 use tsnic_core::schedule::Schedule;
@@ -43,6 +44,8 @@ pub enum PathCommand {
     Policies(u64, [Vec<PolicySpec>; 2]),
     /// Let these policies decide on packets, by queue, with this seed.
     Packets(u64, [Vec<PacketSpec>; 2]),
+    /// Adjust the NIC's clock, which all pairs have.
+    Clock(Adjustment),
     /// Tell what the policies of a queue have decided.
     Schedule(usize),
 }

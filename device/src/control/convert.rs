@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use tsnic_core::moderation::{Limits, Setting};
+use tsnic_core::nic_clock::{Adjustment, ppb_of_rate, rate_of_ppb};
 use tsnic_core::run::{Finished, RunRequest};
+use tsnic_core::time::{NicTime, Now};
 use tsnic_core::{spec, stall};
 use tsnic_protocol as protocol;
 use tsnic_protocol::{Moderation, Reply, Vector, packets};
@@ -209,6 +211,21 @@ fn moderation((vector, setting): (Vector, Setting)) -> Moderation {
     Moderation { vector, usecs, frames, adaptive }
 }
 
+/// The adjustment of the clock that is asked for.
+#[must_use]
+pub const fn adjustment(adjustment: protocol::Adjustment) -> Adjustment {
+    match adjustment {
+        protocol::Adjustment::SetNs(ns) => Adjustment::Set(NicTime::from_ns(ns)),
+        protocol::Adjustment::StepNs(ns) => Adjustment::Step(ns),
+        protocol::Adjustment::RatePpb(ppb) => Adjustment::Rate(rate_of_ppb(ppb)),
+    }
+}
+
+fn clock((now, rate): (Now, i64)) -> protocol::NicClock {
+    let (ns, timer_ns) = (now.nic.as_ns(), now.timer.as_ns());
+    protocol::NicClock { ns, timer_ns, rate_ppb: ppb_of_rate(rate) }
+}
+
 fn lateness((vector, summary): (Vector, Option<Summary>)) -> Option<protocol::Lateness> {
     let Summary { count, median_ns, p99_ns, max_ns } = summary?;
     Some(protocol::Lateness { vector, count, median_ns, p99_ns, max_ns })
@@ -241,6 +258,7 @@ pub fn status(status: &PairStatus) -> protocol::Status {
             .zip(status.moderation)
             .map(moderation)
             .collect(),
+        clock: clock(status.clock),
         lateness: [Vector::Rx, Vector::Tx]
             .into_iter()
             .zip(status.lateness)

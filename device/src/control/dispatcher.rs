@@ -86,6 +86,9 @@ impl Dispatcher {
                 let specs = packets::packets(&asked.packets).map_err(|error| error.to_string())?;
                 return Ok(self.paths(client, PathCommand::Packets(asked.seed, specs)));
             }
+            Request::Clock(asked) => {
+                return Ok(self.paths(client, PathCommand::Clock(convert::adjustment(asked))));
+            }
             Request::Schedule { vector } => {
                 return Ok(self.paths(client, PathCommand::Schedule(policies::queue(vector))));
             }

@@ -212,7 +212,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// Carries out what is asked of the interrupt paths and of the wire.
     pub fn path_command(&mut self, command: PathCommand) -> Answer {
         let now = self.now();
-        path_command(&mut self.paths, &mut self.lateness, &mut self.port, command, now)
+        path_command(&self.clock, &mut self.paths, &mut self.lateness, &mut self.port, command, now)
     }
 
     /// The port.
@@ -292,6 +292,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             port_detached: self.port_detached.as_ref(),
             wire: self.port.status(),
             stalls: self.stalls.as_ref(),
+            clock: (self.clock.now(), self.clock.rate()),
             counters: &self.counters,
         }
         .status()

@@ -274,7 +274,7 @@ impl<'m> QueuePage<'m> {
 }
 
 const CAPABILITIES: u32 =
-    caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS | caps::MAILBOX;
+    caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS | caps::MAILBOX | caps::CLOCK;
 
 const _: () = assert!(offset::VERSION.is_multiple_of(4) && offset::PAIR == offset::VERSION + 2);
 

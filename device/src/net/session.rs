@@ -217,6 +217,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
             queues,
             paths,
             lateness,
+            clock,
             counters,
             held,
             commands_wait,
@@ -245,7 +246,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                     // The transmit path and the port have been polled in this session.
                     *again = true;
                     let (paths, lateness, port) = &mut *parts.borrow_mut();
-                    path_command(paths, lateness, port, command, now)
+                    path_command(&*clock, paths, lateness, port, command, now)
                 },
                 || {
                     let (paths, lateness, port) = &*parts.borrow();
@@ -258,6 +259,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
                         port_detached: port_detached.as_ref(),
                         wire: port.status(),
                         stalls: stalls.as_ref(),
+                        clock: (clock.now(), clock.rate()),
                         counters,
                     }
                     .status()

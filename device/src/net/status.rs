@@ -5,6 +5,7 @@ use tsnic_core::counters::Counters;
 use tsnic_core::moderation::Setting;
 use tsnic_core::rx_irq::RxIrq;
 use tsnic_core::stall::Tally;
+use tsnic_core::time::Now;
 
 use super::lateness::Summary;
 use crate::port::wire::Directions;
@@ -27,6 +28,8 @@ pub struct PairStatus {
     /// How late placed interrupts were since the policies were set, by queue; `None` when none was
     /// placed.
     pub lateness: [Option<Summary>; 2],
+    /// The NIC's clock now, and its rate.
+    pub clock: (Now, i64),
     /// What the stall detector has found out, by queue; `None` when there is none.
     pub stalls: Option<[Tally; 2]>,
     /// The counters.

@@ -24,7 +24,7 @@ use vmm_sys_util::event::{
 
 use super::cut::{Cut, CutBits};
 use super::vring::{Base, Vring};
-use crate::clock::{Clock as _, HostClock};
+use crate::clock::{HostClock, monotonic};
 use crate::log_limit::LogLimit;
 use crate::net::features::Features;
 use crate::net::index::{Index, MAX_RING_SIZE};
@@ -337,9 +337,8 @@ impl VhostUserBackend for Backend {
         let Some(worker) = self.pairs.get(thread_id) else { return Ok(()) };
         self.serve(worker, event, vrings, thread_id);
         if !self.poll.is_zero() {
-            let now = || HostClock.now().timer;
-            let end = now().plus(self.poll);
-            while now() < end && self.connected.load(Ordering::Acquire) {
+            let end = monotonic().plus(self.poll);
+            while monotonic() < end && self.connected.load(Ordering::Acquire) {
                 // On a machine with few processors the guest is to have this one.
                 std::thread::yield_now();
                 self.serve(worker, Wake::Port as u16, vrings, thread_id);

@@ -198,7 +198,13 @@ mod tests {
         let port = Generator::new(&GeneratorConfig::default(), 0);
         Arc::new(
             Backend::new(
-                vec![Pair::new(0, Box::new(port), HostClock, worker, &InterruptConfig::default())],
+                vec![Pair::new(
+                    0,
+                    Box::new(port),
+                    HostClock::default(),
+                    worker,
+                    &InterruptConfig::default(),
+                )],
                 Duration::ZERO,
             )
             .unwrap(),

@@ -85,7 +85,7 @@ impl Bench {
         let mut pair = Pair::new(
             0,
             Flood { frames },
-            HostClock,
+            HostClock::default(),
             control_channel().unwrap().1,
             &InterruptConfig::default(),
         );

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! docs/interface.md, "Mailbox".
 
-use tsnic_abi::{adaptive, command_status, offset, op};
+use tsnic::control::channel::{Answer, Command, PathCommand};
+use tsnic::control::convert;
+use tsnic_abi::{adaptive, command_status, from_words, offset, op, to_words};
 use tsnic_core::moderation::{FRAMES_MAX, USECS_MAX};
+use tsnic_protocol::Adjustment;
 
 use crate::support::{Device, Guest, Options, eventually, frame};
 
@@ -107,5 +110,83 @@ fn a_dead_receive_queue_does_not_keep_commands() {
     device.host.send(&frame(1, 60));
     let set = [1, 2, 3, 4, 0, 0];
     assert_eq!(command(&guest, 1, op::SET_MODERATION, set), (command_status::DONE, set));
+    guest.leave();
+}
+
+/// A 64-bit argument.
+fn args(number: u64) -> [u32; 6] {
+    let [low, high] = to_words(number);
+    [low, high, 0, 0, 0, 0]
+}
+
+/// The clock's time and its rate, after a command that is carried out.
+fn clock(guest: &Guest, number: u32, op: u32, argument: u64) -> (u64, i64) {
+    let (status, values) = command(guest, number, op, args(argument));
+    assert_eq!(status, command_status::DONE, "operation {op}");
+    let rate = from_words([values[2], values[3]]).cast_signed();
+    (from_words([values[0], values[1]]), rate)
+}
+
+#[test]
+fn the_clock_is_read_set_stepped_and_tuned_and_stamps_follow() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.register();
+    let (first, rate) = clock(&guest, 1, op::GET_CLOCK, 0);
+    let told = device.status().clock;
+    assert!(rate == 0 && told.ns >= first && told.ns == told.timer_ns, "{first}, {told:?}");
+    // Far from whatever timer time is.
+    let set = 7_000_000_000_000_000_000;
+    let (now, _) = clock(&guest, 2, op::SET_CLOCK, set);
+    assert!((set..set + 1_000_000_000_000).contains(&now), "{now}");
+    let hour = 3_600_000_000_000_u64;
+    let (before, _) = clock(&guest, 3, op::STEP_CLOCK, hour.wrapping_neg());
+    assert!((set - hour..set).contains(&before), "{before}");
+    let ppm = 1 << 16;
+    assert_eq!(clock(&guest, 4, op::SET_CLOCK_RATE, 100 * ppm).1, 100 << 16);
+    assert_eq!(device.status().clock.rate_ppb, 100_000);
+    // A frame is stamped with this clock; timer time goes on as it was.
+    device.host.send(&frame(1, 60));
+    let number = guest.receive().number;
+    let stamp = guest.rx_record(number).timestamp_ns;
+    assert!((before..set).contains(&stamp), "{stamp}");
+    assert!(device.status().clock.timer_ns < told.timer_ns + hour);
+    guest.leave();
+}
+
+#[test]
+fn a_clock_that_cannot_be_set_so_is_left_alone() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.register();
+    for (number, (op, argument)) in (1..).zip([
+        (op::SET_CLOCK, u64::MAX),
+        (op::SET_CLOCK, 1 << 63),
+        (op::STEP_CLOCK, i64::MIN.cast_unsigned()),
+        (op::SET_CLOCK_RATE, i64::MAX.cast_unsigned()),
+        (op::SET_CLOCK_RATE, i64::MIN.cast_unsigned()),
+    ]) {
+        let answer = command(&guest, number, op, args(argument));
+        assert_eq!(answer, (command_status::RANGE, [0; 6]), "operation {op}, {argument:#x}");
+        let told = device.status().clock;
+        assert_eq!((told.ns, told.rate_ppb), (told.timer_ns, 0));
+    }
+    guest.leave();
+}
+
+#[test]
+fn the_control_socket_adjusts_the_clock_that_the_guest_reads() {
+    let device = Device::new();
+    let mut guest = Guest::start(&device, Options::default());
+    guest.register();
+    let ask = |adjustment| {
+        device.ask(Command::Paths(PathCommand::Clock(convert::adjustment(adjustment))))
+    };
+    let ahead = 1_000_000_000_000;
+    assert_eq!(ask(Adjustment::StepNs(ahead)), Answer::Paths(None));
+    assert_eq!(ask(Adjustment::RatePpb(-2_000)), Answer::Paths(None));
+    let (now, rate) = clock(&guest, 1, op::GET_CLOCK, 0);
+    assert!(now >= ahead.cast_unsigned() && rate == -(2 << 16), "{now}, {rate}");
+    assert!(matches!(ask(Adjustment::RatePpb(i64::MAX)), Answer::Refused(_)));
     guest.leave();
 }

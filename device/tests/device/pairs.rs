@@ -49,8 +49,15 @@ impl Two {
         other.set_active(false).unwrap();
         let [(control, worker), (control_1, worker_1)] =
             [control_channel().unwrap(), control_channel().unwrap()];
+        let clock = HostClock::default();
         let pairs = [(0, first, worker), (1, other, worker_1)].map(|(number, port, worker)| {
-            Pair::new(number, Box::new(port) as _, HostClock, worker, &InterruptConfig::default())
+            Pair::new(
+                number,
+                Box::new(port) as _,
+                clock.clone(),
+                worker,
+                &InterruptConfig::default(),
+            )
         });
         let backend = Arc::new(Backend::new(pairs.into(), Duration::ZERO).unwrap());
         let device = Device { backend, host: second, control };

@@ -12,6 +12,7 @@ use tsnic::clock::Clock;
 use tsnic::frame::{Frame, NetHeader};
 use tsnic::net::pair::{Lines, RX};
 use tsnic::port::Port;
+use tsnic_core::nic_clock::{Adjustment, OutOfRange};
 use tsnic_core::time::{Instant, NicTime, Now};
 
 /// NIC time is so much ahead of timer time: whoever takes the one for the other is found out.
@@ -36,6 +37,14 @@ impl Clock for VirtualClock {
     fn now(&self) -> Now {
         let timer = Instant::from_ns(self.0.load(Ordering::Relaxed));
         Now { timer, nic: stamp(timer) }
+    }
+
+    fn rate(&self) -> i64 {
+        0
+    }
+
+    fn adjust(&self, _adjustment: Adjustment) -> Result<(), OutOfRange> {
+        Err(OutOfRange)
     }
 }
 

@@ -127,7 +127,8 @@ fn control_lines() {
             let (control, worker) = control_channel().expect("there are descriptors");
             let config: PortConfig = "generator:".parse().expect("it is right");
             let port = config.open(1, 1).expect("a generator needs nothing of the host").remove(0);
-            let pair = Pair::new(0, port, HostClock, worker, &InterruptConfig::default());
+            let pair =
+                Pair::new(0, port, HostClock::default(), worker, &InterruptConfig::default());
             let backend =
                 Arc::new(Backend::new(vec![pair], Duration::ZERO).expect("there are timers"));
             for request in whole.into_iter().flatten() {
@@ -147,6 +148,7 @@ fn control_lines() {
                     Request::Moderation(_)
                     | Request::Policies(_)
                     | Request::Packets(_)
+                    | Request::Clock(_)
                     | Request::Schedule { .. } => {
                         // Alone on a dispatcher, which has nothing against it but what is in it.
                         match Dispatcher::default().request(0, request.clone()) {

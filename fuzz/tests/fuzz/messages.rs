@@ -237,7 +237,7 @@ fn backend() -> Arc<Backend> {
     let worker = control_channel().expect("there are descriptors").1;
     Arc::new(
         Backend::new(
-            vec![Pair::new(0, port, HostClock, worker, &InterruptConfig::default())],
+            vec![Pair::new(0, port, HostClock::default(), worker, &InterruptConfig::default())],
             Duration::ZERO,
         )
         .expect("there are timers"),

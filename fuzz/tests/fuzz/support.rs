@@ -102,8 +102,13 @@ impl Bench {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_LEN as usize)])
             .expect("there is memory");
         let control = control_channel().expect("there are descriptors").1;
-        let mut pair =
-            Pair::new(0, Lengths(frames), HostClock, control, &InterruptConfig::default());
+        let mut pair = Pair::new(
+            0,
+            Lengths(frames),
+            HostClock::default(),
+            control,
+            &InterruptConfig::default(),
+        );
         let features = Features(Features::OFFERED.0 & features);
         pair.set_features(features);
         let bench = Self { memory, pair, queues, features };

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the control socket asks of the interrupt paths and of the wire.
 
+use tsnic_core::nic_clock::OutOfRange;
 use tsnic_core::path::Path;
 use tsnic_core::policy::Policies;
 use tsnic_core::time::Instant;
 
 use super::{RX, TX};
+use crate::clock::Clock;
 use crate::control::channel::{Answer, PathCommand};
 use crate::net::lateness::Lateness;
 use crate::port::Port;
 use crate::port::wire::Wire;
 
 /// Carries out what the control socket asks of the interrupt paths and of the wire.
-pub(in crate::net) fn path_command<P: Port>(
+pub(in crate::net) fn path_command<P: Port, C: Clock>(
+    clock: &C,
     paths: &mut [Path; 2],
     lateness: &mut [Lateness; 2],
     wire: &mut Wire<P>,
@@ -40,6 +43,11 @@ pub(in crate::net) fn path_command<P: Port>(
         PathCommand::Packets(seed, specs) => {
             if let Err(error) = wire.set_policies(seed, &specs) {
                 return Answer::Refused(error.to_string());
+            }
+        }
+        PathCommand::Clock(adjustment) => {
+            if let Err(OutOfRange) = clock.adjust(adjustment) {
+                return Answer::Refused("The clock cannot be adjusted so far".into());
             }
         }
         PathCommand::Schedule(queue) => {

@@ -4,6 +4,7 @@
 use tsnic_core::counters::Counters;
 use tsnic_core::path::Path;
 use tsnic_core::stall::Detector;
+use tsnic_core::time::Now;
 
 use super::{PageState, Queue, RX, TX};
 use crate::net::lateness::Lateness;
@@ -20,6 +21,8 @@ pub(in crate::net) struct Parts<'a> {
     pub port_detached: Option<&'a String>,
     pub wire: Option<Directions>,
     pub stalls: Option<&'a [Detector; 2]>,
+    /// With its rate.
+    pub clock: (Now, i64),
     pub counters: &'a Counters,
 }
 
@@ -42,6 +45,7 @@ impl Parts<'_> {
             moderation: [RX, TX].map(|queue| self.paths[queue].moderation_in_force()),
             lateness: [RX, TX].map(|queue| self.lateness[queue].summary()),
             stalls: self.stalls.map(|detectors| [RX, TX].map(|queue| *detectors[queue].tally())),
+            clock: self.clock,
             counters,
         }
     }

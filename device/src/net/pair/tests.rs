@@ -48,8 +48,13 @@ impl Port for Flood {
 }
 
 fn pair() -> Pair<Flood, HostClock> {
-    let mut pair =
-        Pair::new(0, Flood, HostClock, control_channel().unwrap().1, &InterruptConfig::default());
+    let mut pair = Pair::new(
+        0,
+        Flood,
+        HostClock::default(),
+        control_channel().unwrap().1,
+        &InterruptConfig::default(),
+    );
     pair.held = HeldFrames { frames: vec![Frame::default(); 3].into(), request: true };
     pair
 }

@@ -70,7 +70,7 @@ impl Device {
         set_up: impl FnOnce(&mut Pair<Box<dyn Port>, HostClock>),
     ) -> Self {
         let (control, worker) = control_channel().unwrap();
-        let mut pair = Pair::new(0, port, HostClock, worker, &interrupts);
+        let mut pair = Pair::new(0, port, HostClock::default(), worker, &interrupts);
         set_up(&mut pair);
         let backend = Arc::new(Backend::new(vec![pair], poll).unwrap());
         Self { backend, host, control }
