@@ -45,7 +45,7 @@ static int get_ts_info(struct net_device *dev, struct ethtool_ts_info *info)
 	info->so_timestamping = SOF_TIMESTAMPING_TX_SOFTWARE |
 				SOF_TIMESTAMPING_RX_SOFTWARE |
 				SOF_TIMESTAMPING_SOFTWARE;
-	info->phc_index = -1;
+	info->phc_index = glue_ptp_index(glue_of_dev(dev));
 	info->tx_types = BIT(HWTSTAMP_TX_OFF);
 	info->rx_filters = BIT(HWTSTAMP_FILTER_NONE);
 	if (tsnic_stamp_able(glue_of_dev(dev), &tx)) {

@@ -6,7 +6,7 @@
 # A declaration with a type that is not in c_name() below is an error: nothing goes unchecked.
 
 BEGIN {
-	c_name["bool"] = "bool"; c_name["u8"] = "u8"; c_name["u16"] = "u16"; c_name["u32"] = "u32"; c_name["u64"] = "u64"
+	c_name["bool"] = "bool"; c_name["u8"] = "u8"; c_name["u16"] = "u16"; c_name["u32"] = "u32"; c_name["u64"] = "u64"; c_name["i64"] = "s64"
 	c_name["usize"] = "size_t"; c_name["c_int"] = "int"; c_name["c_uint"] = "unsigned int"
 	c_name["c_ulong"] = "unsigned long"; c_name["c_char"] = "char"; c_name["c_void"] = "void"
 	c_name["netdev_tx_t"] = "netdev_tx_t"; c_name["[u8; NAME_LEN]"] = "u8"

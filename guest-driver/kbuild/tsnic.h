@@ -11,6 +11,7 @@
 #define TSNIC_H
 
 #include <linux/netdevice.h>
+#include <linux/ptp_clock_kernel.h>
 #include <linux/scatterlist.h>
 #include <linux/skbuff.h>
 #include <linux/timer.h>
@@ -32,6 +33,9 @@ struct tsnic {
 	/* Guards config_off: while it is set, no configuration work is queued. */
 	spinlock_t config_lock;
 	bool config_off;
+	struct ptp_clock_info ptp_info;
+	/* NULL when there is none. */
+	struct ptp_clock *ptp;
 	/* The shared queue page: 2^order pages in one piece, or NULL. */
 	void *page;
 	unsigned int page_size;
@@ -103,6 +107,11 @@ void tsnic_stamp_get(struct tsnic *nic, int *tx_type, int *rx_filter);
 bool tsnic_stamp_able(struct tsnic *nic, bool *tx);
 int tsnic_moderation_get(struct tsnic *nic, struct tsnic_moderation *moderation);
 int tsnic_moderation_set(struct tsnic *nic, struct tsnic_moderation *moderation);
+bool tsnic_has_clock(struct tsnic *nic);
+int tsnic_clock_read(struct tsnic *nic, u64 *ns);
+int tsnic_clock_set(struct tsnic *nic, u64 ns);
+int tsnic_clock_step(struct tsnic *nic, s64 ns);
+int tsnic_clock_rate(struct tsnic *nic, s64 rate);
 unsigned int tsnic_stat_count(void);
 void tsnic_stat_name(unsigned int index, u8 *name);
 u64 tsnic_stat_value(struct tsnic *nic, unsigned int index);
@@ -132,6 +141,7 @@ extern const struct ethtool_ops glue_ethtool_ops;
 
 /* What glue files give each other. */
 void glue_init_deferred(struct tsnic *nic);
+int glue_ptp_index(struct tsnic *nic);
 void glue_napi_add(struct tsnic *nic);
 void glue_napi_del(struct tsnic *nic);
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
@@ -234,6 +244,8 @@ void glue_skb_stamped(struct sk_buff *skb, u64 ns);
 void glue_skb_unstamped(struct sk_buff *skb);
 
 void glue_sleep_us(unsigned int us);
+void glue_ptp_register(struct tsnic *nic);
+void glue_ptp_unregister(struct tsnic *nic);
 void glue_refill_in(struct tsnic *nic, unsigned int ms);
 void glue_refill_cancel(struct tsnic *nic);
 void glue_schedule_config_work(struct tsnic *nic);

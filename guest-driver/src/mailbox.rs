@@ -2,7 +2,7 @@
 //! Commands to the device, in the mailbox of the page (docs/interface.md, "Mailbox"): what ethtool
 //! asks of a NIC beside its rings. Process context, one at a time: under RTNL.
 
-use tsnic_abi::{COMMAND_WORDS, adaptive, caps, command_status, op};
+use tsnic_abi::{COMMAND_WORDS, adaptive, caps, command_status, from_words, op, to_words};
 
 use crate::queue_page::QueuePage;
 use crate::shared::Shared;
@@ -68,7 +68,7 @@ pub fn moderation<P: MailboxPort>(
     shared: &Shared<'_>,
     port: &mut P,
 ) -> Result<Moderation, CommandError> {
-    command(shared, port, op::GET_MODERATION, Words::default()).map(Moderation::of)
+    command(shared, port, caps::MAILBOX, op::GET_MODERATION, Words::default()).map(Moderation::of)
 }
 
 /// Moderates so from now on; what is in force then. A device that cannot choose by the traffic does
@@ -86,18 +86,52 @@ pub fn set_moderation<P: MailboxPort>(
         .into_iter()
         .fold(0, |bits, (on, bit)| if on { bits | bit } else { bits });
     let args = [rx_usecs, rx_frames, tx_usecs, tx_frames, bits, 0];
-    let set = command(shared, port, op::SET_MODERATION, args).map(Moderation::of)?;
+    let set = command(shared, port, caps::MAILBOX, op::SET_MODERATION, args).map(Moderation::of)?;
     let taken = set.adaptive_rx == adaptive_rx && set.adaptive_tx == adaptive_tx;
     if taken { Ok(set) } else { Err(CommandError::Unsupported) }
+}
+
+/// What is to be done with the NIC's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockCommand {
+    /// Read it.
+    Read,
+    /// It shows so many nanoseconds now.
+    Set(u64),
+    /// It goes so many nanoseconds on or, negative, back.
+    Step(i64),
+    /// It runs so much faster than without: 2^-16 parts in a million, as `adjfine` has it.
+    Rate(i64),
+}
+
+/// What the NIC's clock shows, nanoseconds, after this has been done.
+///
+/// # Errors
+/// As [`CommandError`] says. Without an answer it is not known whether it was done.
+pub fn clock<P: MailboxPort>(
+    shared: &Shared<'_>,
+    port: &mut P,
+    wanted: ClockCommand,
+) -> Result<u64, CommandError> {
+    let (op, argument) = match wanted {
+        ClockCommand::Read => (op::GET_CLOCK, 0),
+        ClockCommand::Set(ns) => (op::SET_CLOCK, ns),
+        ClockCommand::Step(ns) => (op::STEP_CLOCK, ns.cast_unsigned()),
+        ClockCommand::Rate(rate) => (op::SET_CLOCK_RATE, rate.cast_unsigned()),
+    };
+    let [low, high] = to_words(argument);
+    let [low, high, ..] = command(shared, port, caps::CLOCK, op, [low, high, 0, 0, 0, 0])?;
+    Ok(from_words([low, high]))
 }
 
 fn command<P: MailboxPort>(
     shared: &Shared<'_>,
     port: &mut P,
+    capability: u32,
     op: u32,
     args: Words,
 ) -> Result<Words, CommandError> {
-    let page = shared.page_with(caps::MAILBOX).ok_or(CommandError::Unsupported)?;
+    let page = shared.page_with(capability).ok_or(CommandError::Unsupported)?;
     let number = shared.stats.add(Stat::Commands, 1) as u32;
     page.command(number, op, args);
     port.kick();

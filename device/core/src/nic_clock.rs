@@ -74,7 +74,7 @@ impl NicClock {
         let elapsed = elapsed.max(0);
         let gained = elapsed * i128::from(self.rate) / RATE_UNIT;
         let shown = i128::from(self.at_since.as_ns()) + elapsed + gained;
-        NicTime::from_ns(shown.clamp(0, LATEST) as u64)
+        NicTime::from_ns(shown.clamp(0, LATEST).unsigned_abs() as u64)
     }
 
     /// How much faster than timer time it runs, in 2^-16 parts in a million.
@@ -91,19 +91,18 @@ impl NicClock {
         let shows = self.read(now);
         let shows = match adjustment {
             Adjustment::Set(time) if i128::from(time.as_ns()) <= LATEST => time,
-            Adjustment::Set(_) => return Err(OutOfRange),
             Adjustment::Step(by) => {
                 let to = i128::from(shows.as_ns()) + i128::from(by);
                 if !(0..=LATEST).contains(&to) {
                     return Err(OutOfRange);
                 }
-                NicTime::from_ns(to as u64)
+                NicTime::from_ns(to.unsigned_abs() as u64)
             }
             Adjustment::Rate(rate) if rate.unsigned_abs() <= RATE_MAX => {
                 self.rate = rate;
                 shows
             }
-            Adjustment::Rate(_) => return Err(OutOfRange),
+            Adjustment::Set(_) | Adjustment::Rate(_) => return Err(OutOfRange),
         };
         (self.since, self.at_since) = (now, shows);
         Ok(())

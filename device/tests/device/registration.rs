@@ -20,7 +20,11 @@ fn a_good_page_is_identified_then_returned_with_its_length() {
         assert_eq!(guest.cell(offset::MAGIC), MAGIC);
         assert_eq!(guest.cell(offset::VERSION), u32::from(VERSION));
         assert_eq!(guest.cell(offset::GENERATION), header.generation.get());
-        let all = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::RENDEZVOUS | caps::MAILBOX;
+        let all = caps::RX_TIMESTAMP
+            | caps::TX_TIMESTAMP
+            | caps::RENDEZVOUS
+            | caps::MAILBOX
+            | caps::CLOCK;
         assert_eq!(guest.cell(offset::CAPABILITIES), all);
         let status = device.status();
         assert_eq!(status.page, Some(header.generation.get()));

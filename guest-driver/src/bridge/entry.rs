@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::AtomicU32;
 
-use tsnic_abi::{offset, point};
+use tsnic_abi::{caps, offset, point};
 
 use super::life;
 use super::mailbox;
@@ -20,7 +20,7 @@ use super::sys::{
 };
 use crate::behaviour::Behaviour;
 use crate::irq::{self, Napi};
-use crate::mailbox::{Moderation, moderation, set_moderation};
+use crate::mailbox::{ClockCommand, Moderation, moderation, set_moderation};
 use crate::mode::ModeError;
 use crate::rx;
 use crate::stamp::{StampConfig, Unsupported};
@@ -267,6 +267,40 @@ extern "C" fn tsnic_moderation_set(nic: NicRef<'_>, limits: &mut Limits) -> c_in
     let wanted = Moderation { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx };
     // SAFETY: The stack holds RTNL.
     unsafe { mailbox::command(nic, limits, |shared, port| set_moderation(shared, port, wanted)) }
+}
+
+/// `get_ts_info`: the device has a clock. Must not sleep.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_has_clock(nic: NicRef<'_>) -> bool {
+    nic::state(nic).shared.page_with(caps::CLOCK).is_some()
+}
+
+/// `gettimex64`: what the clock shows, nanoseconds. Process context, RTNL; sleeps.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_clock_read(nic: NicRef<'_>, ns: &mut u64) -> c_int {
+    // SAFETY: The glue holds RTNL.
+    unsafe { mailbox::clock(nic, ClockCommand::Read, ns) }
+}
+
+/// `settime64`. Process context, RTNL; sleeps.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_clock_set(nic: NicRef<'_>, ns: u64) -> c_int {
+    // SAFETY: The glue holds RTNL.
+    unsafe { mailbox::clock(nic, ClockCommand::Set(ns), &mut 0) }
+}
+
+/// `adjtime`. Process context, RTNL; sleeps.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_clock_step(nic: NicRef<'_>, ns: i64) -> c_int {
+    // SAFETY: The glue holds RTNL.
+    unsafe { mailbox::clock(nic, ClockCommand::Step(ns), &mut 0) }
+}
+
+/// `adjfine`: 2^-16 parts in a million. Process context, RTNL; sleeps.
+#[unsafe(no_mangle)]
+extern "C" fn tsnic_clock_rate(nic: NicRef<'_>, rate: i64) -> c_int {
+    // SAFETY: The glue holds RTNL.
+    unsafe { mailbox::clock(nic, ClockCommand::Rate(rate), &mut 0) }
 }
 
 /// Number of counters.

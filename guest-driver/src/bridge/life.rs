@@ -63,6 +63,8 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), Errno> {
     unsafe { nic::link(nic) };
     started.keep();
     mem::forget(interface);
+    // SAFETY: The first time; unregistered by `remove`, which frees the interface afterwards.
+    unsafe { sys::glue_ptp_register(nic) };
     Ok(())
 }
 
@@ -72,6 +74,7 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), Errno> {
 /// 1. The interface went through [`probe`], and is not used again.
 /// 2. Nobody else is in this file with it.
 pub unsafe fn remove(nic: NicRef<'static>) {
+    sys::glue_ptp_unregister(nic);
     sys::glue_config_off(nic);
     // SAFETY: Registered by `probe`.
     unsafe { sys::glue_netdev_unregister(nic) };

@@ -5,7 +5,7 @@ use core::ffi::c_int;
 
 use super::nic;
 use super::sys::{self, Limits, NicRef, QueueRef};
-use crate::mailbox::{CommandError, MailboxPort, Moderation};
+use crate::mailbox::{self, ClockCommand, CommandError, MailboxPort, Moderation};
 use crate::shared::Shared;
 
 const ERANGE: c_int = 34;
@@ -33,9 +33,36 @@ pub unsafe fn command(
             *limits = Limits { rx_usecs, rx_frames, tx_usecs, tx_frames, adaptive_rx, adaptive_tx };
             0
         }
-        Err(CommandError::Unsupported) => -EOPNOTSUPP,
-        Err(CommandError::Range) => -ERANGE,
-        Err(CommandError::Silent) => -ETIMEDOUT,
+        Err(error) => errno(error),
+    }
+}
+
+/// Carries out a command about the clock: 0 and what it shows then, nanoseconds, or an errno.
+/// Process context; sleeps.
+///
+/// # Safety
+/// The caller holds RTNL.
+pub unsafe fn clock(nic: NicRef<'_>, wanted: ClockCommand, ns: &mut u64) -> c_int {
+    let state = nic::state(nic);
+    if !state.is_started() {
+        return -ENETDOWN;
+    }
+    // SAFETY: Started, so it has queues; RTNL keeps them.
+    let mut port = unsafe { MailboxKernel::new(nic) };
+    match mailbox::clock(&state.shared, &mut port, wanted) {
+        Ok(shows) => {
+            *ns = shows;
+            0
+        }
+        Err(error) => errno(error),
+    }
+}
+
+const fn errno(error: CommandError) -> c_int {
+    match error {
+        CommandError::Unsupported => -EOPNOTSUPP,
+        CommandError::Range => -ERANGE,
+        CommandError::Silent => -ETIMEDOUT,
     }
 }
 

@@ -377,6 +377,17 @@ unsafe extern "C" {
     /// Not in hard interrupt context.
     pub unsafe fn glue_skb_unstamped(skb: *mut sk_buff);
 
+    // glue_ptp.c: linux/ptp_clock_kernel.h. Process context, not under RTNL.
+
+    /// `ptp_clock_register()`: its callbacks take RTNL and may come at once. An error is only
+    /// logged.
+    ///
+    /// # Safety
+    /// The interface has no such clock, and is not freed before the clock is unregistered.
+    pub unsafe fn glue_ptp_register(nic: NicRef<'_>);
+    /// `ptp_clock_unregister()`: no callback runs afterwards.
+    pub safe fn glue_ptp_unregister(nic: NicRef<'_>);
+
     // glue_timer.c: linux/delay.h, linux/timer.h, linux/workqueue.h.
 
     /// `usleep_range()`: so many microseconds, or up to twice that. Process context.

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Commands in the mailbox.
 
-use tsnic_abi::{adaptive, caps, command_status, offset, op};
+use tsnic_abi::{adaptive, caps, command_status, offset, op, to_words};
 
 use super::fake::World;
-use crate::mailbox::{CommandError, MailboxPort, Moderation, moderation, set_moderation};
+use crate::mailbox::{
+    ClockCommand, CommandError, MailboxPort, Moderation, clock, moderation, set_moderation,
+};
 use crate::mode::IrqMode;
 use crate::stats::Stat;
 
-const CAPABILITIES: u32 = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::MAILBOX;
+const CAPABILITIES: u32 = caps::RX_TIMESTAMP | caps::TX_TIMESTAMP | caps::MAILBOX | caps::CLOCK;
 const SET: Moderation = Moderation {
     rx_usecs: 1,
     rx_frames: 2,
@@ -50,10 +52,14 @@ impl<F: FnMut(&World)> MailboxPort for Device<'_, F> {
 }
 
 fn world() -> World {
+    world_with(CAPABILITIES)
+}
+
+fn world_with(capabilities: u32) -> World {
     let world = World::with_page(IrqMode::V4_11);
-    world.identify(world.cell(offset::GENERATION), CAPABILITIES);
+    world.identify(world.cell(offset::GENERATION), capabilities);
     let generation = world.cell(offset::GENERATION);
-    let identity = crate::queue_page::Identity { generation, capabilities: CAPABILITIES };
+    let identity = crate::queue_page::Identity { generation, capabilities };
     world.shared.page_accepted(identity);
     world
 }
@@ -106,6 +112,35 @@ fn a_device_that_does_not_choose_by_the_traffic_says_so() {
         let set = set_moderation(&world.shared, &mut device, SET);
         assert_eq!(set, Err(CommandError::Unsupported), "{bits}");
     }
+}
+
+#[test]
+fn the_clock_is_a_64_bit_number_in_two_words() {
+    let world = world();
+    let shows = 0x0123_4567_89ab_cdef;
+    for (wanted, op, args) in [
+        (ClockCommand::Read, op::GET_CLOCK, [0, 0]),
+        (ClockCommand::Set(7 << 32 | 9), op::SET_CLOCK, [9, 7]),
+        (ClockCommand::Step(-1), op::STEP_CLOCK, [u32::MAX, u32::MAX]),
+        (ClockCommand::Rate(-(1 << 16)), op::SET_CLOCK_RATE, [0xffff_0000, u32::MAX]),
+    ] {
+        let mut device = Device::new(&world, 1, |world| {
+            let found = [0, 1].map(|word| world.cell(offset::COMMAND_ARGS + 4 * word));
+            assert_eq!((world.cell(offset::COMMAND_OP), found), (op, args));
+            let [low, high] = to_words(shows);
+            answer(world, world.cell(offset::COMMAND), command_status::DONE, [low, high, 5, 5, 0]);
+        });
+        assert_eq!(clock(&world.shared, &mut device, wanted), Ok(shows));
+    }
+}
+
+#[test]
+fn a_device_without_a_clock_is_not_asked() {
+    let world = world_with(CAPABILITIES & !caps::CLOCK);
+    let mut device = Device::new(&world, 1, |_| ());
+    let read = clock(&world.shared, &mut device, ClockCommand::Read);
+    assert_eq!((read, device.kicks), (Err(CommandError::Unsupported), 0));
+    assert_eq!(world.shared.stats.get(Stat::Commands), 0);
 }
 
 #[test]

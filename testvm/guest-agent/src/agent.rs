@@ -9,7 +9,9 @@ use crate::error::Error;
 use crate::kmsg::KernelLog;
 use crate::receiver::Receiver;
 use crate::rpc::RpcServer;
-use crate::{affinity, ethtool, files, hwtstamp, link, modules, napi, packet, shell, snapshot};
+use crate::{
+    affinity, clock, ethtool, files, hwtstamp, link, modules, napi, packet, shell, snapshot,
+};
 
 /// What the agent keeps from one request to the next.
 #[derive(Debug, Default)]
@@ -46,6 +48,9 @@ impl Agent {
             }
             Request::SetCoalescing { name, coalescing } => {
                 ethtool::set_coalescing(&name, coalescing)?;
+            }
+            Request::Clock { path, action } => {
+                return Ok(Reply::Time { ns: clock::act(&path, action)? });
             }
             Request::Channels { name } => return Ok(Reply::Channels(ethtool::channels(&name)?)),
             Request::SetChannels { name, combined } => ethtool::set_channels(&name, combined)?,

@@ -14,6 +14,7 @@
 
 pub mod affinity;
 pub mod agent;
+pub mod clock;
 pub mod error;
 pub mod ethtool;
 pub mod files;

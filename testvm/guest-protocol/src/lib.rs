@@ -89,6 +89,13 @@ pub enum Request {
         /// All of it.
         coalescing: Coalescing,
     },
+    /// Do something with a PTP hardware clock; answered by [`Reply::Time`], what it shows then.
+    Clock {
+        /// For example `/dev/ptp0`.
+        path: String,
+        /// What.
+        action: ClockAction,
+    },
     /// `ethtool -l`; answered by [`Reply::Channels`].
     Channels {
         /// Interface.
@@ -207,6 +214,11 @@ pub enum Reply {
     },
     /// Coalescing of an interface.
     Coalescing(Coalescing),
+    /// What a clock shows.
+    Time {
+        /// Nanoseconds.
+        ns: i64,
+    },
     /// Channels of an interface.
     Channels(Channels),
     /// How the kernel and the model compare.
@@ -233,6 +245,20 @@ pub struct Coalescing {
     pub adaptive_rx: bool,
     /// `adaptive-tx`.
     pub adaptive_tx: bool,
+}
+
+/// What is done with a clock, by `clock_settime` and `clock_adjtime`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockAction {
+    /// Nothing: it is read.
+    Read,
+    /// It is set to so many nanoseconds.
+    Set(i64),
+    /// It goes so many nanoseconds on, or back.
+    Step(i64),
+    /// It runs so much faster, or slower: parts in a billion.
+    Rate(i64),
 }
 
 /// Combined channels (queue pairs), as ethtool means them.

@@ -7,6 +7,7 @@
 
 mod backend;
 mod broken;
+mod clock;
 mod coalescing;
 mod down;
 mod driver;
@@ -85,6 +86,11 @@ const CHECKS: &[Check] = &[
         name: "coalescing",
         about: "ethtool -C is in force at once, and ethtool -c says so",
         run: coalescing::ethtool,
+    },
+    Check {
+        name: "clock",
+        about: "/dev/ptp0 is set, stepped and tuned, and timestamps follow it",
+        run: clock::hardware,
     },
     Check {
         name: "stock-driver",

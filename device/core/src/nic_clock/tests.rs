@@ -38,7 +38,7 @@ fn it_is_set_stepped_and_tuned() {
 #[test]
 fn what_is_out_of_range_changes_nothing() {
     let mut clock = NicClock::default();
-    let most = RATE_MAX as i64;
+    let most = RATE_MAX.cast_signed();
     for rate in [most, -most] {
         clock.adjust(Adjustment::Rate(rate), at(0)).unwrap();
     }
@@ -77,7 +77,7 @@ fn adjustment() -> impl Strategy<Value = Adjustment> {
         any::<i64>().prop_map(Adjustment::Step),
         any::<i64>().prop_map(Adjustment::Rate),
         (-10_000_000i64..10_000_000).prop_map(Adjustment::Step),
-        (-(RATE_MAX as i64)..=RATE_MAX as i64).prop_map(Adjustment::Rate),
+        (-(RATE_MAX.cast_signed())..=RATE_MAX.cast_signed()).prop_map(Adjustment::Rate),
     ]
 }
 
