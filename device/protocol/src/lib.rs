@@ -17,7 +17,9 @@ pub use stall::Stalls;
 
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Map;
 
 /// A request to the backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,10 +55,10 @@ pub enum Request {
 }
 
 /// A request, and the queue pair that it is for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PairRequest {
     /// Number of the pair, from 0: 0, when left out.
-    #[serde(default, skip_serializing_if = "is_first")]
+    #[serde(skip_serializing_if = "is_first")]
     pub pair: u16,
     /// What is asked of it.
     #[serde(flatten)]
@@ -67,6 +69,24 @@ impl From<Request> for PairRequest {
     /// To the first pair.
     fn from(request: Request) -> Self {
         Self { pair: 0, request }
+    }
+}
+
+impl<'de> Deserialize<'de> for PairRequest {
+    /// By hand, for a flattened field lets fields pass that nobody knows.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Map::deserialize(deserializer)?;
+        let pair = fields.remove("pair").map_or(Ok(0), serde_json::from_value);
+        let pair = pair.map_err(|error| D::Error::custom(format!("pair: {error}")))?;
+        // The tag alone, or the name of one more.
+        let other = fields.keys().find(|name| *name != "request").cloned();
+        let request = serde_json::from_value(fields.into()).map_err(D::Error::custom)?;
+        match (&request, other) {
+            (Request::Status | Request::MonitorStop, Some(other)) => {
+                Err(D::Error::custom(format!("unknown field `{other}`")))
+            }
+            _ => Ok(Self { pair, request }),
+        }
     }
 }
 

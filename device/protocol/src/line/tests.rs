@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{LINE_MAX, RequestReader};
-use crate::{PairRequest, Request};
+use crate::{Adjustment, PairRequest, Request};
 
 fn feed(reader: &mut RequestReader, bytes: &[u8]) -> Vec<Result<PairRequest, String>> {
     let mut all = Vec::new();
@@ -33,7 +33,8 @@ fn what_is_wrong_with_a_request_is_said() {
             b"{\"request\":\"monitor-start\",\"seed\":1,\"port\":70000,\"inject_per_mille\":1}\n",
             "expected u16",
         ),
-        (b"[]\n", "missing field `request`"),
+        (b"[]\n", "expected a map"),
+        (b"{}\n", "missing field `request`"),
         (b"\xff\xfe\n", "expected value"),
     ] {
         let all = feed(&mut RequestReader::default(), line);
@@ -105,5 +106,23 @@ fn a_request_names_its_pair_or_is_for_the_first_one() {
     ] {
         let [Err(why)] = &read(line)[..] else { panic!("{line} was taken") };
         assert!(why.contains(wrong), "{why}");
+    }
+}
+
+#[test]
+fn an_adjustment_of_the_clock_is_one_field() {
+    let read = |line: &str| feed(&mut RequestReader::default(), format!("{line}\n").as_bytes());
+    for (line, adjustment) in [
+        (r#"{"request":"clock","step_ns":-1000000}"#, Adjustment::StepNs(-1_000_000)),
+        (r#"{"request":"clock","rate_ppb":20000}"#, Adjustment::RatePpb(20_000)),
+        (r#"{"request":"clock","set_ns":7}"#, Adjustment::SetNs(7)),
+    ] {
+        let request: PairRequest = Request::Clock(adjustment).into();
+        assert_eq!(serde_json::to_string(&request).unwrap(), line);
+        assert_eq!(read(line), [Ok(request)]);
+    }
+    for wrong in ["", r#","step_us":1"#, r#","set_ns":1,"step_ns":1"#, r#","set_ns":-1"#] {
+        let line = format!(r#"{{"request":"clock"{wrong}}}"#);
+        assert!(matches!(&read(&line)[..], [Err(_)]), "{line} was taken");
     }
 }
