@@ -40,7 +40,8 @@ fn main() {
     assert!(late.count >= u64::from(count), "{late:?}");
     let us = Duration::from_nanos;
     println!(
-        "placed interrupt, due -> eventfd written: {} interrupts, median {:?}, p99 {:?}, longest {:?}",
+        "placed interrupt, due -> eventfd written: {} interrupts, median {:?}, p99 {:?}, \
+         longest {:?}",
         late.count,
         us(late.median_ns),
         us(late.p99_ns),

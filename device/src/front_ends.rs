@@ -89,8 +89,8 @@ pub struct FrontEnds {
     backend: Arc<Backend>,
     socket: ListeningSocket,
     signals: SignalFd,
-    /// One a pair: readable when the control socket has a command for it, which the worker of a front end serves when
-    /// there is one.
+    /// One a pair: readable when the control socket has a command for it, which the worker of a
+    /// front end serves when there is one.
     commands: Vec<EventFd>,
     rest: TimerFd,
     resting: bool,

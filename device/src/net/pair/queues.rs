@@ -12,7 +12,7 @@ use crate::net::ring::{Ring, RingError, RingState};
 use crate::port::Port;
 
 impl<P: Port, C: Clock> Pair<P, C> {
-    /// Stops a queue. Nothing touches it, or the page, until [`super::session::service`] is told
+    /// Stops a queue. Nothing touches it, or the page, until [`crate::net::session::service`] is told
     /// that both run again.
     pub fn stop(&mut self, queue: usize) {
         let queue = &mut self.queues[queue];

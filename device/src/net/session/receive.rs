@@ -232,7 +232,8 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
         Ok(Staged::Done)
     }
 
-    /// A frame of `completions` and `bytes` has been staged: writes their records and tells the interrupt state.
+    /// A frame of `completions` and `bytes` has been staged: writes its records and tells the
+    /// interrupt state.
     fn complete(&mut self, completions: u16, bytes: u32, now: Now, entered: Option<NicTime>) {
         self.look_before_the_verdict();
         if let (Some(cells), Some(page)) = (&self.cells, &mut self.pair.page) {
