@@ -14,6 +14,10 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+/// Environment variable of the agent, which the kernel gives it from its command line: the factor on
+/// its limits of time (`--slow`).
+pub const SLOW: &str = "TSNIC_SLOW";
+
 /// A request to the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]

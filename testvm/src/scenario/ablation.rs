@@ -94,10 +94,8 @@ fn block(guest: &mut Guest, clause: Clause, bytes: u64, seed: u64) -> Result<Blo
             }
         })
     });
-    let limit = guest.vm().limit(BLOCK_LIMIT);
-    let streamed = stream::inwards(guest.vm(), STREAM_PORT, bytes, limit, move |stream| {
-        Paced::new(stream, seed)
-    });
+    let paced = move |stream| Paced::new(stream, seed);
+    let streamed = stream::inwards(guest.vm(), STREAM_PORT, bytes, BLOCK_LIMIT, paced);
     over.store(true, Ordering::SeqCst);
     let talked: Result<(), ClientError> =
         rpcs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
