@@ -90,6 +90,10 @@ pub struct Args {
     /// of these), count=FRAMES (1 or more; no end without it), size=BYTES of payload, guest-mac,
     /// guest-ip, guest-port, peer-mac, peer-ip, peer-port. It starts when QEMU has connected:
     /// frames sent before the guest has a driver are lost, and count.
+    ///
+    /// reflect: each frame of the guest comes back to it, with its MAC addresses exchanged.
+    ///
+    /// null: nothing comes, and what is sent is gone.
     #[arg(long, alias = "wire", value_name = "PORT", verbatim_doc_comment)]
     pub port: String,
 

@@ -3,6 +3,8 @@
 
 pub mod frames;
 pub mod generator;
+pub mod null;
+pub mod reflect;
 pub mod request;
 pub mod tap;
 pub mod wire;
@@ -129,13 +131,17 @@ pub enum PortConfig {
     Tap(tap::TapName),
     /// Frames made up by the device.
     Generator(Box<generator::GeneratorConfig>),
+    /// The guest's own frames.
+    Reflect,
+    /// None.
+    Null,
 }
 
 /// A port that cannot be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PortParseError {
     /// No such kind.
-    #[error("Port {0:?} is neither tap:NAME nor generator:KEY=VALUE,...")]
+    #[error("Port {0:?} is none of tap:NAME, generator:KEY=VALUE,..., reflect and null")]
     Kind(String),
     /// The interface name is impossible.
     #[error(transparent)]
@@ -150,6 +156,8 @@ impl FromStr for PortConfig {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
+            None if text == "reflect" => Ok(Self::Reflect),
+            None if text == "null" => Ok(Self::Null),
             Some(("tap", name)) => Ok(Self::Tap(name.parse()?)),
             Some(("generator", settings)) => Ok(Self::Generator(Box::new(settings.parse()?))),
             _ => Err(PortParseError::Kind(text.into())),
@@ -162,6 +170,8 @@ impl fmt::Display for PortConfig {
         match self {
             Self::Tap(name) => write!(f, "tap:{name}"),
             Self::Generator(_) => f.write_str("generator"),
+            Self::Reflect => f.write_str("reflect"),
+            Self::Null => f.write_str("null"),
         }
     }
 }
@@ -175,6 +185,8 @@ impl PortConfig {
         Ok(match self {
             Self::Tap(name) if pairs == 1 => vec![Box::new(tap::Tap::open(name)?)],
             Self::Tap(name) => tap::Tap::open_queues(name, pairs)?.into_iter().map(boxed).collect(),
+            Self::Reflect => (0..pairs).map(|_| boxed(reflect::Reflect::default())).collect(),
+            Self::Null => (0..pairs).map(|_| boxed(null::Null)).collect(),
             Self::Generator(config) => (0..pairs)
                 .map(|pair| {
                     boxed(generator::Generator::new(config, seed.wrapping_add(pair.into())))

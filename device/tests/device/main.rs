@@ -13,6 +13,7 @@ mod pairs;
 mod plain;
 mod program;
 mod records;
+mod reflect;
 mod registration;
 mod stalls;
 mod support;
