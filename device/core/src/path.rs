@@ -143,6 +143,12 @@ impl Path {
         self.policies.is_empty() && self.held.is_empty()
     }
 
+    /// When the next interrupt that is held for a time is due.
+    #[must_use]
+    pub fn placed(&self) -> Option<Instant> {
+        self.held.iter().filter_map(HeldInterrupt::placed).min()
+    }
+
     /// A packet of `completions` and `bytes` has been published.
     pub fn published(&mut self, completions: u32, bytes: u32, now: Instant) {
         self.produced = self.produced.plus(completions);

@@ -33,6 +33,14 @@ impl Instant {
         Duration::from_nanos(self.ns.saturating_sub(earlier.ns))
     }
 
+    /// This instant moved into the past, stopping at the start of the clock.
+    #[must_use]
+    pub const fn minus(self, by: Duration) -> Self {
+        let by_ns = by.as_nanos();
+        let by_ns = if by_ns > u64::MAX as u128 { u64::MAX } else { by_ns as u64 };
+        Self { ns: self.ns.saturating_sub(by_ns) }
+    }
+
     /// This instant moved into the future, stopping at the end of the clock.
     #[must_use]
     pub const fn plus(self, by: Duration) -> Self {
@@ -97,6 +105,8 @@ mod tests {
         assert_eq!(Instant::from_ns(0).since(one), Duration::ZERO);
         assert_eq!(one.plus(Duration::from_micros(3)).since(one), Duration::from_micros(3));
         assert_eq!(one.plus(Duration::MAX), Instant::from_ns(u64::MAX));
+        assert_eq!(one.minus(Duration::MAX), Instant::from_ns(0));
+        assert_eq!(Instant::from_ns(9).minus(Duration::from_nanos(4)), Instant::from_ns(5));
         assert_eq!(Instant::from_ns(2_000_000_005).to_string(), "2.000000005");
     }
 }

@@ -81,6 +81,8 @@ pub enum Next {
     Event,
     /// At this time.
     At(Instant),
+    /// At this time, and no later if that can be: an interrupt is placed there.
+    Placed(Instant),
     /// At once: a budget was used up.
     AtOnce,
 }

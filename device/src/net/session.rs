@@ -158,6 +158,9 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
         }
         match self.due {
             _ if self.again => Next::AtOnce,
+            Some(due) if self.pair.paths.iter().any(|path| path.placed() == Some(due)) => {
+                Next::Placed(due)
+            }
             Some(due) => Next::At(due),
             None => Next::Event,
         }

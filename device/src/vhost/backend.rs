@@ -40,6 +40,10 @@ type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
 const QUEUES_PER_PAIR: usize = 2;
 
+/// What a sleeping worker takes to be awake, as a rule. So long before a placed interrupt is due its
+/// timer fires, and the rest of the time it waits awake.
+const LEAD: Duration = Duration::from_micros(60);
+
 /// What wakes a worker besides kicks. The daemon keeps numbers up to the number of queues to
 /// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +219,13 @@ impl Backend {
     }
 
     /// Serves a pair once. Nobody else that wants its lock waits for longer than that.
-    fn serve(&self, worker: &Worker, wake: u16, vrings: &[Vring<Memory>], thread_id: usize) {
+    fn serve(
+        &self,
+        worker: &Worker,
+        wake: u16,
+        vrings: &[Vring<Memory>],
+        thread_id: usize,
+    ) -> Next {
         let served = &mut *worker.served.lock();
         match wake {
             wake if wake == Wake::Timer as u16 => worker.timer_seen(&mut served.armed),
@@ -239,6 +249,7 @@ impl Backend {
             }
         }
         worker.set_timer(&mut served.armed, next);
+        next
     }
 
     fn pair_of(&self, queue: u32) -> Option<(&Worker, usize)> {
@@ -335,7 +346,16 @@ impl VhostUserBackend for Backend {
         thread_id: usize,
     ) -> io::Result<()> {
         let Some(worker) = self.pairs.get(thread_id) else { return Ok(()) };
-        self.serve(worker, event, vrings, thread_id);
+        // Once: other events may wait as well. Nobody holds the lock meanwhile.
+        if let Next::Placed(due) = self.serve(worker, event, vrings, thread_id)
+            && due <= monotonic().plus(LEAD)
+            && self.connected.load(Ordering::Acquire)
+        {
+            while monotonic() < due {
+                std::hint::spin_loop();
+            }
+            self.serve(worker, Wake::Timer as u16, vrings, thread_id);
+        }
         if !self.poll.is_zero() {
             let end = monotonic().plus(self.poll);
             while monotonic() < end && self.connected.load(Ordering::Acquire) {
@@ -362,6 +382,7 @@ impl Worker {
             Next::Event => return,
             Next::AtOnce => Instant::from_ns(1),
             Next::At(at) => Instant::from_ns(at.as_ns().max(1)),
+            Next::Placed(at) => Instant::from_ns(at.minus(LEAD).as_ns().max(1)),
         };
         if *armed == Some(at) {
             return;

@@ -338,7 +338,7 @@ impl World {
             self.take_over();
             self.due = match next {
                 Next::AtOnce => continue,
-                Next::At(due) => Some(due),
+                Next::At(due) | Next::Placed(due) => Some(due),
                 Next::Event => None,
             };
             assert!(

@@ -42,6 +42,14 @@ impl HeldInterrupt {
         Self { spurious: true, ..Self::new(hold, guest, now) }
     }
 
+    /// The time that it is held until, when that is for no other reason.
+    pub(super) const fn placed(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { .. } => None,
+            State::Due(due) => Some(due),
+        }
+    }
+
     /// It is held no longer.
     pub(super) const fn release(&mut self, now: Instant) {
         self.state = State::Due(now);

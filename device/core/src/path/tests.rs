@@ -122,6 +122,24 @@ fn a_held_interrupt_is_raised_when_its_time_has_come() {
 }
 
 #[test]
+fn an_interrupt_is_placed_when_only_time_holds_it() {
+    let mut world = World::new(&[PolicySpec::FixedDelay { delay_us: 200 }]);
+    assert_eq!(world.path.placed(), None);
+    for us in [10, 30] {
+        world.publish(us);
+        assert_eq!(world.path.placed(), Some(at(210)), "the first of them");
+    }
+    world.run(30, 210);
+    assert_eq!(world.path.placed(), Some(at(230)));
+    world.run(210, 230);
+    assert_eq!(world.path.placed(), None);
+    let handler = PolicySpec::MaskRace { after: span(5, 5), latest_us: 300 };
+    let mut world = World::new(&[handler]);
+    world.publish(10);
+    assert_eq!(world.path.placed(), None, "its time depends on the guest");
+}
+
+#[test]
 fn policies_wrap_one_another() {
     let mut world = World::new(&[
         PolicySpec::FixedDelay { delay_us: 10 },
