@@ -114,6 +114,7 @@ struct Limited {
     accepted: LogLimit,
     forgotten: LogLimit,
     port: LogLimit,
+    port_queue: LogLimit,
     stalls: LogLimit,
 }
 

@@ -31,8 +31,11 @@ impl<P: Port, C: Clock> Pair<P, C> {
         if !active {
             self.discard_stale_frames();
         }
-        if let Err(error) = self.port.set_active(active) {
-            warn!(pair = self.number, %error, "The port's queue cannot be switched on or off");
+        if let Err(error) = self.port.set_active(active)
+            && let Some(line) = self.limited.port_queue.line(self.clock.now().timer)
+        {
+            let (pair, left_out) = (self.number, line.left_out);
+            warn!(pair, left_out, %error, "The port's queue cannot be switched on or off");
         }
     }
 
