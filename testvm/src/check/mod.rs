@@ -284,24 +284,51 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
 /// What a check's end means, and whether its guest can be used for the next one.
 fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome) {
     let collected = bench.collect_log();
+    let lost = bench.vm.device_answers() && bench.losses().is_ok_and(Losses::any_lost);
+    let (reuse, outcome) = judge(ended, lost, collected);
+    let usable = match reuse {
+        Reuse::Yes => true,
+        Reuse::IfItCan => bench.baseline().is_ok(),
+        Reuse::No => false,
+    };
+    (usable, outcome)
+}
+
+/// Whether a guest can be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reuse {
+    Yes,
+    /// When the state that each check begins with can be brought about.
+    IfItCan,
+    No,
+}
+
+/// What it means that a check has `ended` so, that the device saw packets `lost`, and that the
+/// kernel's log could be `collected`.
+fn judge(
+    ended: Result<String, Failure>,
+    lost: bool,
+    collected: Result<(), Failure>,
+) -> (Reuse, Outcome) {
     // A packet that the device knows to be lost is a failure, however the check ended.
-    if bench.vm.device_answers() && bench.losses().is_ok_and(Losses::any_lost) {
+    if lost {
         let why = ended.map_or_else(|failure| failure.chain(), |_| "Packets were lost".into());
-        return (false, Outcome::Failed(why));
+        return (Reuse::No, Outcome::Failed(why));
     }
     match ended {
         Ok(seen) => match collected {
-            Ok(()) => (true, Outcome::Passed(seen)),
-            Err(error) => (false, Outcome::Failed(error.chain())),
+            Ok(()) => (Reuse::Yes, Outcome::Passed(seen)),
+            Err(error) => (Reuse::No, Outcome::Failed(error.chain())),
         },
-        Err(Failure::Skip(why)) => (collected.is_ok(), Outcome::Skipped(why)),
+        Err(Failure::Skip(why)) => {
+            let reuse = if collected.is_ok() { Reuse::Yes } else { Reuse::No };
+            (reuse, Outcome::Skipped(why))
+        }
         // Whatever was arranged is still there.
-        Err(Failure::NoSituation(why)) => (false, Outcome::Undecided(why)),
+        Err(Failure::NoSituation(why)) => (Reuse::No, Outcome::Undecided(why)),
         Err(failure) => {
-            let why = failure.chain();
-            let late = failure.is_late();
-            let outcome = if late { Outcome::Undecided(why) } else { Outcome::Failed(why) };
-            (bench.baseline().is_ok(), outcome)
+            let (why, late) = (failure.chain(), failure.is_late());
+            (Reuse::IfItCan, if late { Outcome::Undecided(why) } else { Outcome::Failed(why) })
         }
     }
 }
@@ -330,6 +357,36 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), checks().count());
+    }
+
+    /// However it ends, otherwise and with packets lost.
+    #[test]
+    fn a_check_that_lost_packets_fails_however_it_ended() {
+        type Ends = fn() -> Result<String, Failure>;
+        let kind = |outcome: &Outcome| match outcome {
+            Outcome::Passed(_) => "passed",
+            Outcome::Failed(_) => "failed",
+            Outcome::Undecided(_) => "undecided",
+            Outcome::Skipped(_) => "skipped",
+        };
+        let ends: [(Ends, Reuse, &str); 5] = [
+            (|| Ok("x".into()), Reuse::Yes, "passed"),
+            (|| Err(Failure::Skip("x".into())), Reuse::Yes, "skipped"),
+            (|| Err(Failure::NoSituation("x".into())), Reuse::No, "undecided"),
+            (|| Err(Failure::Late("x".into())), Reuse::IfItCan, "undecided"),
+            (|| Err(Failure::Unmet("x".into())), Reuse::IfItCan, "failed"),
+        ];
+        for (ended, reuse, word) in ends {
+            let (found, outcome) = judge(ended(), false, Ok(()));
+            assert_eq!((found, kind(&outcome)), (reuse, word));
+            let (found, outcome) = judge(ended(), true, Ok(()));
+            assert_eq!((found, kind(&outcome)), (Reuse::No, "failed"), "{word}, and packets lost");
+        }
+        let unread = || Err(Failure::Unmet("no log".into()));
+        let passed = judge(Ok("x".into()), false, unread());
+        assert_eq!(passed, (Reuse::No, Outcome::Failed("no log".into())));
+        let skipped = judge(Err(Failure::Skip("x".into())), false, unread());
+        assert_eq!(skipped, (Reuse::No, Outcome::Skipped("x".into())));
     }
 
     #[test]

@@ -90,15 +90,14 @@ impl Row {
         (measured, ended): (Measured, Result<(), Failure>),
         bench: &mut Bench,
     ) -> (bool, Self) {
-        // What a placed trial that breaks off has set in the guest stays: sysctls, a livepatch.
-        let whole = ended.is_ok() || !plan.plan.run.traffic.is_placed();
+        let clean = leaves_guest_as_it_was(ended.is_ok(), plan.plan.run.traffic.is_placed());
         let outcome = match ended {
             Ok(()) => Outcome::AsExpected,
             Err(Failure::NoSituation(why)) => Outcome::Undecided(why),
             Err(failure) if failure.is_late() => Outcome::Undecided(failure.chain()),
             Err(failure) => Outcome::Failed(failure.chain()),
         };
-        let usable = bench.collect_log().is_ok() && whole && bench.baseline().is_ok();
+        let usable = bench.collect_log().is_ok() && clean && bench.baseline().is_ok();
         let (seen, Measured { rpcs, before, after, rx, tx, .. }) = (measured.seen(), measured);
         let lateness = after.lateness.into_iter().filter(|it| it.count != 0).collect();
         let (before, after) = (before.counters, after.counters);
@@ -119,6 +118,11 @@ impl Row {
         };
         (usable, row)
     }
+}
+
+/// What a placed trial that breaks off has set in its guest stays: sysctls, a livepatch.
+const fn leaves_guest_as_it_was(ended_well: bool, placed: bool) -> bool {
+    ended_well || !placed
 }
 
 /// Median and longest of the times that were decided on, microseconds.
@@ -257,6 +261,15 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
         assert_eq!((&json["verdict"], &json["rows"][0]["held"]), (&"pass".into(), &1200.into()));
         assert_eq!(json["rows"][0]["stalls"]["tx"]["lost"], 0);
+    }
+
+    #[test]
+    fn a_placed_trial_that_breaks_off_ends_its_guest() {
+        for (ended_well, placed, clean) in
+            [(true, true, true), (true, false, true), (false, false, true), (false, true, false)]
+        {
+            assert_eq!(leaves_guest_as_it_was(ended_well, placed), clean);
+        }
     }
 
     #[test]
