@@ -7,11 +7,6 @@
 #include "tsnic.h"
 
 /*
- * A tenth, as the device has it (docs/interface.md).
- */
-#define RATE_MAX_PPB 100000000
-
-/*
  * The callbacks: process context. RTNL keeps the queues, and has one command at a time in the
  * mailbox; the readings of the system's clock are taken inside, next to the command.
  */
@@ -35,13 +30,10 @@ static int gettimex64(struct ptp_clock_info *info, struct timespec64 *time,
 static int settime64(struct ptp_clock_info *info, const struct timespec64 *time)
 {
 	struct tsnic *nic = container_of(info, struct tsnic, ptp_info);
-	s64 ns = timespec64_to_ns(time);
 	int err;
 
-	if (ns < 0)
-		return -ERANGE;
 	rtnl_lock();
-	err = tsnic_clock_set(nic, ns);
+	err = tsnic_clock_set(nic, timespec64_to_ns(time));
 	rtnl_unlock();
 	return err;
 }
@@ -69,14 +61,14 @@ static int adjfine(struct ptp_clock_info *info, long rate)
 }
 
 /* Without a clock the interface goes on. Process context, not under RTNL. */
-void glue_ptp_register(struct tsnic *nic)
+void glue_ptp_register(struct tsnic *nic, int max_ppb)
 {
 	struct ptp_clock *ptp;
 
 	nic->ptp_info = (struct ptp_clock_info){
 		.owner = THIS_MODULE,
 		.name = KBUILD_MODNAME,
-		.max_adj = RATE_MAX_PPB,
+		.max_adj = max_ppb,
 		.gettimex64 = gettimex64,
 		.settime64 = settime64,
 		.adjtime = adjtime,

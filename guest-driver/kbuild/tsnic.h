@@ -109,7 +109,7 @@ int tsnic_moderation_get(struct tsnic *nic, struct tsnic_moderation *moderation)
 int tsnic_moderation_set(struct tsnic *nic, struct tsnic_moderation *moderation);
 bool tsnic_has_clock(struct tsnic *nic);
 int tsnic_clock_read(struct tsnic *nic, u64 *ns);
-int tsnic_clock_set(struct tsnic *nic, u64 ns);
+int tsnic_clock_set(struct tsnic *nic, s64 ns);
 int tsnic_clock_step(struct tsnic *nic, s64 ns);
 int tsnic_clock_rate(struct tsnic *nic, s64 rate);
 unsigned int tsnic_stat_count(void);
@@ -244,7 +244,7 @@ void glue_skb_stamped(struct sk_buff *skb, u64 ns);
 void glue_skb_unstamped(struct sk_buff *skb);
 
 void glue_sleep_us(unsigned int us);
-void glue_ptp_register(struct tsnic *nic);
+void glue_ptp_register(struct tsnic *nic, int max_ppb);
 void glue_ptp_unregister(struct tsnic *nic);
 void glue_refill_in(struct tsnic *nic, unsigned int ms);
 void glue_refill_cancel(struct tsnic *nic);

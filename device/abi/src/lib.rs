@@ -20,7 +20,9 @@ mod queue_page;
 mod registration;
 
 pub use counter::Counter;
-pub use mailbox::{COMMAND_WORDS, adaptive, command_status, from_words, op, to_words};
+pub use mailbox::{
+    CLOCK_RATE_MAX_PPB, COMMAND_WORDS, adaptive, command_status, from_words, op, to_words,
+};
 pub use queue_page::{
     Command, CommandAnswer, Completion, Doorbell, Identity, Interrupts, Progress, QueuePage,
     RX_RECORDS, RendezvousArrival, RendezvousRelease, RendezvousRequest, TX_RECORDS, caps,

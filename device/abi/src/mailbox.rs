@@ -32,6 +32,9 @@ pub mod adaptive {
     pub const TX: u32 = 2;
 }
 
+/// Most that the clock may be tuned by, in either direction, parts in a billion: a tenth.
+pub const CLOCK_RATE_MAX_PPB: u32 = 100_000_000;
+
 /// A 64-bit number in two words of a command or an answer.
 #[must_use]
 pub const fn to_words(number: u64) -> [u32; 2] {

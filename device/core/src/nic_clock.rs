@@ -2,6 +2,8 @@
 //! The NIC's clock: what completion records are stamped with, and what a guest may set, step and
 //! tune as the PTP hardware clock of the interface. Timer time, which drives it, is never touched.
 
+use tsnic_abi::CLOCK_RATE_MAX_PPB;
+
 use crate::time::{Instant, NicTime};
 
 #[cfg(test)]
@@ -10,11 +12,8 @@ mod tests;
 /// One unit of a rate: 2^-16 parts in a million, as `adjfine` of Linux has it.
 const RATE_UNIT: i128 = 1_000_000 << 16;
 
-/// Most that the clock may be tuned by, in either direction, parts in a billion: a tenth.
-pub const RATE_MAX_PPB: u32 = 100_000_000;
-
-/// The same in units of a rate.
-const RATE_MAX: u64 = (RATE_MAX_PPB as u64 / 1_000) << 16;
+/// [`CLOCK_RATE_MAX_PPB`] in units of a rate.
+const RATE_MAX: u64 = (CLOCK_RATE_MAX_PPB as u64 / 1_000) << 16;
 
 /// Latest reading: what a signed count of nanoseconds can hold, 292 years.
 const LATEST: i128 = i64::MAX as i128;

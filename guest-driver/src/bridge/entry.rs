@@ -284,9 +284,11 @@ extern "C" fn tsnic_clock_read(nic: NicRef<'_>, ns: &mut u64) -> c_int {
 
 /// `settime64`. Process context, RTNL; sleeps.
 #[unsafe(no_mangle)]
-extern "C" fn tsnic_clock_set(nic: NicRef<'_>, ns: u64) -> c_int {
+extern "C" fn tsnic_clock_set(nic: NicRef<'_>, ns: i64) -> c_int {
+    // Less than 0 is more than any clock shows, and the device's to refuse.
+    let set = ClockCommand::Set(ns.cast_unsigned());
     // SAFETY: The glue holds RTNL.
-    unsafe { mailbox::clock(nic, ClockCommand::Set(ns), &mut 0) }
+    unsafe { mailbox::clock(nic, set, &mut 0) }
 }
 
 /// `adjtime`. Process context, RTNL; sleeps.

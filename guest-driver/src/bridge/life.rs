@@ -11,7 +11,7 @@ use core::mem::{self, ManuallyDrop};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU32;
 
-use tsnic_abi::{QUEUE_PAGE_SIZE, Registration};
+use tsnic_abi::{CLOCK_RATE_MAX_PPB, QUEUE_PAGE_SIZE, Registration};
 
 use super::nic::{self, State};
 use super::skb::Skb;
@@ -64,7 +64,7 @@ pub fn probe(vdev: VirtioRef<'_>) -> Result<(), Errno> {
     started.keep();
     mem::forget(interface);
     // SAFETY: The first time; unregistered by `remove`, which frees the interface afterwards.
-    unsafe { sys::glue_ptp_register(nic) };
+    unsafe { sys::glue_ptp_register(nic, CLOCK_RATE_MAX_PPB as c_int) };
     Ok(())
 }
 

@@ -384,7 +384,7 @@ unsafe extern "C" {
     ///
     /// # Safety
     /// The interface has no such clock, and is not freed before the clock is unregistered.
-    pub unsafe fn glue_ptp_register(nic: NicRef<'_>);
+    pub unsafe fn glue_ptp_register(nic: NicRef<'_>, max_ppb: c_int);
     /// `ptp_clock_unregister()`: no callback runs afterwards.
     pub safe fn glue_ptp_unregister(nic: NicRef<'_>);
 
