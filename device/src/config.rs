@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line, and what is made of it.
 
+use std::fmt;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +41,11 @@ pub struct CommandLine {
     /// How they are served.
     #[command(flatten)]
     pub args: Option<Args>,
+
+    /// Print what this backend can do, as the vhost-user specification has it, and do nothing else,
+    /// whatever is on the command line.
+    #[arg(long)]
+    pub print_capabilities: bool,
 }
 
 /// What is done instead of serving front ends.
@@ -73,14 +80,21 @@ pub enum PlanCommand {
 #[expect(clippy::doc_markdown, reason = "these comments are the text of --help")]
 pub struct Args {
     /// vhost-user socket to listen on. Made at the start, removed at the end.
-    #[arg(long, value_name = "PATH")]
-    pub socket: PathBuf,
+    #[arg(long, alias = "socket-path", value_name = "PATH", required_unless_present = "fd")]
+    pub socket: Option<PathBuf>,
+
+    /// Serve the front end at the other end of this open descriptor, a connected Unix stream socket,
+    /// instead of listening, and end when it has left.
+    #[arg(long, value_name = "FDNUM", conflicts_with = "socket")]
+    #[arg(value_parser = clap::value_parser!(i32).range(0..))]
+    pub fd: Option<RawFd>,
 
     /// Control socket to listen on: one JSON request a line, for example {"request":"status"}.
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
-    /// Other end of the cable: tap:NAME or generator:KEY=VALUE,...
+    /// Other end of the cable: tap:NAME, link:PATH, pcap:FILE, generator:KEY=VALUE,..., reflect or
+    /// null.
     ///
     /// tap:NAME is a TAP interface of this host, made when it does not exist (which takes
     /// CAP_NET_ADMIN). Setting it up is left to you: ip link set NAME up.
@@ -92,6 +106,14 @@ pub struct Args {
     /// frames sent before the guest has a driver are lost, and count.
     ///
     /// reflect: each frame of the guest comes back to it, with its MAC addresses exchanged.
+    ///
+    /// pcap:FILE[,SETTING...] replays a capture (pcap or pcapng, Ethernet), each frame at its time;
+    /// the first one waits for the guest's first buffer. speed=TIMES: so many times as fast;
+    /// speed=max: as fast as the guest takes them; repeat=TIMES or repeat=forever. With several
+    /// queue pairs all come to the first one.
+    ///
+    /// link:PATH is a cable to another tsnic device, which names the same path: two guests back to
+    /// back. With several queue pairs, the others have .1, .2, ... behind the path.
     ///
     /// null: nothing comes, and what is sent is gone.
     #[arg(long, alias = "wire", value_name = "PORT", verbatim_doc_comment)]
@@ -207,6 +229,9 @@ pub enum ConfigError {
     /// `--plan`.
     #[error(transparent)]
     Plan(#[from] LoadError),
+    /// Neither `--socket` nor `--fd`.
+    #[error("Neither --socket nor --fd says where the front end is")]
+    NoSource,
     /// Both sockets at the same place.
     #[error("--socket and --control are both {}", .0.display())]
     SameSocket(PathBuf),
@@ -231,11 +256,29 @@ pub const POLL_US_MAX: u32 = 10_000;
 /// Most queue pairs.
 pub const PAIRS_MAX: i64 = 8;
 
+/// Where front ends come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// They connect to this socket, one after another.
+    Socket(PathBuf),
+    /// The only one is at the other end of this descriptor.
+    Descriptor(RawFd),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "listening on {}", path.display()),
+            Self::Descriptor(fd) => write!(f, "serving descriptor {fd}"),
+        }
+    }
+}
+
 /// Everything the engine needs to know, checked as far as it can be without touching the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// vhost-user socket.
-    pub socket: PathBuf,
+    /// Where front ends come from.
+    pub source: Source,
     /// Control socket.
     pub control: Option<PathBuf>,
     /// The port.
@@ -259,9 +302,14 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
-        if args.control.as_ref() == Some(&args.socket) {
-            return Err(ConfigError::SameSocket(args.socket));
-        }
+        let source = match (args.socket, args.fd) {
+            (Some(path), _) if args.control.as_ref() == Some(&path) => {
+                return Err(ConfigError::SameSocket(path));
+            }
+            (Some(path), _) => Source::Socket(path),
+            (None, Some(fd)) => Source::Descriptor(fd),
+            (None, None) => return Err(ConfigError::NoSource),
+        };
         for (option, value, max) in [
             ("--rx-usecs", args.rx_usecs, USECS_MAX),
             ("--rx-frames", args.rx_frames, FRAMES_MAX),
@@ -295,7 +343,7 @@ impl TryFrom<Args> for Config {
         };
         Ok(Self {
             port: args.port.parse()?,
-            socket: args.socket,
+            source,
             control: args.control,
             plan,
             stall_after: (args.stall_ms != 0).then(|| Duration::from_millis(args.stall_ms.into())),
@@ -335,6 +383,18 @@ mod tests {
         assert_eq!(config.poll, Duration::from_micros(30));
         assert_eq!(config.port.to_string(), "tap:t0");
         assert!(config.once && config.control.is_some());
+        assert_eq!(config.source, Source::Socket("s".into()));
+    }
+
+    #[test]
+    fn a_front_end_is_at_a_socket_or_a_descriptor() {
+        let given = config("tsnic --fd 5 --port null").unwrap();
+        assert_eq!(given.source, Source::Descriptor(5));
+        let path = config("tsnic --socket-path s --port null").unwrap();
+        assert_eq!(path.source, Source::Socket("s".into()));
+        for line in ["tsnic --port null", "tsnic --port null --fd 5 --socket s", "tsnic --fd -1"] {
+            assert!(CommandLine::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Puts the parts together and waits: for front ends, for signals, for the control socket.
 
+use std::env;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -19,18 +20,22 @@ use tracing_subscriber::EnvFilter;
 
 use crate::ask::{AskError, ask};
 use crate::clock::HostClock;
-use crate::config::{Command, CommandLine, Config, PlanCommand};
+use crate::config::{Command, CommandLine, Config, PlanCommand, Source};
 use crate::control::channel::{WorkerEnd, control_channel};
 use crate::control::server::{ControlError, ControlServer};
-use crate::front_ends::{End, FrontEnds};
+use crate::front_ends::{Arrivals, End, FrontEnds};
 use crate::net::pair::Pair;
 use crate::plan::Plan;
-use crate::port::{Port, tap};
-use crate::socket::{ListeningSocket, SocketError};
+use crate::port::{OpenError, Port};
+use crate::socket::{self, ListeningSocket, SocketError};
 use crate::vhost::{Backend, ConnectionError, HostPair};
 
 /// Exit status for a command line that is wrong; the one clap uses.
 const USAGE: u8 = 2;
+
+/// What `--print-capabilities` says (`docs/interop/vhost-user.json` of QEMU): a network backend has
+/// none to choose among.
+const CAPABILITIES: &str = r#"{"type": "net"}"#;
 
 /// Why the engine could not start or go on.
 #[derive(Debug, Error)]
@@ -40,7 +45,7 @@ pub enum EngineError {
     Socket(#[from] SocketError),
     /// The port.
     #[error("Cannot open the port")]
-    Port(#[from] tap::OpenError),
+    Port(#[from] OpenError),
     /// A front end.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
@@ -67,6 +72,11 @@ fn host<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> EngineError
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Before anything else on the command line is looked at, as the vhost-user specification says.
+    if env::args_os().any(|argument| argument == "--print-capabilities") {
+        let _ = writeln!(io::stdout(), "{CAPABILITIES}");
+        return ExitCode::SUCCESS;
+    }
     let line = CommandLine::parse();
     let args = match (line.command, line.args) {
         (Some(Command::Plan(PlanCommand::Check { files })), _) => return check_plans(&files),
@@ -79,7 +89,7 @@ pub fn main() -> ExitCode {
             };
         }
         (None, Some(args)) => args,
-        // Clap asks for --socket and --port before.
+        // Clap asks for --port before.
         (None, None) => return ExitCode::from(USAGE),
     };
     start_log(args.verbose);
@@ -173,6 +183,11 @@ fn start_log(verbose: u8) {
 /// # Errors
 /// When it cannot start, or not go on.
 pub fn run(config: &Config) -> Result<(), EngineError> {
+    // Before any other descriptor is opened, which could get its number.
+    let given = match config.source {
+        Source::Descriptor(fd) => Some(socket::inherited(fd)?),
+        Source::Socket(_) => None,
+    };
     // Before any thread is started, so that every one of them leaves the signals to this one.
     let signals = block_signals().map_err(host("watch for signals"))?;
     let (mut pairs, mut control_ends, mut commands) = (Vec::new(), Vec::new(), Vec::new());
@@ -189,9 +204,13 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     if let Some(path) = &config.control {
         manager.add_subscriber(Box::new(ControlServer::listen(path, control_ends)?));
     }
-    let socket = ListeningSocket::bind(&config.socket)?;
-    let front_ends = FrontEnds::new(backend, socket, signals, commands, config.once)
-        .map_err(host("make a timer"))?;
+    let socket = match &config.source {
+        Source::Socket(path) => Some(ListeningSocket::bind(path)?),
+        Source::Descriptor(_) => None,
+    };
+    let arrivals = Arrivals { socket, given, once: config.once };
+    let front_ends =
+        FrontEnds::new(backend, arrivals, signals, commands).map_err(host("make a timer"))?;
     let front_ends = Arc::new(Mutex::new(front_ends));
     manager.add_subscriber(Box::new(Arc::clone(&front_ends)));
     say(&ready(config));
@@ -232,8 +251,8 @@ type Subscriber = Box<dyn MutEventSubscriber + Send>;
 
 /// The line that says what this process is.
 fn ready(config: &Config) -> String {
-    let Config { socket, control, port, pairs, plan, .. } = config;
-    let mut line = format!("tsnic: listening on {}, port {port}", socket.display());
+    let Config { source, control, port, pairs, plan, .. } = config;
+    let mut line = format!("tsnic: {source}, port {port}");
     if *pairs > 1 {
         let _ = write!(line, ", {pairs} queue pairs");
     }

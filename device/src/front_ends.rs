@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,17 @@ impl fmt::Display for Peer {
     }
 }
 
+/// How front ends arrive.
+#[derive(Debug)]
+pub struct Arrivals {
+    /// Where they connect.
+    pub socket: Option<ListeningSocket>,
+    /// One that is connected already.
+    pub given: Option<UnixStream>,
+    /// The first one is the last. So is one that was given.
+    pub once: bool,
+}
+
 /// The front end that is being served.
 struct Serving {
     connection: Connection,
@@ -87,14 +98,15 @@ struct Limited {
 /// The subscriber.
 pub struct FrontEnds {
     backend: Arc<Backend>,
-    socket: ListeningSocket,
+    socket: Option<ListeningSocket>,
     signals: SignalFd,
     /// One a pair: readable when the control socket has a command for it, which the worker of a
     /// front end serves when there is one.
     commands: Vec<EventFd>,
     rest: TimerFd,
     resting: bool,
-    /// Accepted just before the listener was left alone: served when that is over.
+    /// Given, or accepted just before the listener was left alone: served at the start, or when that
+    /// is over.
     waiting: Option<UnixStream>,
     once: bool,
     serving: Option<Serving>,
@@ -103,17 +115,17 @@ pub struct FrontEnds {
 }
 
 impl FrontEnds {
-    /// Nobody is served yet. With `once`, the first front end is the last.
+    /// Nobody is served yet.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
     pub fn new(
         backend: Arc<Backend>,
-        socket: ListeningSocket,
+        arrivals: Arrivals,
         signals: SignalFd,
         commands: Vec<EventFd>,
-        once: bool,
     ) -> io::Result<Self> {
+        let Arrivals { socket, given, once } = arrivals;
         let rest = TimerFd::new(
             ClockId::CLOCK_MONOTONIC,
             TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
@@ -126,8 +138,8 @@ impl FrontEnds {
             commands,
             rest,
             resting: false,
-            waiting: None,
-            once,
+            once: once || given.is_some(),
+            waiting: given,
             serving: None,
             limited,
             end: None,
@@ -161,8 +173,14 @@ impl FrontEnds {
         }
     }
 
+    /// None when the only front end was given.
+    fn listener(&self) -> Option<&UnixListener> {
+        self.socket.as_ref().map(ListeningSocket::listener)
+    }
+
     fn accept(&mut self, ops: &mut EventOps) {
-        let front = match self.socket.listener().accept() {
+        let Some(listener) = self.listener() else { return };
+        let front = match listener.accept() {
             Ok((front, _)) => front,
             Err(error)
                 if matches!(
@@ -274,22 +292,22 @@ impl FrontEnds {
         if self.resting {
             return;
         }
-        let listener = self.socket.listener().as_raw_fd();
+        let listener = self.listener().map(AsRawFd::as_raw_fd);
         let expiration = Expiration::OneShot(TimeSpec::from_duration(REST));
         if let Err(error) = self.rest.set(expiration, TimerSetTimeFlags::empty()) {
             warn!(%error, "The listener's timer cannot be set");
             return;
         }
         self.resting = true;
-        self.unwatch(ops, [listener]);
+        self.unwatch(ops, listener);
     }
 
     fn rested(&mut self, ops: &mut EventOps) {
         // EAGAIN: it has not fired.
         let _ = self.rest.wait();
         self.resting = false;
-        let listener = self.socket.listener().as_raw_fd();
-        self.watch(ops, [listener]);
+        let listener = self.listener().map(AsRawFd::as_raw_fd);
+        self.watch(ops, listener);
         if let Some(front) = self.waiting.take() {
             self.serve(front, ops);
         }
@@ -298,13 +316,13 @@ impl FrontEnds {
 
 impl MutEventSubscriber for FrontEnds {
     fn init(&mut self, ops: &mut EventOps) {
-        let always = [
-            self.signals.as_fd().as_raw_fd(),
-            self.socket.listener().as_raw_fd(),
-            self.rest.as_fd().as_raw_fd(),
-        ];
-        self.watch(ops, always);
+        let always = [self.signals.as_fd().as_raw_fd(), self.rest.as_fd().as_raw_fd()];
+        let listener = self.listener().map(AsRawFd::as_raw_fd);
+        self.watch(ops, always.into_iter().chain(listener));
         self.watch_idle(ops);
+        if let Some(front) = self.waiting.take() {
+            self.serve(front, ops);
+        }
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
@@ -312,7 +330,7 @@ impl MutEventSubscriber for FrontEnds {
         if fd == self.signals.as_fd().as_raw_fd() {
             self.serving = None;
             self.end.get_or_insert(End::Asked);
-        } else if fd == self.socket.listener().as_raw_fd() {
+        } else if self.listener().is_some_and(|listener| fd == listener.as_raw_fd()) {
             self.accept(ops);
         } else if fd == self.rest.as_fd().as_raw_fd() {
             self.rested(ops);

@@ -3,10 +3,15 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getpeername, getsockopt,
+    listen, socket, sockopt,
+};
 use thiserror::Error;
 
 /// Why a socket path cannot be used.
@@ -29,6 +34,14 @@ pub enum SocketError {
     TooLong {
         /// The path.
         path: PathBuf,
+    },
+    /// A descriptor that was given is no such socket.
+    #[error("Descriptor {fd} is not a connected Unix stream socket: {why}")]
+    Descriptor {
+        /// Its number.
+        fd: RawFd,
+        /// What it is.
+        why: String,
     },
     /// The host refused.
     #[error("Cannot listen on socket {}", .path.display())]
@@ -59,14 +72,22 @@ impl ListeningSocket {
     /// When the path is too long, somebody listens there, something else is there, or the host
     /// refuses.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        Self::bind_as(path, SockType::Stream)
+    }
+
+    /// The same for a socket of another type.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_as(path: &Path, kind: SockType) -> Result<Self, SocketError> {
         if path.as_os_str().len() > PATH_MAX {
             return Err(SocketError::TooLong { path: path.into() });
         }
         let refused = |source| SocketError::Listen { path: path.into(), source };
-        let listener = match UnixListener::bind(path) {
+        let listener = match listen_at(path, kind) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                remove_stale(path)?;
-                UnixListener::bind(path)
+                remove_stale(path, kind)?;
+                listen_at(path, kind)
             }
             listener => listener,
         }
@@ -95,12 +116,64 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-fn remove_stale(path: &Path) -> Result<(), SocketError> {
+fn listen_at(path: &Path, kind: SockType) -> io::Result<UnixListener> {
+    let listener = new(kind)?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&listener, Backlog::MAXCONN)?;
+    Ok(listener.into())
+}
+
+/// Connects to a socket of this type.
+///
+/// # Errors
+/// The host's: `ConnectionRefused` when nobody listens there, `NotFound` when nothing is there.
+pub fn connect_to(path: &Path, kind: SockType) -> io::Result<UnixStream> {
+    let stream = new(kind)?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream.into())
+}
+
+fn new(kind: SockType) -> nix::Result<OwnedFd> {
+    socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// The connected Unix stream socket that this process was started with. To be called once for a
+/// descriptor, before the process opens any other.
+///
+/// # Errors
+/// When the descriptor is not open, or is something else.
+pub fn inherited(fd: RawFd) -> Result<UnixStream, SocketError> {
+    let wrong = |why: &str| SocketError::Descriptor { fd, why: why.into() };
+    let refused = |error: nix::Error| wrong(error.desc());
+    if fd < 0 {
+        return Err(wrong("it is negative"));
+    }
+    // SAFETY:
+    // 1. The number is not -1, the one that cannot be borrowed.
+    // 2. One that is not open makes the calls below fail with EBADF and is used no further: nothing
+    //    else opens or closes it meanwhile, for the process has no other thread yet.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    // Fails for what is no socket.
+    let kind = getsockopt(&borrowed, sockopt::SockType).map_err(refused)?;
+    if kind != SockType::Stream {
+        return Err(wrong("its messages have bounds"));
+    }
+    if getsockopt(&borrowed, sockopt::AcceptConn).map_err(refused)? {
+        return Err(wrong("it is listening"));
+    }
+    // Fails for other families, and when there is no other end.
+    getpeername::<UnixAddr>(fd).map_err(refused)?;
+    // Not the number itself, which whoever started this process may use as well (0 to 2).
+    let own = borrowed.try_clone_to_owned().map_err(|error| wrong(&error.to_string()))?;
+    Ok(own.into())
+}
+
+fn remove_stale(path: &Path, kind: SockType) -> Result<(), SocketError> {
     let refused = |source| SocketError::Listen { path: path.into(), source };
     if !fs::metadata(path).map_err(refused)?.file_type().is_socket() {
         return Err(SocketError::NoSocket { path: path.into() });
     }
-    match UnixStream::connect(path) {
+    match connect_to(path, kind) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(refused)
         }

@@ -3,7 +3,9 @@
 
 pub mod frames;
 pub mod generator;
+pub mod link;
 pub mod null;
+pub mod pcap;
 pub mod reflect;
 pub mod request;
 pub mod tap;
@@ -11,7 +13,9 @@ pub mod wire;
 
 use std::fmt;
 use std::io;
+use std::iter;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -50,6 +54,12 @@ pub trait Port: Send {
 
     /// Frames wait, rather than get lost, while the guest has no buffers.
     fn waits(&self) -> bool;
+
+    /// Frames gather here while nobody takes them: those from before a guest was there are stale.
+    /// A port that has a beginning and is waiting with it has none.
+    fn gathers(&self) -> bool {
+        self.waits()
+    }
 
     /// Sends a frame.
     ///
@@ -107,6 +117,10 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).waits()
     }
 
+    fn gathers(&self) -> bool {
+        (**self).gathers()
+    }
+
     fn send(&mut self, now: Instant, header: NetHeader, frame: &[u8]) -> io::Result<()> {
         (**self).send(now, header, frame)
     }
@@ -131,6 +145,10 @@ pub enum PortConfig {
     Tap(tap::TapName),
     /// Frames made up by the device.
     Generator(Box<generator::GeneratorConfig>),
+    /// Frames of a capture.
+    Pcap(Box<pcap::PcapConfig>),
+    /// Another device.
+    Link(PathBuf),
     /// The guest's own frames.
     Reflect,
     /// None.
@@ -141,7 +159,9 @@ pub enum PortConfig {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PortParseError {
     /// No such kind.
-    #[error("Port {0:?} is none of tap:NAME, generator:KEY=VALUE,..., reflect and null")]
+    #[error(
+        "Port {0:?} is none of tap:NAME, generator:KEY=VALUE,..., pcap:FILE, link:PATH, reflect and null"
+    )]
     Kind(String),
     /// The interface name is impossible.
     #[error(transparent)]
@@ -149,6 +169,23 @@ pub enum PortParseError {
     /// A setting of the generator is wrong.
     #[error(transparent)]
     Generator(#[from] generator::SettingError),
+    /// A setting of the replay is wrong.
+    #[error(transparent)]
+    Pcap(#[from] pcap::SettingError),
+}
+
+/// Why a port could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The TAP interface.
+    #[error(transparent)]
+    Tap(#[from] tap::OpenError),
+    /// The capture.
+    #[error(transparent)]
+    Capture(#[from] pcap::CaptureError),
+    /// The link.
+    #[error(transparent)]
+    Link(#[from] link::LinkError),
 }
 
 impl FromStr for PortConfig {
@@ -160,6 +197,8 @@ impl FromStr for PortConfig {
             None if text == "null" => Ok(Self::Null),
             Some(("tap", name)) => Ok(Self::Tap(name.parse()?)),
             Some(("generator", settings)) => Ok(Self::Generator(Box::new(settings.parse()?))),
+            Some(("pcap", capture)) => Ok(Self::Pcap(Box::new(capture.parse()?))),
+            Some(("link", path)) if !path.is_empty() => Ok(Self::Link(path.into())),
             _ => Err(PortParseError::Kind(text.into())),
         }
     }
@@ -170,6 +209,8 @@ impl fmt::Display for PortConfig {
         match self {
             Self::Tap(name) => write!(f, "tap:{name}"),
             Self::Generator(_) => f.write_str("generator"),
+            Self::Pcap(config) => write!(f, "pcap:{}", config.file.display()),
+            Self::Link(path) => write!(f, "link:{}", path.display()),
             Self::Reflect => f.write_str("reflect"),
             Self::Null => f.write_str("null"),
         }
@@ -181,10 +222,16 @@ impl PortConfig {
     ///
     /// # Errors
     /// When the host does not provide it: says what, and what can be done.
-    pub fn open(&self, seed: u64, pairs: u16) -> Result<Vec<Box<dyn Port>>, tap::OpenError> {
+    pub fn open(&self, seed: u64, pairs: u16) -> Result<Vec<Box<dyn Port>>, OpenError> {
         Ok(match self {
             Self::Tap(name) if pairs == 1 => vec![Box::new(tap::Tap::open(name)?)],
             Self::Tap(name) => tap::Tap::open_queues(name, pairs)?.into_iter().map(boxed).collect(),
+            Self::Pcap(config) => iter::once(boxed(pcap::Pcap::open(config)?))
+                .chain((1..pairs).map(|_| boxed(null::Null)))
+                .collect(),
+            Self::Link(path) => (0..pairs)
+                .map(|pair| link::Link::open(path, pair).map(boxed))
+                .collect::<Result<_, _>>()?,
             Self::Reflect => (0..pairs).map(|_| boxed(reflect::Reflect::default())).collect(),
             Self::Null => (0..pairs).map(|_| boxed(null::Null)).collect(),
             Self::Generator(config) => (0..pairs)

@@ -184,6 +184,10 @@ impl<P: Port> Port for Wire<P> {
         self.port.waits()
     }
 
+    fn gathers(&self) -> bool {
+        self.port.gathers()
+    }
+
     /// With policies it never fails: the frame has entered the wire.
     fn send(&mut self, now: Instant, header: NetHeader, frame: &[u8]) -> io::Result<()> {
         if self.tx.is_plain() {

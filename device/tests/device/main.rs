@@ -8,6 +8,7 @@ mod hostile;
 mod injection;
 mod interrupts;
 mod lifecycle;
+mod link;
 mod mailbox;
 mod pairs;
 mod plain;

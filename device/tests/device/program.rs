@@ -8,6 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use vhost::VhostBackend as _;
+use vhost::vhost_user::Frontend;
 
 use crate::support::eventually;
 
@@ -50,6 +52,61 @@ fn a_wrong_command_line_is_status_2_and_names_what_is_wrong() {
         assert_eq!(status, Some(2), "{message}");
         assert!(message.contains(named), "{message}");
     }
+}
+
+#[test]
+fn capabilities_are_printed_whatever_else_is_asked_for() {
+    for arguments in [&["--print-capabilities"][..], &["--sock", "x", "--print-capabilities"]] {
+        let Output { status, stdout, .. } = tsnic(arguments).output().unwrap();
+        let capabilities: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
+        assert!(status.success());
+        assert_eq!(capabilities, serde_json::json!({"type": "net"}));
+    }
+}
+
+/// The program with this as its standard input, told that its front end is there.
+fn given(stdin: impl Into<Stdio>) -> Child {
+    tsnic(&["--fd", "0", "--port", "null"]).stdin(stdin).spawn().unwrap()
+}
+
+#[test]
+fn a_front_end_that_is_connected_already_is_served_and_is_the_only_one() {
+    use std::os::fd::OwnedFd;
+    let (device, vmm) = UnixStream::pair().unwrap();
+    let child = given(OwnedFd::from(device));
+    let frontend = Frontend::from_stream(vmm, 2);
+    frontend.set_owner().unwrap();
+    assert_ne!(frontend.get_features().unwrap(), 0);
+    drop(frontend);
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let message = String::from_utf8(stderr).unwrap();
+    assert!(message.starts_with("tsnic: serving descriptor 0, port null\n"), "{message}");
+}
+
+#[test]
+fn a_descriptor_that_is_no_connected_socket_is_named() {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join("s")).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    for (stdin, named) in [
+        (OwnedFd::from(file), "not a connected Unix stream socket"),
+        (listener.into(), "it is listening"),
+        (UnixDatagram::unbound().unwrap().into(), "its messages have bounds"),
+        (tcp.into(), "not a connected Unix stream socket"),
+    ] {
+        let Output { status, stderr, .. } = given(stdin).wait_with_output().unwrap();
+        let message = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{message}");
+        assert!(message.contains("Descriptor 0") && message.contains(named), "{message}");
+    }
+    let (status, message) = finished(&["--fd", "77", "--port", "null"]);
+    assert_eq!((status, message.contains("Descriptor 77")), (Some(1), true), "{message}");
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// Discards the frames that came in before the guest could receive.
     pub(super) fn discard_stale_frames(&mut self) {
         self.discard_held();
-        if self.port.waits() {
+        if self.port.gathers() {
             for _ in 0..STALE_MAX {
                 if !self.port.receive(self.clock.now().timer, &mut self.rx_frame) {
                     break;

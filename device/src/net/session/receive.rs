@@ -156,7 +156,7 @@ impl<P: Port, C: Clock> Session<'_, '_, P, C> {
     /// There are no buffers. The stall detector has to know whether a frame waits for them: only
     /// who reads the port does.
     fn keep_one_waiting(&mut self, request_port: Option<u16>) {
-        if self.pair.stalls.is_none() {
+        if self.pair.stalls.is_none() || !self.pair.port.gathers() {
             return;
         }
         if self.pair.held.frames.is_empty() && self.next_frame() {
