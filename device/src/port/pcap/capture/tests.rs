@@ -82,7 +82,7 @@ fn a_pcapng_interface_says_what_its_ticks_are() {
         (Some(6), 3_000, 3_000_000),
         (Some(9), 3_000, 3_000),
         (Some(3), 3_000, 3_000_000_000),
-        (Some(0x80 | 10), 512, 500_000_000),
+        (Some(0x8a), 512, 500_000_000),
     ] {
         let file = pcapng(&[(0, frame(1)), (ticks, frame(2))], resolution, DataLink::ETHERNET);
         let capture = Capture::parse(&file).unwrap();
