@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `tsnic ask`: one request to the control socket of a running device, from the command line.
+//! The other end of a control socket: what `tsnic ask` and `tsnic ctl` talk to.
 
 use std::io::{self, BufRead as _, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -30,6 +30,62 @@ pub enum AskError {
     Reply(#[source] serde_json::Error),
 }
 
+/// A running device, at the other end of its control socket.
+#[derive(Debug)]
+pub struct Device {
+    socket: BufReader<UnixStream>,
+}
+
+impl Device {
+    /// Connects to a device's control socket.
+    ///
+    /// # Errors
+    /// [`AskError::Connect`].
+    pub fn connect(control: &Path) -> Result<Self, AskError> {
+        UnixStream::connect(control)
+            .map(Self::from)
+            .map_err(|source| AskError::Connect { path: control.to_owned(), source })
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// [`AskError::Broken`].
+    pub fn send(&mut self, request: &PairRequest) -> Result<(), AskError> {
+        // One line, however it was laid out on a command line.
+        let line = serde_json::to_string(request).map_err(AskError::Request)?;
+        Ok(self.socket.get_mut().write_all(format!("{line}\n").as_bytes())?)
+    }
+
+    /// Waits for the next reply: with its text, which has no line end.
+    ///
+    /// # Errors
+    /// [`AskError::Broken`], [`AskError::Reply`].
+    pub fn reply(&mut self) -> Result<(Reply, String), AskError> {
+        let mut line = String::new();
+        if self.socket.read_line(&mut line)? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        line.truncate(line.trim_end().len());
+        Ok((serde_json::from_str(&line).map_err(AskError::Reply)?, line))
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// # Errors
+    /// As the two do.
+    pub fn ask(&mut self, request: &PairRequest) -> Result<Reply, AskError> {
+        self.send(request)?;
+        self.reply().map(|(reply, _)| reply)
+    }
+}
+
+impl From<UnixStream> for Device {
+    fn from(socket: UnixStream) -> Self {
+        Self { socket: BufReader::new(socket) }
+    }
+}
+
 /// Sends a request, and writes each line of the answer to `out`. True when the request was carried
 /// out.
 ///
@@ -37,22 +93,18 @@ pub enum AskError {
 /// See [`AskError`].
 pub fn ask(control: &Path, request: &str, out: &mut impl Write) -> Result<bool, AskError> {
     let request: PairRequest = serde_json::from_str(request).map_err(AskError::Request)?;
-    let mut socket = UnixStream::connect(control)
-        .map_err(|source| AskError::Connect { path: control.to_owned(), source })?;
-    // One line, however it was laid out on the command line.
-    let line = serde_json::to_string(&request).map_err(AskError::Request)?;
-    socket.write_all(format!("{line}\n").as_bytes())?;
-    for line in BufReader::new(socket).lines() {
-        let line = line?;
+    let mut device = Device::connect(control)?;
+    device.send(&request)?;
+    loop {
+        let (reply, line) = device.reply()?;
         // Nobody may be reading; the request has been made all the same.
         let _ = writeln!(out, "{line}");
-        match serde_json::from_str(&line).map_err(AskError::Reply)? {
+        match reply {
             Reply::Progress { .. } => {}
             Reply::Error { .. } => return Ok(false),
             _ => return Ok(true),
         }
     }
-    Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }
 
 #[cfg(test)]

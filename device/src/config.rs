@@ -12,6 +12,8 @@ use tsnic_core::arming::Rearm;
 use tsnic_core::moderation::{FRAMES_MAX, Limits, Setting, USECS_MAX};
 use tsnic_protocol::plan::LoadError;
 
+use crate::ctl;
+use crate::metrics;
 use crate::net::pair::InterruptConfig;
 use crate::plan::Plan;
 use crate::port::{PortConfig, PortParseError};
@@ -54,6 +56,18 @@ pub enum Command {
     /// Look at plans.
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// See and set a running device, over its control socket (docs/control.md).
+    Ctl {
+        /// The control socket.
+        #[arg(value_name = "SOCKET")]
+        control: PathBuf,
+        /// This queue pair only.
+        #[arg(long, value_name = "N", global = true)]
+        pair: Option<u16>,
+        /// What is seen or set.
+        #[command(subcommand)]
+        action: ctl::Action,
+    },
     /// Send a request to the control socket of a running device, and print the answer.
     Ask {
         /// The control socket.
@@ -92,6 +106,12 @@ pub struct Args {
     /// Control socket to listen on: one JSON request a line, for example {"request":"status"}.
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+
+    /// Serve the state and all counters to Prometheus: PORT (of 127.0.0.1), ADDRESS:PORT, or the path
+    /// of a Unix socket, with a slash in it. The page is /metrics; everybody who can connect can
+    /// read it.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<metrics::Address>,
 
     /// Other end of the cable: tap:NAME, link:PATH, pcap:FILE, generator:KEY=VALUE,..., reflect or
     /// null.
@@ -281,6 +301,8 @@ pub struct Config {
     pub source: Source,
     /// Control socket.
     pub control: Option<PathBuf>,
+    /// Where metrics are served.
+    pub metrics: Option<metrics::Address>,
     /// The port.
     pub port: PortConfig,
     /// What is done to the guest's interrupts.
@@ -345,6 +367,7 @@ impl TryFrom<Args> for Config {
             port: args.port.parse()?,
             source,
             control: args.control,
+            metrics: args.metrics,
             plan,
             stall_after: (args.stall_ms != 0).then(|| Duration::from_millis(args.stall_ms.into())),
             poll: Duration::from_micros(args.poll_us.into()),

@@ -5,6 +5,7 @@ use std::env;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::panic;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
@@ -23,7 +24,9 @@ use crate::clock::HostClock;
 use crate::config::{Command, CommandLine, Config, PlanCommand, Source};
 use crate::control::channel::{WorkerEnd, control_channel};
 use crate::control::server::{ControlError, ControlServer};
+use crate::ctl::{self, CtlError};
 use crate::front_ends::{Arrivals, End, FrontEnds};
+use crate::metrics::{Metrics, MetricsError};
 use crate::net::pair::Pair;
 use crate::plan::Plan;
 use crate::port::{OpenError, Port};
@@ -52,6 +55,9 @@ pub enum EngineError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The event loop.
     #[error("Cannot watch for events")]
     Events(#[from] event_manager::Error),
@@ -80,6 +86,17 @@ pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     let args = match (line.command, line.args) {
         (Some(Command::Plan(PlanCommand::Check { files })), _) => return check_plans(&files),
+        (Some(Command::Ctl { control, pair, action }), _) => {
+            return match ctl::run(&control, pair, &action, &mut io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                // Nobody reads on.
+                Err(CtlError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    ExitCode::SUCCESS
+                }
+                Err(error @ (CtlError::Plan(_) | CtlError::Rearm(_))) => fail(&error, USAGE),
+                Err(error) => fail(&error, 1),
+            };
+        }
         (Some(Command::Ask { control, request }), _) => {
             return match ask(&control, &request, &mut io::stdout()) {
                 Ok(true) => ExitCode::SUCCESS,
@@ -201,8 +218,17 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     }
     let backend = Arc::new(Backend::new(pairs, config.poll).map_err(host("make a timer"))?);
     let mut manager = EventManager::<Subscriber>::new()?;
-    if let Some(path) = &config.control {
-        manager.add_subscriber(Box::new(ControlServer::listen(path, control_ends)?));
+    let metrics = config.metrics.as_ref().map(Metrics::listen).transpose()?;
+    let (mut clients, mut metrics_address, mut metrics_socket) = (Vec::new(), None, None);
+    if let Some(metrics) = metrics {
+        let (client, end) = UnixStream::pair().map_err(host("make a socket pair"))?;
+        clients.push(client);
+        metrics_address = Some(metrics.address().to_string());
+        metrics_socket = metrics.serve(end, config.pairs)?;
+    }
+    if config.control.is_some() || !clients.is_empty() {
+        let server = ControlServer::new(config.control.as_deref(), clients, control_ends)?;
+        manager.add_subscriber(Box::new(server));
     }
     let socket = match &config.source {
         Source::Socket(path) => Some(ListeningSocket::bind(path)?),
@@ -213,7 +239,7 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
         FrontEnds::new(backend, arrivals, signals, commands).map_err(host("make a timer"))?;
     let front_ends = Arc::new(Mutex::new(front_ends));
     manager.add_subscriber(Box::new(Arc::clone(&front_ends)));
-    say(&ready(config));
+    say(&ready(config, metrics_address.as_deref()));
     loop {
         let end = front_ends.lock().unwrap_or_else(PoisonError::into_inner).end();
         match end {
@@ -224,6 +250,7 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
         }
         manager.run()?;
     }
+    drop(metrics_socket);
     info!("Ended");
     Ok(())
 }
@@ -250,7 +277,7 @@ fn pair(
 type Subscriber = Box<dyn MutEventSubscriber + Send>;
 
 /// The line that says what this process is.
-fn ready(config: &Config) -> String {
+fn ready(config: &Config, metrics: Option<&str>) -> String {
     let Config { source, control, port, pairs, plan, .. } = config;
     let mut line = format!("tsnic: {source}, port {port}");
     if *pairs > 1 {
@@ -258,6 +285,9 @@ fn ready(config: &Config) -> String {
     }
     if let Some(control) = control {
         let _ = write!(line, ", control socket {}", control.display());
+    }
+    if let Some(metrics) = metrics {
+        let _ = write!(line, ", metrics {metrics}");
     }
     if !plan.about.is_empty() {
         let kind = if plan.is_conformant() { "" } else { ", not conformant" };

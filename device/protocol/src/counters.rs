@@ -27,6 +27,12 @@ macro_rules! define {
             pub fn by_name(&self) -> BTreeMap<&'static str, u64> {
                 BTreeMap::from([$((stringify!($name), self.$name),)+])
             }
+
+            /// What each counts, by name.
+            #[must_use]
+            pub fn descriptions() -> BTreeMap<&'static str, &'static str> {
+                BTreeMap::from([$((stringify!($name), concat!($($doc,)+).trim_ascii()),)+])
+            }
         }
     };
 }

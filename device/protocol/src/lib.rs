@@ -4,6 +4,7 @@
 //! One run at a time. A run's reply is preceded by any number of [`Reply::Progress`] lines.
 
 mod counters;
+mod event;
 pub mod line;
 pub mod packets;
 pub mod plan;
@@ -11,6 +12,7 @@ pub mod policy;
 pub mod stall;
 
 pub use counters::Counters;
+pub use event::{Event, Occurrence};
 pub use packets::Packets;
 pub use policy::{Policy, Vector};
 pub use stall::Stalls;
@@ -52,6 +54,9 @@ pub enum Request {
         /// Which.
         vector: Vector,
     },
+    /// Tell of everything that happens to any queue pair from now on; answered by [`Reply::Done`],
+    /// and by a [`Reply::Event`] each time, until the connection ends.
+    Events,
 }
 
 /// A request, and the queue pair that it is for.
@@ -82,7 +87,7 @@ impl<'de> Deserialize<'de> for PairRequest {
         let other = fields.keys().find(|name| *name != "request").cloned();
         let request = serde_json::from_value(fields.into()).map_err(D::Error::custom)?;
         match (&request, other) {
-            (Request::Status | Request::MonitorStop, Some(other)) => {
+            (Request::Status | Request::MonitorStop | Request::Events, Some(other)) => {
                 Err(D::Error::custom(format!("unknown field `{other}`")))
             }
             _ => Ok(Self { pair, request }),
@@ -120,6 +125,8 @@ pub enum Reply {
     Done,
     /// What policies have decided.
     Schedule(ScheduleReport),
+    /// Something has happened, to a connection that has asked for [`Request::Events`].
+    Event(Event),
     /// The request could not be carried out.
     Error {
         /// What, and why.

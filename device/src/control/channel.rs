@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The channel between the control thread and the data path: two queues and two eventfds. Neither
+//! The channel between the control thread and the data path: three queues and two eventfds. Neither
 //! side ever waits for the other.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use tsnic_core::adversary::Adversary;
 use tsnic_core::moderation::Setting;
@@ -15,7 +17,12 @@ use tsnic_core::time::Instant;
 use tsnic_core::wire::spec::PacketSpec;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::net::event::Event;
 use crate::net::status::PairStatus;
+
+/// Events that wait for the control thread. The guest causes them, so there is a bound; those
+/// beyond it are counted.
+const EVENTS_MAX: usize = 1024;
 
 /// What the control thread asks of the data path.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,8 +89,17 @@ pub enum Answer {
 pub struct ControlEnd {
     commands: Sender<Command>,
     answers: Receiver<Answer>,
+    events: Receiver<(Instant, Event)>,
+    watch: Arc<Watch>,
     ask: EventFd,
     answered: EventFd,
+}
+
+/// Whether somebody wants to be told of events, and how many could not be.
+#[derive(Debug, Default)]
+struct Watch {
+    on: AtomicBool,
+    missed: AtomicU64,
 }
 
 /// The data path's end. None of its methods blocks.
@@ -91,6 +107,8 @@ pub struct ControlEnd {
 pub struct WorkerEnd {
     commands: Receiver<Command>,
     answers: Sender<Answer>,
+    events: SyncSender<(Instant, Event)>,
+    watch: Arc<Watch>,
     ask: EventFd,
     answered: EventFd,
 }
@@ -103,13 +121,25 @@ pub fn control_channel() -> io::Result<(ControlEnd, WorkerEnd)> {
     let (ask, answered) = (EventFd::new(EFD_NONBLOCK)?, EventFd::new(EFD_NONBLOCK)?);
     let (command_sender, command_receiver) = channel();
     let (answer_sender, answer_receiver) = channel();
+    let (event_sender, event_receiver) = sync_channel(EVENTS_MAX);
+    let watch = Arc::new(Watch::default());
     let control = ControlEnd {
         commands: command_sender,
         answers: answer_receiver,
+        events: event_receiver,
+        watch: Arc::clone(&watch),
         ask: ask.try_clone()?,
         answered: answered.try_clone()?,
     };
-    Ok((control, WorkerEnd { commands: command_receiver, answers: answer_sender, ask, answered }))
+    let worker = WorkerEnd {
+        commands: command_receiver,
+        answers: answer_sender,
+        events: event_sender,
+        watch,
+        ask,
+        answered,
+    };
+    Ok((control, worker))
 }
 
 impl ControlEnd {
@@ -132,7 +162,24 @@ impl ControlEnd {
         self.answers.try_recv().ok()
     }
 
-    /// Readable when there are answers.
+    /// Events are wanted from now on, or no longer.
+    pub fn watch(&self, on: bool) {
+        self.watch.on.store(on, Ordering::Relaxed);
+    }
+
+    /// The next event, if there is one.
+    #[must_use]
+    pub fn try_recv_event(&self) -> Option<(Instant, Event)> {
+        self.events.try_recv().ok()
+    }
+
+    /// Events since the last call that there was no room for.
+    #[must_use]
+    pub fn take_missed(&self) -> u64 {
+        self.watch.missed.swap(0, Ordering::Relaxed)
+    }
+
+    /// Readable when there are answers or events.
     #[must_use]
     pub const fn event(&self) -> &EventFd {
         &self.answered
@@ -177,6 +224,21 @@ impl WorkerEnd {
                 }
             }
         }
+    }
+
+    /// Somebody wants to be told of events.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.watch.on.load(Ordering::Relaxed)
+    }
+
+    /// Tells of an event, if there is room for it.
+    pub fn tell(&self, at: Instant, event: Event) {
+        if self.events.try_send((at, event)).is_err() {
+            self.watch.missed.fetch_add(1, Ordering::Relaxed);
+        }
+        // EAGAIN: 2^64 - 2 writes that nobody read.
+        let _ = self.answered.write(1);
     }
 
     /// Passes on what a step has to report. Takes it out of `actions`.

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use tsnic_protocol::line::RequestReader;
-use tsnic_protocol::{PairRequest, Reply};
+use tsnic_protocol::{Event, PairRequest, Reply};
 use vmm_sys_util::epoll::EventSet;
 
 /// No more requests are read from a client while this many bytes of replies wait for it to read
@@ -22,13 +22,24 @@ pub(super) struct Client {
     out: VecDeque<u8>,
     /// The client will send no more.
     at_end: bool,
+    /// It wants to be told of events.
+    watches: bool,
+    /// Events since the latest one it was told of that it was not.
+    missed: u64,
 }
 
 impl Client {
     /// Takes a connection over.
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, reader: RequestReader::default(), out: VecDeque::new(), at_end: false })
+        Ok(Self {
+            stream,
+            reader: RequestReader::default(),
+            out: VecDeque::new(),
+            at_end: false,
+            watches: false,
+            missed: 0,
+        })
     }
 
     /// What to wait for. A client that has closed its end is always reported.
@@ -73,6 +84,28 @@ impl Client {
         self.flush()
     }
 
+    /// It wants to be told of events from now on.
+    pub(super) const fn watch(&mut self) {
+        self.watches = true;
+    }
+
+    /// It wants to be told of events.
+    pub(super) const fn watches(&self) -> bool {
+        self.watches
+    }
+
+    /// Queues an event, unless this client does not keep up with them; it is told how many it has
+    /// missed.
+    pub(super) fn event(&mut self, event: &Event, missed: u64) -> io::Result<()> {
+        self.missed += missed;
+        if self.out.len() >= BACKLOG_MAX {
+            self.missed += 1;
+            return Ok(());
+        }
+        let missed = std::mem::take(&mut self.missed);
+        self.reply(&Reply::Event(Event { missed, ..event.clone() }))
+    }
+
     /// Writes as much as the client takes.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
@@ -87,9 +120,9 @@ impl Client {
         Ok(())
     }
 
-    /// The client will send no more, and has been sent everything.
+    /// The client will send no more, has been sent everything, and wants to be told of nothing more.
     pub(super) fn is_done(&self) -> bool {
-        self.at_end && self.out.is_empty()
+        self.at_end && self.out.is_empty() && !self.watches
     }
 }
 

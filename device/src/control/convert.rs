@@ -9,9 +9,11 @@ use tsnic_core::run::{Finished, RunRequest};
 use tsnic_core::time::{NicTime, Now};
 use tsnic_core::{spec, stall};
 use tsnic_protocol as protocol;
-use tsnic_protocol::{Moderation, Reply, Vector, packets};
+use tsnic_protocol::{Moderation, Occurrence, Reply, Vector, packets};
 
+use crate::net::event::Event;
 use crate::net::lateness::Summary;
+use crate::net::pair::RX;
 use crate::net::status::PairStatus;
 use crate::port::wire::Direction;
 
@@ -166,6 +168,33 @@ fn vector_stalls(tally: &stall::Tally) -> protocol::stall::VectorStalls {
         by_policy,
         latest: latest.as_ref().map(evidence),
     }
+}
+
+/// What is told of an event.
+#[must_use]
+pub fn occurrence(event: Event) -> Occurrence {
+    match event {
+        Event::Connected => Occurrence::Connected,
+        Event::Disconnected => Occurrence::Disconnected,
+        Event::Started(queue) => Occurrence::Started { vector: vector(queue) },
+        Event::Stopped(queue) => Occurrence::Stopped { vector: vector(queue) },
+        Event::Broken(queue, reason) => Occurrence::Broken { vector: vector(queue), reason },
+        Event::PageAccepted(generation) => Occurrence::PageAccepted { generation },
+        Event::PageRefused(reason) => Occurrence::PageRefused { reason },
+        Event::PageForgotten(generation, reason) => {
+            Occurrence::PageForgotten { generation, reason: reason.into() }
+        }
+        Event::PortDetached(reason) => Occurrence::PortDetached { reason },
+        Event::PortAttached => Occurrence::PortAttached,
+        Event::Lost(lost, rescued) => Occurrence::Lost { lost, rescued },
+        Event::Stalled(queue, found) => {
+            Occurrence::Stalled { vector: vector(queue), stall: Box::new(evidence(&found)) }
+        }
+    }
+}
+
+const fn vector(queue: usize) -> Vector {
+    if queue == RX { Vector::Rx } else { Vector::Tx }
 }
 
 fn evidence(evidence: &stall::Evidence) -> protocol::stall::Stall {

@@ -72,6 +72,8 @@ impl Dispatcher {
                 self.pending.push_back(Pending::Status(client));
                 return Ok(Command::Status);
             }
+            // The server's, for they are of all queue pairs.
+            Request::Events => return Err("Events are of no single queue pair".into()),
             Request::MonitorStop => return self.stop_monitor(client),
             Request::Moderation(moderation) => {
                 let (queue, setting) =

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use event_manager::{EventOps, Events, MutEventSubscriber};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tracing::{debug, warn};
-use tsnic_protocol::{PairRequest, Reply};
+use tsnic_protocol::{Event, PairRequest, Reply, Request};
 use vmm_sys_util::epoll::EventSet;
 
 use super::channel::ControlEnd;
 use super::client::Client;
+use super::convert;
 use super::dispatcher::{ClientId, Dispatcher, error};
 use crate::socket::{ListeningSocket, SocketError};
 
@@ -42,7 +43,10 @@ pub enum ControlError {
 
 /// The control socket: a subscriber of the event loop. Its file is gone when it is dropped.
 pub struct ControlServer {
-    socket: ListeningSocket,
+    /// None: only clients of this process are served.
+    socket: Option<ListeningSocket>,
+    /// Clients that are connected already, until the event loop has them.
+    given: Vec<UnixStream>,
     /// One a queue pair.
     data_paths: Vec<DataPath>,
     /// When a connection that could not be accepted is tried again.
@@ -64,13 +68,19 @@ struct DataPath {
 }
 
 impl ControlServer {
-    /// Listens on `path` for clients of these queue pairs, in their order.
+    /// Listens on `path` for clients of these queue pairs, in their order, beside those that are
+    /// given.
     ///
     /// # Errors
     /// When the path is in use or cannot be used, or the host has no descriptor left.
-    pub fn listen(path: &Path, pairs: Vec<ControlEnd>) -> Result<Self, ControlError> {
+    pub fn new(
+        path: Option<&Path>,
+        given: Vec<UnixStream>,
+        pairs: Vec<ControlEnd>,
+    ) -> Result<Self, ControlError> {
         Ok(Self {
-            socket: ListeningSocket::bind(path)?,
+            socket: path.map(ListeningSocket::bind).transpose()?,
+            given,
             data_paths: pairs
                 .into_iter()
                 .map(|end| DataPath { end, dispatcher: Dispatcher::default() })
@@ -92,9 +102,16 @@ impl MutEventSubscriber for ControlServer {
     fn init(&mut self, ops: &mut EventOps) {
         let again = self.again.as_fd().as_raw_fd();
         let data_paths = self.data_paths.iter().map(|it| it.end.event().as_raw_fd());
-        for fd in data_paths.chain([self.listener().as_raw_fd(), again]) {
+        let listener = self.listener().map(AsRawFd::as_raw_fd);
+        for fd in data_paths.chain([again]).chain(listener) {
             if let Err(error) = ops.add(Events::new_raw(fd, EventSet::IN)) {
                 warn!("The control socket is not served: {error}");
+            }
+        }
+        for stream in std::mem::take(&mut self.given) {
+            match Client::new(stream) {
+                Ok(client) => self.welcome(client, ops),
+                Err(error) => warn!("A part of this process is not served: {error}"),
             }
         }
     }
@@ -105,7 +122,7 @@ impl MutEventSubscriber for ControlServer {
             // EAGAIN: it has not fired.
             let _ = self.again.wait();
             self.watch_listener(true, ops);
-        } else if fd == self.listener().as_raw_fd() {
+        } else if self.listener().is_some_and(|listener| fd == listener.as_raw_fd()) {
             self.accept(ops);
         } else if let Some(pair) =
             self.data_paths.iter().position(|it| it.end.event().as_raw_fd() == fd)
@@ -118,12 +135,13 @@ impl MutEventSubscriber for ControlServer {
 }
 
 impl ControlServer {
-    const fn listener(&self) -> &UnixListener {
-        self.socket.listener()
+    fn listener(&self) -> Option<&UnixListener> {
+        self.socket.as_ref().map(ListeningSocket::listener)
     }
 
     fn accept(&mut self, ops: &mut EventOps) {
-        let stream = match self.listener().accept() {
+        let Some(listener) = self.listener() else { return };
+        let stream = match listener.accept() {
             Ok((stream, _)) => stream,
             Err(error)
                 if matches!(
@@ -162,9 +180,10 @@ impl ControlServer {
     }
 
     fn watch_listener(&mut self, watch: bool, ops: &mut EventOps) {
+        let Some(listener) = self.listener() else { return };
         if watch != self.accepting {
             let events = if watch { EventSet::IN } else { EventSet::empty() };
-            if let Err(error) = ops.modify(Events::new(self.listener(), events)) {
+            if let Err(error) = ops.modify(Events::new(listener, events)) {
                 warn!("Cannot watch the control socket: {error}");
             }
             self.accepting = watch;
@@ -206,13 +225,22 @@ impl ControlServer {
     }
 
     fn line(&mut self, id: ClientId, line: Result<PairRequest, String>, ops: &mut EventOps) {
-        if let Err(message) = line.and_then(|request| self.request(id, request)) {
+        if let Err(message) = line.and_then(|request| self.request(id, request, ops)) {
             self.reply(id, &error(message), ops);
         }
     }
 
-    fn request(&mut self, id: ClientId, asked: PairRequest) -> Result<(), String> {
+    fn request(
+        &mut self,
+        id: ClientId,
+        asked: PairRequest,
+        ops: &mut EventOps,
+    ) -> Result<(), String> {
         let PairRequest { pair, request } = asked;
+        if request == Request::Events {
+            self.watch(id, ops);
+            return Ok(());
+        }
         let pairs = self.data_paths.len();
         let Some(DataPath { end, dispatcher }) = self.data_paths.get_mut(usize::from(pair)) else {
             return Err(format!("There is no queue pair {pair}: this device has {pairs}"));
@@ -221,8 +249,49 @@ impl ControlServer {
         if end.send(command) { Ok(()) } else { Err("The data path has ended".into()) }
     }
 
+    /// A client wants to be told of events.
+    fn watch(&mut self, id: ClientId, ops: &mut EventOps) {
+        self.reply(id, &Reply::Done, ops);
+        if let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get_mut(fd)) {
+            client.watch();
+        }
+        self.watch_data_paths();
+    }
+
+    /// Has the data paths tell of events as long as somebody wants to know.
+    fn watch_data_paths(&self) {
+        let wanted = self.clients.values().any(|(_, client)| client.watches());
+        for DataPath { end, .. } in &self.data_paths {
+            end.watch(wanted);
+        }
+    }
+
+    /// Passes on what has happened to a pair.
+    fn events(&mut self, pair: usize, ops: &mut EventOps) {
+        while let Some((at, event)) = self.data_paths[pair].end.try_recv_event() {
+            let missed = self.data_paths[pair].end.take_missed();
+            let occurrence = convert::occurrence(event);
+            let event = Event { pair: pair as u16, at_ns: at.as_ns(), missed: 0, occurrence };
+            let watching = self.clients.values().filter(|(_, client)| client.watches());
+            for id in watching.map(|(id, _)| *id).collect::<Vec<_>>() {
+                let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get_mut(fd))
+                else {
+                    continue;
+                };
+                match client.event(&event, missed) {
+                    Ok(()) => self.after(id, ops),
+                    Err(error) => {
+                        debug!("A control connection broke: {error}");
+                        self.part(id, ops);
+                    }
+                }
+            }
+        }
+    }
+
     fn answers(&mut self, pair: usize, ops: &mut EventOps) {
         self.data_paths[pair].end.clear();
+        self.events(pair, ops);
         while let Some(answer) = self.data_paths[pair].end.try_recv() {
             if let Some((id, mut reply)) = self.data_paths[pair].dispatcher.answer(answer) {
                 if let Reply::Status(status) = &mut reply {
@@ -266,6 +335,7 @@ impl ControlServer {
             warn!("Cannot stop watching a control connection: {error}");
         }
         self.clients.remove(&fd);
+        self.watch_data_paths();
         for DataPath { end, dispatcher } in &mut self.data_paths {
             if let Some(cancel) = dispatcher.gone(id) {
                 debug!("The client of a run has gone: the run is cancelled");

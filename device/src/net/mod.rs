@@ -8,6 +8,7 @@
 
 pub mod chain;
 mod empty_kicks;
+pub mod event;
 pub mod features;
 mod held_frames;
 pub mod index;

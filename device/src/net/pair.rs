@@ -15,6 +15,7 @@ use tsnic_core::time::Instant;
 use vm_memory::GuestMemoryMmap;
 
 use super::empty_kicks::EmptyKicks;
+use super::event::Event;
 use super::features::Features;
 use super::held_frames::HeldFrames;
 use super::index::Index;
@@ -133,6 +134,8 @@ pub(super) struct PageState {
     pub command: u32,
     /// Interrupt state of the receive queue.
     pub irq: RxIrq,
+    /// Verdicts "lost" and "rescued" that an event has told of.
+    pub told: [u64; 2],
 }
 
 /// One queue pair.
@@ -242,8 +245,9 @@ impl<P: Port, C: Clock> Pair<P, C> {
     }
 
     /// A front end has connected.
-    pub const fn connected(&mut self) {
+    pub fn connected(&mut self) {
         self.counters.connections += 1;
+        self.tell(|| Event::Connected);
     }
 
     /// The front end is gone, without a word or after stopping both queues: nothing of the guest is
@@ -252,6 +256,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// from the link, which goes down and up.
     pub fn disconnected(&mut self, memory: &GuestMemoryMmap) {
         let running = self.queues.iter().any(|queue| queue.running.is_some());
+        self.tell(|| Event::Disconnected);
         self.queues = [Queue::default(), Queue::default()];
         self.discard_held();
         self.set_port_active(false);
@@ -267,6 +272,13 @@ impl<P: Port, C: Clock> Pair<P, C> {
         if let Err(error) = self.port.allow_open_checksums(features.guest_csum()) {
             // It goes on delivering complete checksums, which is always right.
             debug!(%error, "The port cannot change whether checksums may be open");
+        }
+    }
+
+    /// Tells those of an event who want to know, if there are any.
+    pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
+        if self.control.is_watched() {
+            self.control.tell(self.now(), event());
         }
     }
 

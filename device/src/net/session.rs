@@ -152,6 +152,7 @@ impl<'m, 's, P: Port, C: Clock> Session<'m, 's, P, C> {
         }
         self.wake_at(transmit_due);
         self.pair.count_packets();
+        self.pair.tell_losses();
         self.pair.note_port_state();
         if self.pair.port.detached().is_some() {
             self.wake_at(self.pair.port.due());

@@ -3,6 +3,7 @@
 //! no root.
 
 mod budget;
+mod ctl;
 mod generator;
 mod hostile;
 mod injection;

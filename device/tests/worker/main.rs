@@ -6,6 +6,7 @@
 mod adversary;
 mod client;
 mod counters;
+mod events;
 mod guest;
 mod injection;
 mod monitor;

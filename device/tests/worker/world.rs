@@ -9,6 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use tsnic::control::channel::{Answer, Command, ControlEnd, PathCommand, control_channel};
 use tsnic::frame::Frame;
+use tsnic::net::event::Event;
 use tsnic::net::features::Features;
 use tsnic::net::pair::{InterruptConfig, Next, Pair};
 use tsnic::net::session::service;
@@ -164,6 +165,16 @@ impl World {
 
     pub fn cancel(&mut self) {
         assert_eq!(self.ask(Command::Cancel), Answer::Cancelled);
+    }
+
+    /// Events are wanted from now on.
+    pub fn watch(&self) {
+        self.control.watch(true);
+    }
+
+    /// What has happened since the last call, if it was asked for.
+    pub fn events(&mut self) -> Vec<(Instant, Event)> {
+        std::iter::from_fn(|| self.control.try_recv_event()).collect()
     }
 
     /// Lets these policies decide on receive interrupts.

@@ -140,6 +140,8 @@ fn control_lines() {
                 );
                 let request = request.request;
                 let command = match &request {
+                    // No command: the server's own.
+                    Request::Events => continue,
                     Request::Status => Command::Status,
                     Request::Injection(run) => Command::Start(convert::injection(run)),
                     Request::Natural(run) => Command::Start(convert::natural(run)),

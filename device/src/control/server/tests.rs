@@ -65,8 +65,10 @@ impl Bench {
             }
         });
         let ended_server = Arc::new(AtomicBool::new(false));
-        let server =
-            serve(ControlServer::listen(&path, vec![control]).expect("it starts"), &ended_server);
+        let server = serve(
+            ControlServer::new(Some(&path), vec![], vec![control]).expect("it starts"),
+            &ended_server,
+        );
         Self {
             server: Some(server),
             ended: ended_server,
@@ -325,14 +327,15 @@ fn one_client_too_many_is_told_so() {
 fn a_path_in_use_and_one_that_cannot_be_are_told_apart() {
     let bench = Bench::new();
     let (control, _worker) = control_channel().expect("a channel");
-    let busy =
-        ControlServer::listen(&bench.path, vec![control]).err().expect("somebody listens there");
+    let busy = ControlServer::new(Some(&bench.path), vec![], vec![control])
+        .err()
+        .expect("somebody listens there");
     assert!(
         matches!(&busy, ControlError::Socket(SocketError::Busy { path }) if *path == bench.path),
         "{busy:?}"
     );
     let (control, _worker) = control_channel().expect("a channel");
-    let nowhere = ControlServer::listen(&bench.path.join("below"), vec![control])
+    let nowhere = ControlServer::new(Some(&bench.path.join("below")), vec![], vec![control])
         .err()
         .expect("not a directory");
     assert!(matches!(nowhere, ControlError::Socket(_)), "{nowhere:?}");
@@ -345,7 +348,8 @@ fn a_data_path_that_has_ended_is_said() {
     let (control, worker) = control_channel().expect("a channel");
     drop(worker);
     let ended = Arc::new(AtomicBool::new(false));
-    let server = serve(ControlServer::listen(&path, vec![control]).expect("it starts"), &ended);
+    let server =
+        serve(ControlServer::new(Some(&path), vec![], vec![control]).expect("it starts"), &ended);
     let mut stream = UnixStream::connect(&path).expect("it listens");
     stream.write_all(b"{\"request\":\"status\"}\n").expect("it reads");
     let mut line = String::new();
@@ -356,4 +360,79 @@ fn a_data_path_that_has_ended_is_said() {
     );
     ended.store(true, Ordering::Relaxed);
     server.join().expect("the server has not panicked");
+}
+
+const EVENTS: &str = r#"{"request":"events"}"#;
+
+#[test]
+fn only_those_who_asked_are_told_of_events() {
+    let (control, worker) = control_channel().expect("a channel");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("control");
+    let server = ControlServer::new(Some(&path), vec![], vec![control]).expect("it starts");
+    let ended = Arc::new(AtomicBool::new(false));
+    let server = serve(server, &ended);
+    let connect = || {
+        let stream = UnixStream::connect(&path).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+        stream
+    };
+    assert!(!worker.is_watched());
+    let watching = connect();
+    let mut lines = BufReader::new(watching.try_clone().expect("a copy")).lines();
+    (&watching).write_all(format!("{EVENTS}\n").as_bytes()).expect("it is sent");
+    // One that will send no more still wants to be told.
+    watching.shutdown(Shutdown::Write).expect("it is open");
+    assert_eq!(lines.next().expect("a line").expect("text"), r#"{"reply":"done"}"#);
+    assert!(worker.is_watched());
+    worker.tell(tsnic_core::time::Instant::default(), crate::net::event::Event::PortAttached);
+    let line = lines.next().expect("a line").expect("text");
+    assert_eq!(line, r#"{"reply":"event","pair":0,"at_ns":0,"event":"port-attached"}"#);
+    drop((lines, watching));
+    let patience = Instant::now() + Duration::from_secs(20);
+    while worker.is_watched() {
+        assert!(Instant::now() < patience, "nobody wants to know any more");
+        // It learns of the end when it is to write.
+        worker.tell(tsnic_core::time::Instant::default(), crate::net::event::Event::PortAttached);
+        thread::sleep(Duration::from_millis(1));
+    }
+    ended.store(true, Ordering::Relaxed);
+    server.join().expect("it ends");
+}
+
+#[test]
+fn a_reader_that_does_not_keep_up_learns_how_much_it_has_missed() {
+    let (stream, reader) = UnixStream::pair().expect("a pair");
+    let mut client = Client::new(stream).expect("it is served");
+    client.watch();
+    let event = |at_ns| Event {
+        pair: 0,
+        at_ns,
+        missed: 0,
+        occurrence: tsnic_protocol::Occurrence::PortAttached,
+    };
+    let told = 20_000;
+    for number in 0..told {
+        client.event(&event(number), 0).expect("it is there");
+    }
+    reader.set_nonblocking(true).expect("it can");
+    let (mut text, mut seen, mut missed) = (Vec::new(), 0, 0);
+    let mut bytes = [0; 4096];
+    while let Ok(count) = std::io::Read::read(&mut &reader, &mut bytes) {
+        text.extend_from_slice(&bytes[..count]);
+        client.flush().expect("it is there");
+    }
+    client.event(&event(told), 5).expect("it is there");
+    while let Ok(count) = std::io::Read::read(&mut &reader, &mut bytes) {
+        text.extend_from_slice(&bytes[..count]);
+    }
+    for line in text.lines() {
+        let reply = serde_json::from_str(&line.expect("text")).expect("a reply");
+        let Reply::Event(event) = reply else { panic!("{reply:?}") };
+        seen += 1;
+        missed += event.missed;
+        assert_eq!(event.missed == 0, event.at_ns < told, "{event:?}");
+    }
+    assert_eq!(seen + missed, told + 1 + 5);
+    assert!(missed > 5);
 }

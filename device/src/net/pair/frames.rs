@@ -6,6 +6,7 @@ use tsnic_core::wire;
 
 use super::Pair;
 use crate::clock::Clock;
+use crate::net::event::Event;
 use crate::net::held_frames::HeldFrames;
 use crate::net::memory::MemoryError;
 use crate::port::Port;
@@ -59,6 +60,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
         let line = self.limited.port.line(self.clock.now().timer);
         if let Some(reason) = reason {
             self.counters.port_detached += u64::from(self.port_detached.is_none());
+            self.tell(|| Event::PortDetached(reason.to_owned()));
             if let Some(line) = line {
                 let left_out = line.left_out;
                 warn!(
@@ -68,6 +70,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             }
         } else {
             self.counters.port_reattached += 1;
+            self.tell(|| Event::PortAttached);
             if let Some(line) = line {
                 warn!(pair = self.number, left_out = line.left_out, "The port is back");
             }

@@ -6,6 +6,7 @@ use tracing::{debug, warn};
 use super::{Pair, QueueSetup, RX, Running, TX};
 use crate::clock::Clock;
 use crate::net::empty_kicks::EmptyKicks;
+use crate::net::event::Event;
 use crate::net::index::Index;
 use crate::net::memory::GuestView;
 use crate::net::ring::{Ring, RingError, RingState};
@@ -15,9 +16,10 @@ impl<P: Port, C: Clock> Pair<P, C> {
     /// Stops a queue. Nothing touches it, or the page, until [`crate::net::session::service`] is told
     /// that both run again.
     pub fn stop(&mut self, queue: usize) {
-        let queue = &mut self.queues[queue];
-        if let Some(running) = queue.running.take() {
-            queue.stopped = (!running.broken).then_some((running.config, running.state));
+        let stopped = &mut self.queues[queue];
+        if let Some(running) = stopped.running.take() {
+            stopped.stopped = (!running.broken).then_some((running.config, running.state));
+            self.tell(|| Event::Stopped(queue));
         }
     }
 
@@ -85,6 +87,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
                 self.discard_stale_frames();
             }
         }
+        self.tell(|| Event::Started(queue));
         debug!(pair = self.number, queue, next_avail = %setup.next_avail, resumed, "Queue started");
         Ok(ring)
     }
@@ -102,6 +105,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
             running.broken = true;
         }
         self.counters.queues_broken += 1;
+        self.tell(|| Event::Broken(queue, error.to_string()));
         self.forget_page(Some(view), "a queue is broken");
         let name = if queue == RX { "receive" } else { "transmit" };
         if let Some(line) = self.limited.broken.line(self.now()) {

@@ -8,6 +8,7 @@ use tsnic_core::stall::{Detector, Look};
 
 use super::{Pair, RX, TX};
 use crate::clock::Clock;
+use crate::net::event::Event;
 use crate::port::Port;
 
 impl<P: Port, C: Clock> Pair<P, C> {
@@ -28,6 +29,7 @@ impl<P: Port, C: Clock> Pair<P, C> {
         self.counters.detector_disagreements += u64::from(look.disagrees);
         let Some(evidence) = look.evidence else { return };
         self.counters.stalls += 1;
+        self.tell(|| Event::Stalled(queue, evidence));
         if let Some(line) = self.limited.stalls.line(self.now()) {
             let guest = &evidence.seen.guest;
             warn!(

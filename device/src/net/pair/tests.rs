@@ -104,6 +104,7 @@ fn a_guest_cannot_fill_the_log() {
             let irq =
                 RxIrq::new(Interrupts::at_registration(Counter(0), 0, Counter(0), Counter(0)));
             pair.use_page(PageState {
+                told: [0; 2],
                 address: 0,
                 generation: 1,
                 tx_completed: Counter(0),

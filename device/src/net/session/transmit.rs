@@ -142,6 +142,7 @@ impl<'m, P: Port, C: Clock> Session<'m, '_, P, C> {
         let command = cells.command_number();
         let requested = 0;
         self.pair.use_page(PageState {
+            told: [0; 2],
             address,
             generation,
             tx_completed,
