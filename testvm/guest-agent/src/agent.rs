@@ -2,6 +2,7 @@
 //! Requests to deeds.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use guest_protocol::{Reply, Request, icmp, transfer};
 
@@ -10,7 +11,8 @@ use crate::kmsg::KernelLog;
 use crate::receiver::Receiver;
 use crate::rpc::RpcServer;
 use crate::{
-    affinity, clock, ethtool, files, hwtstamp, link, modules, napi, packet, shell, snapshot,
+    affinity, clock, ethtool, files, hwtstamp, link, modules, napi, packet, program, shell,
+    snapshot,
 };
 
 /// What the agent keeps from one request to the next.
@@ -90,6 +92,10 @@ impl Agent {
                     none => none.insert(KernelLog::open()?),
                 };
                 return Ok(Reply::Text { text: log.read_new()? });
+            }
+            Request::Run { program, args, until, limit_ms } => {
+                let limit = Duration::from_millis(limit_ms);
+                return Ok(Reply::Ran(program::run(&program, &args, until.as_ref(), limit)?));
             }
             Request::SendFrame { name, frame } => packet::send(&name, &frame)?,
             Request::NapiCheck { seed, steps } => {

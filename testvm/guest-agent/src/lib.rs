@@ -25,6 +25,7 @@ pub mod link;
 pub mod modules;
 pub mod napi;
 pub mod packet;
+pub mod program;
 pub mod receiver;
 pub mod rpc;
 pub mod serial;

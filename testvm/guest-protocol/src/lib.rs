@@ -158,6 +158,17 @@ pub enum Request {
     },
     /// Kernel log lines since the last call; answered by [`Reply::Text`].
     KernelLog,
+    /// Run a program of the initramfs to its end; answered by [`Reply::Ran`].
+    Run {
+        /// Its path.
+        program: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Ask it to end (SIGTERM) when its output has this text so many times.
+        until: Option<Until>,
+        /// End it after so many milliseconds, for good.
+        limit_ms: u64,
+    },
     /// Send one Ethernet frame, as it is, out of an interface (`AF_PACKET`).
     SendFrame {
         /// Interface.
@@ -227,6 +238,8 @@ pub enum Reply {
     Channels(Channels),
     /// How the kernel and the model compare.
     NapiCheck(NapiReport),
+    /// What came of a program.
+    Ran(Ran),
     /// It did not work.
     Error {
         /// What, and why.
@@ -272,6 +285,43 @@ pub struct Channels {
     pub combined: u32,
     /// There are.
     pub max: u32,
+}
+
+/// When a program has said enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Until {
+    /// A text, which is in one line.
+    pub text: String,
+    /// Lines with it.
+    pub lines: usize,
+}
+
+/// What came of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// How it ended.
+    pub end: ProgramEnd,
+    /// What it said on both streams: all of it, or the last [`OUTPUT_MAX`] bytes.
+    pub output: String,
+    /// Bytes before that.
+    pub cut: u64,
+}
+
+/// What the agent keeps of a program's output, bytes.
+pub const OUTPUT_MAX: usize = 256 * 1024;
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgramEnd {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal, which was not the agent's.
+    Signalled(i32),
+    /// It was asked to: it had said enough.
+    Enough,
+    /// Its time was over.
+    TimeLimit,
 }
 
 /// A comparison of the kernel's NAPI functions with the model.
