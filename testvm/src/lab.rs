@@ -17,7 +17,7 @@ use crate::isolate::{self, RunDir};
 use crate::output::errln;
 use crate::process;
 use crate::progress::{Progress, Stage};
-use crate::provision::{self, Debian, Kernel};
+use crate::provision::{self, Debian, Kernel, Tools};
 use crate::qemu::{self, Qemu};
 use crate::vm::{self, Hypervisor, Parts, Vm, VmConfig};
 
@@ -79,11 +79,52 @@ pub struct Lab {
     pub qemu: Qemu,
     /// The guest's files: paths of the modules in the guest.
     pub initramfs: Initramfs,
+    /// The tools in them.
+    pub tools: ToolsFound,
     machine: Machine,
     device: PathBuf,
     run: RunDir,
     logs: Logs,
     guests: u8,
+}
+
+/// The tools of a guest: none are wanted, there they are, or why there are none. Most of what can be
+/// done with a guest needs none.
+#[derive(Clone, Debug)]
+pub enum ToolsFound {
+    /// They were not asked for.
+    Unwanted,
+    /// In the cache.
+    Found(Tools),
+    /// With all causes.
+    Missing(String),
+}
+
+impl ToolsFound {
+    /// In the cache, if they are there.
+    #[must_use]
+    pub fn found(&self) -> Option<&Tools> {
+        match self {
+            Self::Found(tools) => Some(tools),
+            Self::Unwanted | Self::Missing(_) => None,
+        }
+    }
+
+    fn look(machine: &Machine, progress: &mut Progress) -> Self {
+        let mut stage = progress.stage(Stage::Tools);
+        let debian = Debian::new(&machine.cache);
+        match debian.tools(machine.refresh, &mut |line| stage.note(line)) {
+            Ok((tools, cached)) => {
+                stage.done(format!(
+                    "{}, {}",
+                    tools.origin,
+                    if cached { "cached" } else { "fetched" }
+                ));
+                Self::Found(tools)
+            }
+            Err(error) => Self::Missing(format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
 }
 
 /// What was fetched and built: the part of a preparation that needs the network when the cache is
@@ -94,27 +135,25 @@ pub struct Built {
     device: PathBuf,
     agent: PathBuf,
     driver: build::DriverModules,
+    /// The tools.
+    pub tools: ToolsFound,
     _lock: cache::Lock,
 }
 
 impl Built {
-    /// Fetch the kernel and build everything that is not in the cache. With `refresh` a newer
-    /// kernel is looked for.
+    /// Fetch the kernel and the tools, and build everything that is not in the cache. Tools that
+    /// cannot be fetched are missing, and no error.
     ///
     /// # Errors
     /// See [`enum@Error`].
-    pub fn prepare(
-        machine: &Machine,
-        refresh: bool,
-        progress: &mut Progress,
-    ) -> Result<Self, Error> {
-        Self::prepare_for(machine, refresh, |_| Ok(()), progress)
+    pub fn prepare(machine: &Machine, progress: &mut Progress) -> Result<Self, Error> {
+        Self::prepare_for(machine, |_| Ok(()), true, progress)
     }
 
     fn prepare_for(
         machine: &Machine,
-        refresh: bool,
         suits: impl Fn(&Kernel) -> Result<(), String>,
+        tools: bool,
         progress: &mut Progress,
     ) -> Result<Self, Error> {
         if !cfg!(target_arch = "x86_64") {
@@ -138,7 +177,7 @@ impl Built {
             KernelChoice::Debian(series) => {
                 let debian = Debian::new(&machine.cache);
                 let (kernel, cached) =
-                    debian.kernel(series, refresh, &mut |line| stage.note(line))?;
+                    debian.kernel(series, machine.refresh, &mut |line| stage.note(line))?;
                 stage.done(format!(
                     "{}{}",
                     kernel.origin,
@@ -150,6 +189,7 @@ impl Built {
         // Known now, not after minutes of building.
         initramfs::transport(&kernel)?;
         suits(&kernel).map_err(|why| Error::Unsuitable { release: kernel.release.clone(), why })?;
+        let tools = if tools { ToolsFound::look(machine, progress) } else { ToolsFound::Unwanted };
         let mut stage = progress.stage(Stage::Device);
         let device = builder.device(&mut |line| stage.note(line))?;
         stage.done("tsnic");
@@ -159,7 +199,7 @@ impl Built {
         let mut stage = progress.stage(Stage::Driver);
         let (driver, cached) = builder.driver(&kernel, &mut |line| stage.note(line))?;
         stage.done(format!("for {}{}", kernel.release, if cached { ", cached" } else { "" }));
-        Ok(Self { kernel, device, agent, driver, _lock: lock })
+        Ok(Self { kernel, device, agent, driver, tools, _lock: lock })
     }
 }
 
@@ -172,7 +212,15 @@ impl Lab {
         Self::prepare_for(machine, |_| Ok(()), progress)
     }
 
-    /// The same, for a kernel that `suits`; if not, the reason is the error, before anything is
+    /// The same, with the tools among the guest's files, where they can be had.
+    ///
+    /// # Errors
+    /// See [`enum@Error`].
+    pub fn prepare_with_tools(machine: &Machine, progress: &mut Progress) -> Result<Self, Error> {
+        Self::prepare_as(machine, |_| Ok(()), true, progress)
+    }
+
+    /// [`Self::prepare`] for a kernel that `suits`; if not, the reason is the error, before anything is
     /// built.
     ///
     /// # Errors
@@ -180,6 +228,15 @@ impl Lab {
     pub fn prepare_for(
         machine: &Machine,
         suits: impl Fn(&Kernel) -> Result<(), String>,
+        progress: &mut Progress,
+    ) -> Result<Self, Error> {
+        Self::prepare_as(machine, suits, false, progress)
+    }
+
+    fn prepare_as(
+        machine: &Machine,
+        suits: impl Fn(&Kernel) -> Result<(), String>,
+        tools: bool,
         progress: &mut Progress,
     ) -> Result<Self, Error> {
         // Known now, not after minutes of building.
@@ -192,7 +249,7 @@ impl Lab {
             })?;
         stage.done(format!("QEMU {}, {} ({})", qemu.version, qemu.accel, qemu.accel_reason));
 
-        let built = Built::prepare_for(machine, machine.refresh, suits, progress)?;
+        let built = Built::prepare_for(machine, suits, tools, progress)?;
 
         let stage = progress.stage(Stage::Isolate);
         let run = RunDir::enter()?;
@@ -205,10 +262,12 @@ impl Lab {
             &built.kernel,
             &built.agent,
             &built.driver,
+            built.tools.found(),
         )?;
         stage.done("");
-        let Built { kernel, device, .. } = built;
-        Ok(Self { kernel, qemu, initramfs, machine: machine.clone(), device, run, logs, guests: 0 })
+        let Built { kernel, device, tools, .. } = built;
+        let machine = machine.clone();
+        Ok(Self { kernel, qemu, initramfs, tools, machine, device, run, logs, guests: 0 })
     }
 
     /// Boot a guest. Call it on a thread that outlives the guest.

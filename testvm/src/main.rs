@@ -3,11 +3,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use testvm::cli::{Cli, Command, MachineArgs, UsageError};
 use testvm::config::{Config, KernelChoice, Machine, UmlConfig};
-use testvm::lab::Built;
+use testvm::lab::{Built, ToolsFound};
 use testvm::output::{write_err, write_out};
 use testvm::plans::NamedPlan;
 use testvm::progress::Progress;
@@ -85,7 +85,13 @@ fn configure(cli: Cli) -> Result<Engine, UsageError> {
         Command::Fetch(args) => {
             let machine = machine(args)?;
             Box::new(move || {
-                Built::prepare(&machine, machine.refresh, &mut Progress::new())?;
+                let built = Built::prepare(&machine, &mut Progress::new())?;
+                // Elsewhere than on Debian there are none, and the kernel is the user's own.
+                if let ToolsFound::Missing(why) = &built.tools
+                    && let KernelChoice::Debian(_) = machine.kernel
+                {
+                    bail!("The tools of `testvm check` cannot be had: {why}");
+                }
                 Ok(Verdict::Pass)
             })
         }

@@ -16,6 +16,8 @@ use crate::output::errln;
 pub enum Stage {
     /// Find, fetch and unpack the guest's kernel.
     Kernel,
+    /// Find, fetch and unpack the guest's tools.
+    Tools,
     /// Build the device.
     Device,
     /// Build the guest agent.
@@ -41,6 +43,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kernel => f.pad("kernel"),
+            Self::Tools => f.pad("tools"),
             Self::Device => f.pad("device"),
             Self::Agent => f.pad("agent"),
             Self::Driver => f.pad("driver"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The guest's files: the agent as `/init`, the kernel's virtio modules, and ours.
+//! The guest's files: the agent as `/init`, the kernel's virtio modules, ours, and tools.
 
 mod archive;
 mod modules;
@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::build::DriverModules;
 use crate::process::find_program;
-use crate::provision::Kernel;
+use crate::provision::{self, Kernel, Tools};
 
 use archive::Archive;
 pub use modules::{Error as ModuleError, Module, Tree};
@@ -29,6 +29,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The tools.
+    #[error("The tools cannot be found")]
+    Tools(#[source] provision::Error),
     /// The kernel's own modules.
     #[error("The kernel's virtio modules cannot be prepared")]
     Modules(#[from] ModuleError),
@@ -73,6 +76,10 @@ pub struct Initramfs {
 }
 
 const MODULE_DIR: &str = "modules";
+/// Directories of every guest.
+const DIRS: [&str; 5] = ["bin", "dev", "proc", "sys", MODULE_DIR];
+/// Where tools put what they make.
+const TOOL_DIRS: [&str; 2] = ["run", "tmp"];
 
 /// The host's busybox, linked statically as in Debian's package `busybox-static`, and where it is
 /// in the guest.
@@ -101,7 +108,7 @@ pub fn transport(kernel: &Kernel) -> Result<Vec<Module>, Error> {
 }
 
 impl Initramfs {
-    /// Put the archive together at `path`.
+    /// Put the archive together at `path`, with `tools` where a guest is to have them.
     ///
     /// # Errors
     /// A file of it cannot be read, or it cannot be written.
@@ -110,6 +117,7 @@ impl Initramfs {
         kernel: &Kernel,
         agent: &Path,
         driver: &DriverModules,
+        tools: Option<&Tools>,
     ) -> Result<Self, Error> {
         let transport = transport(kernel)?;
         let mut virtio_net = Tree::open(&kernel.modules).with_needs("virtio_net")?;
@@ -117,6 +125,16 @@ impl Initramfs {
 
         let written = |source| Error::Io { path: path.to_owned(), source };
         let mut archive = start(path, agent)?;
+
+        if let Some(tools) = tools {
+            let missing = Tools::directories().filter(|dir| !DIRS.contains(dir));
+            for dir in missing.chain(TOOL_DIRS) {
+                archive.directory(dir).map_err(written)?;
+            }
+            for (name, file) in tools.files().map_err(Error::Tools)? {
+                archive.file(&name, 0o755, &read(&file)?).map_err(written)?;
+            }
+        }
 
         let busybox = find_program(Path::new(BUSYBOX.0));
         if let Some(busybox) = &busybox {
@@ -171,7 +189,7 @@ pub fn stock(path: &Path, modules: &Path, agent: &Path) -> Result<(PathBuf, Vec<
 fn start(path: &Path, agent: &Path) -> Result<Archive<BufWriter<File>>, Error> {
     let written = |source| Error::Io { path: path.to_owned(), source };
     let mut archive = Archive::new(BufWriter::new(File::create(path).map_err(written)?));
-    for dir in ["bin", "dev", "proc", "sys", MODULE_DIR] {
+    for dir in DIRS {
         archive.directory(dir).map_err(written)?;
     }
     // The kernel opens it for init before anything is mounted.

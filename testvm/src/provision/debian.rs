@@ -43,8 +43,8 @@ impl Release {
 /// Provisioning from Debian's archive into a cache directory. The caller holds the cache's lock.
 #[derive(Debug)]
 pub struct Debian {
-    cache: PathBuf,
-    os_release: PathBuf,
+    pub(super) cache: PathBuf,
+    pub(super) os_release: PathBuf,
 }
 
 /// What the cache knows of a series: the kernel that was newest when it was fetched. Paths are
@@ -63,7 +63,7 @@ struct Fetched {
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Directories whose names start so are of a fetch that has not come to its end.
-const PARTIAL: &str = "partial-";
+pub(super) const PARTIAL: &str = "partial-";
 
 const UNPACK_LIMIT: Duration = Duration::from_secs(5 * 60);
 
@@ -85,9 +85,7 @@ impl Debian {
         refresh: bool,
         tick: &mut dyn FnMut(&str),
     ) -> Result<(Kernel, bool), Error> {
-        let os_release =
-            fs::read_to_string(&self.os_release).map_err(io_error(&self.os_release))?;
-        let release = Release::parse(&os_release)?;
+        let release = self.release()?;
         let name = match series {
             Series::Stable => release.codename.clone(),
             Series::Backports => format!("{}-backports", release.codename),
@@ -100,23 +98,7 @@ impl Debian {
         }
         fs::create_dir_all(&kernels).map_err(io_error(&kernels))?;
 
-        let mut sources = archive::sources(&apt::own_targets(tick)?, &release.codename);
-        if !sources.iter().any(|source| source.suite == release.codename) {
-            return Err(Error::NoSources { codename: release.codename });
-        }
-        let own = name == release.codename;
-        if !own {
-            sources = archive::suite(&sources, &release.codename, &name);
-        }
-        let keyring = Some(Path::new(KEYRING)).filter(|path| path.is_file());
-        let apt_dir = self.cache.join("apt").join(&name);
-        let apt =
-            Apt::new(&apt_dir, &archive::render(&sources, keyring), (!own).then(|| name.clone()))?;
-        if sources.iter().all(|source| source.is_debian) {
-            apt.update(tick)?;
-        } else {
-            apt.update_any(sources.iter().map(|source| source.suite.as_str()), tick)?;
-        }
+        let (apt, apt_dir) = self.apt(&release.codename, &name, tick)?;
         let packages = packages::resolve(|package| apt.show(package, tick))?;
         check_version(&packages.release)?;
         check_compiler(&packages.release, packages.compiler.as_deref())?;
@@ -130,9 +112,43 @@ impl Debian {
             Fetched { release: packages.release, origin, root, compiler: packages.compiler };
         let text = serde_json::to_vec_pretty(&fetched).map_err(|e| io_error(&note)(e.into()))?;
         replace(&note, &text)?;
-        // The lists are some 60 MB, and of no use until the next refresh, which gets new ones.
         let _ = fs::remove_dir_all(&apt_dir);
         self.located(&fetched).map(|kernel| (kernel, false))
+    }
+
+    /// What this machine runs.
+    pub(super) fn release(&self) -> Result<Release, Error> {
+        let text = fs::read_to_string(&self.os_release).map_err(io_error(&self.os_release))?;
+        Release::parse(&text)
+    }
+
+    /// apt with the lists of `suite`, of this machine's release `codename` or another one; and its
+    /// directory. The lists are some 60 MB, and of no use until the next refresh, which gets new
+    /// ones: the caller removes it.
+    pub(super) fn apt(
+        &self,
+        codename: &str,
+        suite: &str,
+        tick: &mut dyn FnMut(&str),
+    ) -> Result<(Apt, PathBuf), Error> {
+        let mut sources = archive::sources(&apt::own_targets(tick)?, codename);
+        if !sources.iter().any(|source| source.suite == codename) {
+            return Err(Error::NoSources { codename: codename.to_owned() });
+        }
+        let own = suite == codename;
+        if !own {
+            sources = archive::suite(&sources, codename, suite);
+        }
+        let keyring = Some(Path::new(KEYRING)).filter(|path| path.is_file());
+        let dir = self.cache.join("apt").join(suite);
+        let rendered = archive::render(&sources, keyring);
+        let apt = Apt::new(&dir, &rendered, (!own).then(|| suite.to_owned()))?;
+        if sources.iter().all(|source| source.is_debian) {
+            apt.update(tick)?;
+        } else {
+            apt.update_any(sources.iter().map(|source| source.suite.as_str()), tick)?;
+        }
+        Ok((apt, dir))
     }
 
     fn cached(&self, note: &Path) -> Result<Option<Kernel>, Error> {
@@ -187,16 +203,22 @@ impl Debian {
         }
         let all: Vec<&Package> = packages.headers.iter().chain(&packages.image).collect();
         apt.download(all.iter().copied(), &debs, tick)?;
-        for entry in fs::read_dir(&debs).map_err(io_error(&debs))? {
-            let deb = entry.map_err(io_error(&debs))?.path();
-            tick(&format!("unpacking {}", deb.file_name().unwrap_or_default().to_string_lossy()));
-            let mut command = Command::new("dpkg-deb");
-            command.arg("-x").args([&deb, &unpacked]);
-            process::run("dpkg-deb", &mut command, UNPACK_LIMIT, tick).map_err(Error::Unpack)?;
-        }
+        unpack(&debs, &unpacked, tick)?;
         fs::rename(&unpacked, root).map_err(io_error(root))?;
         fs::remove_dir_all(&partial).map_err(io_error(&partial))
     }
+}
+
+/// Unpacks every package in `debs` into `root`; no script of theirs is run.
+pub(super) fn unpack(debs: &Path, root: &Path, tick: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    for entry in fs::read_dir(debs).map_err(io_error(debs))? {
+        let deb = entry.map_err(io_error(debs))?.path();
+        tick(&format!("unpacking {}", deb.file_name().unwrap_or_default().to_string_lossy()));
+        let mut command = Command::new("dpkg-deb");
+        command.arg("-x").arg(&deb).arg(root);
+        process::run("dpkg-deb", &mut command, UNPACK_LIMIT, tick).map_err(Error::Unpack)?;
+    }
+    Ok(())
 }
 
 fn check_compiler(release: &str, compiler: Option<&str>) -> Result<(), Error> {
@@ -208,10 +230,10 @@ fn check_compiler(release: &str, compiler: Option<&str>) -> Result<(), Error> {
     }
 }
 
-/// Remove what killed runs have left in `kernels`, as far as possible: it does no harm but to the
-/// free space.
-fn remove_remains(kernels: &Path) {
-    for entry in fs::read_dir(kernels).into_iter().flatten().flatten() {
+/// Remove what killed runs have left in `dir`, as far as possible: it does no harm but to the free
+/// space.
+pub(super) fn remove_remains(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -219,7 +241,7 @@ fn remove_remains(kernels: &Path) {
 }
 
 /// Write a file so that it is there whole or not at all.
-fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let new = path.with_extension("new");
     fs::write(&new, content).map_err(io_error(&new))?;
     fs::rename(&new, path).map_err(io_error(path))

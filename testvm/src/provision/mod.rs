@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The guest's kernel: Debian's newest cloud kernel, fetched without root into a cache, or the
-//! user's own.
+//! What comes from Debian's archive, fetched without root into a cache: the guest's kernel, where it
+//! is not the user's own, and programs.
 
 mod apt;
 mod archive;
@@ -8,6 +8,7 @@ mod control;
 mod debian;
 mod headers;
 mod packages;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -19,6 +20,7 @@ use crate::process::{self, Tail};
 
 pub use debian::{Debian, Release};
 pub use packages::Error as PackageError;
+pub use tools::Tools;
 
 /// What can go wrong before there is a kernel.
 #[derive(Debug, Error)]
@@ -81,8 +83,19 @@ pub enum Error {
     #[error("A package cannot be unpacked")]
     Unpack(#[source] process::Error),
     /// The packages do not fit together.
-    #[error("No kernel can be made of the archive's packages")]
+    #[error("The archive's packages are not as expected")]
     Packages(#[from] PackageError),
+    /// A program or a library is in none of the packages that should have it.
+    #[error("{file}, needed by {by}, is in none of the packages fetched")]
+    NoFile {
+        /// Its name.
+        file: String,
+        /// Who needs it.
+        by: String,
+    },
+    /// What a program needs cannot be found out.
+    #[error("The libraries of a program cannot be found out")]
+    Libraries(#[source] process::Error),
     /// The headers are not as expected.
     #[error("{path} is no directory to build kernel modules in: {what}")]
     NoBuildDir {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which packages make a kernel: its image, headers, and the tools its headers build modules with.
+//! And which make a program: its own, and those of its libraries.
 
 use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::control::Stanza;
@@ -33,7 +35,7 @@ pub enum Error {
 }
 
 /// A package of a certain version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     /// Its name.
     pub name: String,
@@ -127,6 +129,41 @@ fn image<E: From<Error>>(
         wanted.extend(parts.map(|part| (part.to_owned(), name.clone())));
         found.push(Package { name, version: version.to_owned() });
     }
+    Ok(found)
+}
+
+/// The packages `wanted`, and those of all libraries that they depend on, directly or not: by
+/// Debian's policy the names of these begin with `lib`. Each once, by name. One that is not in the
+/// archive is left out unless it is `wanted`: it may be virtual, and whoever looks for the library
+/// will tell.
+///
+/// # Errors
+/// A package that is `wanted` is missing, or `show` fails.
+pub fn with_libraries<E: From<Error>>(
+    wanted: &[&str],
+    mut show: impl FnMut(&str) -> Result<Option<Stanza>, E>,
+) -> Result<Vec<Package>, E> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut next: Vec<String> = wanted.iter().map(|&name| name.to_owned()).collect();
+    while let Some(name) = next.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let Some(stanza) = show(&name)? else {
+            if wanted.contains(&name.as_str()) {
+                return Err(missing(&name, "a Debian release has it").into());
+            }
+            continue;
+        };
+        let relations = ["Pre-Depends", "Depends"].map(|field| stanza.relations(field)).concat();
+        let libraries = relations.into_iter().filter_map(|alternatives| {
+            alternatives.first().filter(|name| name.starts_with("lib")).copied()
+        });
+        next.extend(libraries.map(str::to_owned));
+        found.push(Package { name, version: version(&stanza) });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
@@ -324,5 +361,41 @@ Version: 7.3.4-1~bpo13+1
         assert_eq!(compiler_of("linux-compiler-gcc-12-x86").as_deref(), Some("gcc-12"));
         assert_eq!(compiler_of("gcc-x"), None);
         assert_eq!(compiler_of("linux-base"), None);
+    }
+
+    #[test]
+    fn programs_come_with_the_libraries_of_their_libraries() {
+        let list = "\
+Package: tcpdump
+Version: 4
+Depends: adduser, libc6 (>= 2.34), libpcap0.8 (>= 1.9.0)
+
+Package: libpcap0.8
+Version: 1
+Pre-Depends: libc6
+Depends: libdbus-1-3 | libother, libvirtual
+
+Package: libdbus-1-3
+Version: 1.14
+Depends: libc6, libpcap0.8
+
+Package: libc6
+Version: 2.36
+Depends: libgcc-s1, libc6
+
+Package: adduser
+Version: 3
+Depends: libnever
+";
+        let stanzas = control::parse(list);
+        let find = |wanted: &[&str]| {
+            with_libraries(wanted, |name| {
+                Ok::<_, Error>(stanzas.iter().find(|s| s.get("Package") == Some(name)).cloned())
+            })
+        };
+        let found = find(&["tcpdump"]).expect("all that is wanted");
+        assert_eq!(names(&found), ["libc6", "libdbus-1-3", "libpcap0.8", "tcpdump"]);
+        let error = find(&["tcpdump", "chrony"]).expect_err("one is missing").to_string();
+        assert!(error.contains("chrony"), "{error}");
     }
 }
