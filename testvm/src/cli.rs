@@ -46,7 +46,8 @@ pub enum Command {
     Boot(BootArgs),
     /// Check user-mode Linux as the front end, with its stock network driver: no QEMU, no KVM
     Uml(UmlArgs),
-    /// Only fetch the kernel and build everything, so that a later run can be offline
+    /// Only fetch the kernel and the guest's programs and build everything, so that a later run can
+    /// be offline
     Fetch(MachineArgs),
 }
 
@@ -72,6 +73,13 @@ pub struct ReproArgs {
 
 /// Arguments of `testvm check`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Some checks run programs of Debian's package linuxptp in the guest. With the libraries they need
+they are fetched from this machine's package sources into the cache, once and without root, and are
+among the guest's files only when such a check is run. Without them these checks are skipped.
+
+Pass: every check has passed. One that is skipped or comes to no verdict leaves the run without one
+(69).")]
 pub struct CheckArgs {
     /// Run only this check; may be given several times
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(check::list().map(|(name, _)| name)))]

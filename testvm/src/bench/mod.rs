@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use guest_protocol::Request;
 use serde_json::json;
 use tsnic_protocol::plan::Driver;
-use tsnic_protocol::{Moderation, Status, Vector};
+use tsnic_protocol::{Adjustment, Moderation, Status, Vector};
 
 use crate::initramfs::Initramfs;
-use crate::lab::{self, Lab};
+use crate::lab::{self, Lab, ToolsFound};
 use crate::progress::Progress;
 use crate::scenario::guest::{self, IRQ_MODE, NIC, RPC_PORT, insert};
 use crate::vm::{self, Vm, VmConfig};
@@ -17,6 +17,7 @@ use crate::vm::{self, Vm, VmConfig};
 pub mod failure;
 pub mod log;
 pub mod losses;
+mod tools;
 pub mod traffic;
 
 use failure::{Failure, expect};
@@ -41,6 +42,7 @@ pub struct Bench {
     /// The machine.
     pub vm: Vm,
     files: Initramfs,
+    tools: ToolsFound,
     /// Of its device.
     queue_pairs: u8,
     log: Log,
@@ -84,8 +86,9 @@ impl Bench {
     ) -> Result<Self, lab::Error> {
         let config = VmConfig { vcpus: VCPUS, ..config };
         let vm = lab.boot(&config, progress)?;
-        let (files, queue_pairs) = (lab.initramfs.clone(), config.queue_pairs);
-        Ok(Self { vm, files, queue_pairs, log, before: Losses::default() })
+        let (files, tools) = (lab.initramfs.clone(), lab.tools.clone());
+        let (queue_pairs, before) = (config.queue_pairs, Losses::default());
+        Ok(Self { vm, files, tools, queue_pairs, log, before })
     }
 
     /// Queue pairs of the device.
@@ -132,8 +135,8 @@ impl Bench {
     }
 
     /// Brings about the state each check begins with, whatever the one before has left: machine
-    /// running, backend there, nothing moderated, driver loaded, link up, page in use, no server,
-    /// no test module.
+    /// running, backend there, nothing moderated, the NIC's clock at no rate of its own, driver
+    /// loaded, link up, page in use, no server, no test module.
     pub fn baseline(&mut self) -> Result<(), Failure> {
         if self.vm.device_off() {
             self.vm.start_device()?;
@@ -144,6 +147,7 @@ impl Bench {
             let off = Moderation { vector, usecs: 0, frames: 0, adaptive: false };
             self.vm.device(&tsnic_protocol::Request::Moderation(off))?;
         }
+        self.vm.device(&tsnic_protocol::Request::Clock(Adjustment::RatePpb(0)))?;
         for request in [Request::RpcStop, Request::ReceiverStop] {
             match self.vm.ask(&request) {
                 // None was running.
@@ -348,9 +352,15 @@ impl Bench {
         Ok(traffic)
     }
 
-    fn start_server(&mut self) -> Result<(), Failure> {
+    /// Starts the RPC server.
+    pub fn start_server(&mut self) -> Result<(), Failure> {
         let local = (self.vm.link().guest_ip, RPC_PORT);
         Ok(self.vm.command(&Request::RpcStart { local, busy_poll_us: BUSY_POLL_US, cpu: 0 })?)
+    }
+
+    /// Stops it; how many RPCs it has answered.
+    pub fn stop_server(&mut self) -> Result<u64, Failure> {
+        Ok(self.vm.count(&Request::RpcStop)?)
     }
 
     /// A check begins: what the device has counted so far is not its doing.
@@ -375,7 +385,7 @@ impl Bench {
     /// The same, whatever the device saw lost.
     pub fn stop_traffic(&mut self, traffic: Traffic) -> Result<String, Failure> {
         let (datagrams, replies) = traffic.end()?;
-        let served = self.vm.count(&Request::RpcStop)?;
+        let served = self.stop_server()?;
         let answered = replies.all();
         expect(served == answered, || {
             format!("The server answered {served} RPCs, the client heard {answered}")

@@ -16,6 +16,8 @@ mod kernel_log;
 mod listener;
 mod machine;
 mod multi_queue;
+mod phc_tools;
+mod servo;
 mod shell;
 pub(crate) mod suspend;
 mod tap;
@@ -49,6 +51,25 @@ const MULTI_QUEUE: &[Check] = &[Check {
 }];
 /// Queue pairs there.
 const QUEUE_PAIRS: u8 = 2;
+
+/// Checks with other people's programs in the guest.
+const TOOLS: &[Check] = &[
+    Check {
+        name: "phc-ctl",
+        about: "phc_ctl reads, sets, steps, tunes and compares the clock",
+        run: phc_tools::phc_ctl,
+    },
+    Check {
+        name: "hwstamp-ctl",
+        about: "hwstamp_ctl turns timestamps of both directions on and off",
+        run: phc_tools::hwstamp_ctl,
+    },
+    Check {
+        name: "phc2sys",
+        about: "phc2sys has the clock follow the system's, and the other way round",
+        run: phc_tools::phc2sys,
+    },
+];
 
 /// All other checks, in order. The last two look back on all before.
 const CHECKS: &[Check] = &[
@@ -170,7 +191,7 @@ pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// All of them, with the queue pairs of their guest.
 fn checks() -> impl Iterator<Item = (&'static Check, u8)> {
     let multi_queue = MULTI_QUEUE.iter().map(|check| (check, QUEUE_PAIRS));
-    multi_queue.chain(CHECKS.iter().map(|check| (check, 1)))
+    multi_queue.chain(TOOLS.iter().chain(CHECKS).map(|check| (check, 1)))
 }
 
 /// How a check ended.
@@ -233,13 +254,16 @@ impl std::fmt::Display for Tally {
 /// The run could not be judged: no guest comes up, or the user stopped it.
 pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
     let mut progress = Progress::new();
-    let mut lab = Lab::prepare(machine, &mut progress)?;
+    let chosen = |check: &Check| only.is_empty() || only.iter().any(|name| name == check.name);
+    let mut lab = if TOOLS.iter().any(chosen) {
+        Lab::prepare_with_tools(machine, &mut progress)?
+    } else {
+        Lab::prepare(machine, &mut progress)?
+    };
     let mut log = Log::default();
     let mut bench: Option<Bench> = None;
     let mut tally = Tally::default();
-    for (check, pairs) in
-        checks().filter(|(check, _)| only.is_empty() || only.iter().any(|name| name == check.name))
-    {
+    for (check, pairs) in checks().filter(|(check, _)| chosen(check)) {
         if let Some(other) = bench.take_if(|bench| bench.queue_pairs() != pairs) {
             log = other.into_log();
         }
@@ -351,7 +375,9 @@ mod tests {
     fn names_are_unique_and_simple() {
         let mut names: Vec<_> = list().map(|(name, _)| name).collect();
         assert!(
-            names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')),
+            names.iter().all(|name| name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')),
             "{names:?}"
         );
         names.sort_unstable();
