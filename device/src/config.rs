@@ -205,10 +205,24 @@ pub struct Args {
     #[arg(long)]
     pub once: bool,
 
+    /// Whether this process, once it serves, can do no more than serving takes (docs/sandbox.md).
+    #[arg(long, value_name = "WHETHER", value_enum, default_value_t)]
+    pub sandbox: Sandbox,
+
     /// Log more to standard error: -v what happens, -vv every step. TSNIC_LOG, if set, decides
     /// instead.
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// Whether the process is confined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Sandbox {
+    /// A system call that serving does not take ends it, and files are out of reach.
+    #[default]
+    On,
+    /// It can do what its user can.
+    Off,
 }
 
 /// A device kind; see [`Rearm`].
@@ -318,6 +332,8 @@ pub struct Config {
     pub seed: u64,
     /// End with the first front end.
     pub once: bool,
+    /// Whether the process is confined.
+    pub sandbox: Sandbox,
 }
 
 impl TryFrom<Args> for Config {
@@ -374,6 +390,7 @@ impl TryFrom<Args> for Config {
             pairs: args.queue_pairs,
             seed: args.seed,
             once: args.once,
+            sandbox: args.sandbox,
         })
     }
 }

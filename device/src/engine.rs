@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::ask::{AskError, ask};
 use crate::clock::HostClock;
-use crate::config::{Command, CommandLine, Config, PlanCommand, Source};
+use crate::config::{Command, CommandLine, Config, PlanCommand, Sandbox, Source};
 use crate::control::channel::{WorkerEnd, control_channel};
 use crate::control::server::{ControlError, ControlServer};
 use crate::ctl::{self, CtlError};
@@ -30,6 +30,7 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::net::pair::Pair;
 use crate::plan::Plan;
 use crate::port::{OpenError, Port};
+use crate::sandbox::{self, Confined, Files, SandboxError};
 use crate::socket::{self, ListeningSocket, SocketError};
 use crate::vhost::{Backend, ConnectionError, HostPair};
 
@@ -55,6 +56,9 @@ pub enum EngineError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// Metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -218,28 +222,39 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     }
     let backend = Arc::new(Backend::new(pairs, config.poll).map_err(host("make a timer"))?);
     let mut manager = EventManager::<Subscriber>::new()?;
-    let metrics = config.metrics.as_ref().map(Metrics::listen).transpose()?;
-    let (mut clients, mut metrics_address, mut metrics_socket) = (Vec::new(), None, None);
-    if let Some(metrics) = metrics {
-        let (client, end) = UnixStream::pair().map_err(host("make a socket pair"))?;
-        clients.push(client);
-        metrics_address = Some(metrics.address().to_string());
-        metrics_socket = metrics.serve(end, config.pairs)?;
-    }
-    if config.control.is_some() || !clients.is_empty() {
-        let server = ControlServer::new(config.control.as_deref(), clients, control_ends)?;
-        manager.add_subscriber(Box::new(server));
-    }
     let socket = match &config.source {
         Source::Socket(path) => Some(ListeningSocket::bind(path)?),
         Source::Descriptor(_) => None,
     };
+    let metrics = config.metrics.as_ref().map(Metrics::listen).transpose()?;
+    let mut clients = Vec::new();
+    let metrics = match metrics {
+        Some(metrics) => {
+            let (client, end) = UnixStream::pair().map_err(host("make a socket pair"))?;
+            clients.push(client);
+            Some((metrics, end))
+        }
+        None => None,
+    };
+    if config.control.is_some() || !clients.is_empty() {
+        let server = ControlServer::new(config.control.as_deref(), clients, control_ends)?;
+        manager.add_subscriber(Box::new(server));
+    }
+    let confined = match config.sandbox {
+        Sandbox::On => Some(sandbox::confine(&Files::of(config))?),
+        Sandbox::Off => None,
+    };
+    let (mut metrics_address, mut metrics_socket) = (None, None);
+    if let Some((metrics, end)) = metrics {
+        metrics_address = Some(metrics.address().to_string());
+        metrics_socket = metrics.serve(end, config.pairs)?;
+    }
     let arrivals = Arrivals { socket, given, once: config.once };
     let front_ends =
         FrontEnds::new(backend, arrivals, signals, commands).map_err(host("make a timer"))?;
     let front_ends = Arc::new(Mutex::new(front_ends));
     manager.add_subscriber(Box::new(Arc::clone(&front_ends)));
-    say(&ready(config, metrics_address.as_deref()));
+    say(&ready(config, metrics_address.as_deref(), confined));
     loop {
         let end = front_ends.lock().unwrap_or_else(PoisonError::into_inner).end();
         match end {
@@ -277,7 +292,7 @@ fn pair(
 type Subscriber = Box<dyn MutEventSubscriber + Send>;
 
 /// The line that says what this process is.
-fn ready(config: &Config, metrics: Option<&str>) -> String {
+fn ready(config: &Config, metrics: Option<&str>, confined: Option<Confined>) -> String {
     let Config { source, control, port, pairs, plan, .. } = config;
     let mut line = format!("tsnic: {source}, port {port}");
     if *pairs > 1 {
@@ -289,6 +304,11 @@ fn ready(config: &Config, metrics: Option<&str>) -> String {
     if let Some(metrics) = metrics {
         let _ = write!(line, ", metrics {metrics}");
     }
+    line.push_str(match confined {
+        Some(Confined { files: true }) => "",
+        Some(Confined { files: false }) => "; files are not confined: this kernel has no landlock",
+        None => "; no sandbox",
+    });
     if !plan.about.is_empty() {
         let kind = if plan.is_conformant() { "" } else { ", not conformant" };
         let _ = write!(line, "; plan: {}{kind}", plan.about);

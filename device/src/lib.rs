@@ -15,5 +15,6 @@ pub mod metrics;
 pub mod net;
 pub mod plan;
 pub mod port;
+pub mod sandbox;
 pub mod socket;
 pub mod vhost;

@@ -177,18 +177,25 @@ impl Events {
 fn what_happens_is_told_to_those_who_asked() {
     let mut running = Running::start(&[]);
     let mut first = Events::of(&running, &["--pair", "1", "events"]);
-    // Nothing is told before the request is there: front ends come until one is seen.
-    let event = eventually_told(&running, &mut first);
-    assert_eq!((event.pair, &event.occurrence), (1, &Occurrence::Connected));
-    let event = first.next().unwrap();
-    assert_eq!((event.pair, event.occurrence), (1, Occurrence::Disconnected));
+    // Nothing is told before the request is there: front ends come and go until some are seen.
+    let told = told(&running, &mut first, 4);
+    assert!(told.iter().all(|event| event.pair == 1 && event.missed == 0), "{told:?}");
+    let connected = |event: &Event| match event.occurrence {
+        Occurrence::Connected => true,
+        Occurrence::Disconnected => false,
+        _ => panic!("{event:?}"),
+    };
+    for pair in told.windows(2) {
+        assert_ne!(connected(&pair[0]), connected(&pair[1]), "{told:?}");
+        assert!(pair[0].at_ns <= pair[1].at_ns, "{told:?}");
+    }
     running.program.kill().unwrap();
     while first.next().is_some() {}
     assert_eq!(first.program.wait().unwrap().code(), Some(0));
 }
 
-/// Connects again and again until an event comes.
-fn eventually_told(running: &Running, events: &mut Events) -> Event {
+/// Connects again and again until so many events have come.
+fn told(running: &Running, events: &mut Events, count: usize) -> Vec<Event> {
     let path = running.at("nic");
     let (done, end) = std::sync::mpsc::channel();
     let coming = std::thread::spawn(move || {
@@ -198,10 +205,10 @@ fn eventually_told(running: &Running, events: &mut Events) -> Event {
             }
         }
     });
-    let event = events.next();
+    let told = std::iter::from_fn(|| events.next()).take(count).collect();
     done.send(()).unwrap();
     coming.join().unwrap();
-    event.expect("an event")
+    told
 }
 
 fn got(mut stream: impl std::io::Read + std::io::Write) -> String {
