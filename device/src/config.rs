@@ -15,7 +15,7 @@ use tsnic_protocol::plan::LoadError;
 use crate::ctl;
 use crate::metrics;
 use crate::net::pair::InterruptConfig;
-use crate::plan::Plan;
+use crate::plan::{PairPlan, Plan};
 use crate::port::{PortConfig, PortParseError};
 
 /// A virtual NIC that timestamps every packet and places its interrupts: the vhost-user backend.
@@ -263,6 +263,16 @@ pub enum ConfigError {
     /// `--plan`.
     #[error(transparent)]
     Plan(#[from] LoadError),
+    /// `--plan` and `--queue-pairs`.
+    #[error("The plan {} has something for queue pair {pair}, and --queue-pairs is {pairs}", .plan.display())]
+    NoPair {
+        /// The plan.
+        plan: PathBuf,
+        /// The pair that there is not.
+        pair: u16,
+        /// How many there are.
+        pairs: u16,
+    },
     /// Neither `--socket` nor `--fd`.
     #[error("Neither --socket nor --fd says where the front end is")]
     NoSource,
@@ -363,22 +373,31 @@ impl TryFrom<Args> for Config {
         let plan = match &args.plan {
             Some(path) => Plan::load(path)?,
             None => Plan {
-                interrupts: InterruptConfig {
-                    moderation: [
-                        Setting {
-                            limits: Limits { usecs: args.rx_usecs, frames: args.rx_frames },
-                            adaptive: args.adaptive_rx,
-                        },
-                        Setting {
-                            limits: Limits { usecs: args.tx_usecs, frames: args.tx_frames },
-                            adaptive: args.adaptive_tx,
-                        },
-                    ],
-                    rearm: args.rearm.into(),
+                all: PairPlan {
+                    interrupts: InterruptConfig {
+                        moderation: [
+                            Setting {
+                                limits: Limits { usecs: args.rx_usecs, frames: args.rx_frames },
+                                adaptive: args.adaptive_rx,
+                            },
+                            Setting {
+                                limits: Limits { usecs: args.tx_usecs, frames: args.tx_frames },
+                                adaptive: args.adaptive_tx,
+                            },
+                        ],
+                        rearm: args.rearm.into(),
+                    },
+                    ..PairPlan::default()
                 },
                 ..Plan::default()
             },
         };
+        if let (Some(path), Some((&pair, _))) = (&args.plan, plan.pairs.last_key_value())
+            && pair >= args.queue_pairs
+        {
+            let (plan, pairs) = (path.clone(), args.queue_pairs);
+            return Err(ConfigError::NoPair { plan, pair, pairs });
+        }
         Ok(Self {
             port: args.port.parse()?,
             source,
@@ -418,7 +437,7 @@ mod tests {
                 .unwrap();
         let limits = [Limits { usecs: 50, frames: 8 }, Limits { usecs: 9, frames: 3 }];
         let moderation = limits.map(Setting::from);
-        assert_eq!(config.plan.interrupts, InterruptConfig { moderation, rearm: Rearm::Edge });
+        assert_eq!(config.plan.all.interrupts, InterruptConfig { moderation, rearm: Rearm::Edge });
         assert_eq!(config.stall_after, Some(Duration::from_millis(200)));
         assert_eq!(config.poll, Duration::from_micros(30));
         assert_eq!(config.port.to_string(), "tap:t0");
@@ -442,7 +461,7 @@ mod tests {
         let config = config("tsnic --socket s --port tap:t0 --adaptive-rx --tx-usecs 9").unwrap();
         let tx = Limits { usecs: 9, frames: 0 };
         let rx = Setting { adaptive: true, ..Setting::default() };
-        assert_eq!(config.plan.interrupts.moderation, [rx, tx.into()]);
+        assert_eq!(config.plan.all.interrupts.moderation, [rx, tx.into()]);
         let line = "tsnic --socket s --port tap:t0 --adaptive-rx --rx-frames 9";
         let error = CommandLine::try_parse_from(line.split(' ')).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);

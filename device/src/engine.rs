@@ -278,7 +278,7 @@ fn pair(
     control: WorkerEnd,
     config: &Config,
 ) -> HostPair {
-    let mut pair = Pair::new(number, port, clock, control, &config.plan.interrupts);
+    let mut pair = Pair::new(number, port, clock, control, &config.plan.of_pair(number).interrupts);
     if let Some(after) = config.stall_after {
         pair.watch_for_stalls(after);
     }
@@ -313,7 +313,7 @@ fn ready(config: &Config, metrics: Option<&str>, confined: Option<Confined>) -> 
         let kind = if plan.is_conformant() { "" } else { ", not conformant" };
         let _ = write!(line, "; plan: {}{kind}", plan.about);
     }
-    for (name, setting) in ["rx", "tx"].into_iter().zip(plan.interrupts.moderation) {
+    for (name, setting) in ["rx", "tx"].into_iter().zip(plan.all.interrupts.moderation) {
         let limits = setting.limits;
         let bound = limits.bound_usecs();
         if limits.usecs != bound {

@@ -3,10 +3,10 @@
 //! testvm puts the guest through meanwhile.
 
 use std::fmt;
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use toml::de::{DeTable, Error};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Error};
 
 use super::packets::{PacketPolicy, Packets};
 use super::{Moderation, Policies, Policy};
@@ -38,10 +38,34 @@ pub struct Plan {
     /// The packet policies.
     #[serde(default)]
     pub packets: Vec<PacketPolicy>,
+    /// Queue pairs that have something else instead of all these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pair: Vec<PairPlan>,
     /// What testvm does; the device does not look at it.
     #[serde(default)]
     pub run: Run,
 }
+
+/// What one queue pair has instead of the plan's moderation, policies and packet policies: of that
+/// which is left out, none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairPlan {
+    /// Number of the pair, 0 to 7.
+    pub number: u16,
+    /// Its moderation.
+    #[serde(default)]
+    pub moderation: Vec<Moderation>,
+    /// Its policies.
+    #[serde(default)]
+    pub policy: Vec<Policy>,
+    /// Its packet policies.
+    #[serde(default)]
+    pub packets: Vec<PacketPolicy>,
+}
+
+/// Greatest number of a queue pair.
+const PAIR_MAX: u16 = 7;
 
 const fn seed_1() -> u64 {
     1
@@ -63,6 +87,19 @@ pub enum Rearm {
 }
 
 impl Plan {
+    /// The plan of one queue pair: what it has, with a seed of its own.
+    #[must_use]
+    pub fn of_pair(&self, number: u16) -> Self {
+        let mut plan = Self { pair: Vec::new(), ..self.clone() };
+        plan.seed = plan.seed.wrapping_add(number.into());
+        if let Some(pair) = self.pair.iter().find(|pair| pair.number == number) {
+            plan.moderation.clone_from(&pair.moderation);
+            plan.policy.clone_from(&pair.policy);
+            plan.packets.clone_from(&pair.packets);
+        }
+        plan
+    }
+
     /// Its policies, as the control socket takes them.
     #[must_use]
     pub fn policies(&self) -> Policies {
@@ -128,13 +165,17 @@ pub fn parse(text: &str) -> Result<Plan, PlanError> {
         position: Position::of(text, error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
     })?;
-    match plan.contradiction() {
-        None => Ok(plan),
-        Some((field, message)) => Err(PlanError {
-            position: run_position(text, field),
+    if let Some((field, message)) = plan.contradiction() {
+        return Err(PlanError {
+            position: position(text, &[Step::Field("run"), Step::Field(field)]),
             message: format!("{field}: {message}"),
-        }),
+        });
     }
+    if let Some((place, message)) = plan.wrong_pair() {
+        let path = [Step::Field("pair"), Step::Entry(place), Step::Field("number")];
+        return Err(PlanError { position: position(text, &path), message });
+    }
+    Ok(plan)
 }
 
 impl Plan {
@@ -151,7 +192,7 @@ impl Plan {
                 let why = "this traffic needs the tsnic driver: v4_11, v4_10 or livepatch";
                 return no("traffic", why);
             }
-            let bare = self.policy.is_empty() && self.packets.is_empty();
+            let bare = self.policy.is_empty() && self.packets.is_empty() && self.pair.is_empty();
             if !bare || !self.moderation.is_empty() || behaviour.is_some() {
                 let why = format!(
                     "{traffic} places its packets and interrupts itself, and excludes policies, \
@@ -184,27 +225,48 @@ impl Plan {
         }
         None
     }
+
+    /// The place of a pair whose number cannot be, and why.
+    fn wrong_pair(&self) -> Option<(usize, String)> {
+        let numbers: Vec<_> = self.pair.iter().map(|pair| pair.number).collect();
+        let wrong = |(place, number): (usize, &u16)| {
+            if *number > PAIR_MAX {
+                Some((place, format!("number is {number}: 0 to {PAIR_MAX}")))
+            } else if numbers[..place].contains(number) {
+                Some((place, format!("queue pair {number} is said twice")))
+            } else {
+                None
+            }
+        };
+        numbers.iter().enumerate().find_map(wrong)
+    }
 }
 
-/// Where in a plan this field of `[run]` is.
-fn run_position(text: &str, field: &str) -> Position {
-    let span = || -> Option<Range<usize>> {
-        let table = DeTable::parse(text).ok()?;
-        Some(table.get_ref().get("run")?.get_ref().as_table()?.get(field)?.span())
-    };
-    Position::of(text, span().map_or(0, |span| span.start))
+/// A step from a value of a plan to one in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// The field of this name.
+    Field(&'a str),
+    /// The entry of a list, from 0.
+    Entry(usize),
 }
 
-/// Where in a plan an entry of a list, or a field of it, is.
+/// Where in a plan the value at the end of a path is: as far as the path leads.
 #[must_use]
-pub fn position(text: &str, list: &str, place: usize, field: Option<&str>) -> Position {
-    let span = || -> Option<Range<usize>> {
-        let table = DeTable::parse(text).ok()?;
-        let entry = table.get_ref().get(list)?.get_ref().as_array()?.get(place)?;
-        let value = field.and_then(|field| entry.get_ref().as_table()?.get(field));
-        Some(value.map_or_else(|| entry.span(), toml::Spanned::span))
-    };
-    Position::of(text, span().map_or(0, |span| span.start))
+pub fn position(text: &str, path: &[Step<'_>]) -> Position {
+    let Ok(table) = DeTable::parse(text) else { return Position::of(text, 0) };
+    let mut found: Option<&Spanned<DeValue<'_>>> = None;
+    for step in path {
+        let next = match (*step, found.map(Spanned::get_ref)) {
+            (Step::Field(name), None) => table.get_ref().get(name),
+            (Step::Field(name), Some(value)) => value.as_table().and_then(|it| it.get(name)),
+            (Step::Entry(place), Some(value)) => value.as_array().and_then(|it| it.get(place)),
+            (Step::Entry(_), None) => None,
+        };
+        let Some(next) = next else { break };
+        found = Some(next);
+    }
+    Position::of(text, found.map_or(0, |value| value.span().start))
 }
 
 #[cfg(test)]
@@ -264,6 +326,17 @@ mod tests {
             ("about = 'x'\n[run]\ninject_per_mille = 3\n", 3, 20, "only traffic injected-rpc"),
             ("about = 'x'\n[run]\ndriver = 'livepatch'\n", 3, 10, "goes with traffic natural"),
             ("about = 'x'\n[run]\nstall = 'lost'\n", 3, 9, "expect = \"stalls\""),
+            ("about = 'x'\n[[pair]]\n", 2, 1, "missing field `number`"),
+            ("about = 'x'\n[[pair]]\nnumber = 8\n", 3, 10, "number is 8: 0 to 7"),
+            ("about = 'x'\n[[pair]]\nnumber = 1\n[[pair]]\nnumber = 1\n", 5, 10, "said twice"),
+            ("about = 'x'\n[[pair]]\nnumber = 1\nseed = 1\n", 4, 1, "unknown field `seed`"),
+            (
+                "about = 'x'\n[[pair]]\nnumber = 1\n[run]\ndriver = 'v4_10'\n\
+                 traffic = 'natural'\n",
+                6,
+                11,
+                "excludes policies",
+            ),
         ] {
             let error = parse(text).expect_err(text);
             assert_eq!((error.position.line, error.position.column), (line, column), "{error}");
@@ -275,12 +348,24 @@ mod tests {
     fn entries_and_fields_are_found() {
         let plan = parse(PLAN).expect("it is right");
         assert_eq!((plan.policy.len(), plan.seed), (2, 1));
-        let at = |place, field| position(PLAN, "policy", place, field).to_string();
-        assert_eq!(at(0, Some("delay_us")), "5:12");
-        assert_eq!(at(1, Some("per_mille")), "10:13");
-        assert_eq!(at(1, None), "7:1");
-        assert_eq!(at(1, Some("nothing")), "7:1");
-        assert_eq!(at(9, None), "1:1");
+        let at = |place, field| {
+            let path = [Step::Field("policy"), Step::Entry(place), Step::Field(field)];
+            position(PLAN, &path).to_string()
+        };
+        assert_eq!(at(0, "delay_us"), "5:12");
+        assert_eq!(at(1, "per_mille"), "10:13");
+        assert_eq!(at(1, "nothing"), "7:1");
+        assert_eq!(position(PLAN, &[Step::Field("policies")]).to_string(), "1:1");
+        assert_eq!(position(PLAN, &[Step::Entry(1)]).to_string(), "1:1");
+    }
+
+    #[test]
+    fn a_pair_has_what_is_said_of_it_and_nothing_else() {
+        let text = format!("{PLAN}[[pair]]\nnumber = 2\n[[pair.moderation]]\nvector = 'rx'\n");
+        let plan = parse(&text).expect("it is right");
+        let [other, pair] = [1, 2].map(|number| plan.of_pair(number));
+        assert_eq!((other.policy.len(), other.moderation.len(), other.seed), (2, 0, 2));
+        assert_eq!((pair.policy.len(), pair.moderation.len(), pair.seed), (0, 1, 3));
     }
 
     proptest! {
@@ -292,7 +377,8 @@ mod tests {
             if let Err(error) = parse(&text) {
                 prop_assert!(error.position.line <= text.matches('\n').count() + 1);
             }
-            let _ = position(&text, "policy", 1, Some("kind"));
+            let path = [Step::Field("policy"), Step::Entry(1), Step::Field("kind")];
+            let _ = position(&text, &path);
         }
     }
 }

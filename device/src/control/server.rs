@@ -251,11 +251,11 @@ impl ControlServer {
 
     /// A client wants to be told of events.
     fn watch(&mut self, id: ClientId, ops: &mut EventOps) {
-        self.reply(id, &Reply::Done, ops);
         if let Some((_, client)) = self.ids.get(&id).and_then(|fd| self.clients.get_mut(fd)) {
             client.watch();
         }
         self.watch_data_paths();
+        self.reply(id, &Reply::Done, ops);
     }
 
     /// Has the data paths tell of events as long as somebody wants to know.

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use thiserror::Error;
 use tsnic_protocol::plan::{self as said, LoadError};
-use tsnic_protocol::{
-    Adjustment, Moderation, Packets, PairRequest, Policies, Reply, Request, Status, Vector,
-};
+use tsnic_protocol::{Adjustment, Moderation, PairRequest, Reply, Request, Status, Vector};
 
 use crate::ask::{AskError, Device};
 use crate::plan::Plan;
@@ -172,7 +170,7 @@ pub fn run(
         }
         Action::Plan { .. } => {
             for pair in pairs(&mut device, pair)? {
-                for request in requests(plan.as_ref(), pair) {
+                for request in plan.iter().flat_map(|plan| requests(&plan.of_pair(pair))) {
                     order(&mut device, pair, request)?;
                 }
             }
@@ -245,16 +243,13 @@ fn plan(file: &Path) -> Result<said::Plan, CtlError> {
     if plan.rearm == said::Rearm::default() { Ok(plan) } else { Err(CtlError::Rearm(file.into())) }
 }
 
-/// What puts a plan to work on a pair, with a seed of that pair's own, as `--plan` does.
-fn requests(plan: Option<&said::Plan>, pair: u16) -> Vec<Request> {
-    let Some(plan) = plan else { return Vec::new() };
-    let seed = plan.seed.wrapping_add(pair.into());
+/// What puts the plan of a queue pair to work, as `--plan` does.
+fn requests(plan: &said::Plan) -> Vec<Request> {
     let moderation = [Vector::Rx, Vector::Tx].map(|vector| {
         let asked = plan.moderation.iter().find(|it| it.vector == vector);
         let at_once = Moderation { vector, usecs: 0, frames: 0, adaptive: false };
         Request::Moderation(asked.copied().unwrap_or(at_once))
     });
-    let policies = Request::Policies(Policies { seed, ..plan.policies() });
-    let packets = Request::Packets(Packets { seed, ..plan.packets() });
-    moderation.into_iter().chain([policies, packets]).collect()
+    let paths = [Request::Policies(plan.policies()), Request::Packets(plan.packets())];
+    moderation.into_iter().chain(paths).collect()
 }

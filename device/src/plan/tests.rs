@@ -6,7 +6,7 @@ use tsnic_core::policy::spec::Span;
 use super::*;
 
 fn parse(text: &str) -> Result<Plan, PlanError> {
-    said::parse(text).and_then(|plan| Plan::of(plan, text))
+    said::parse(text).and_then(|plan| Plan::of(&plan, text))
 }
 
 fn wrong(text: &str) -> String {
@@ -24,7 +24,7 @@ fn a_plan_says_what_the_device_does() {
     .expect("it is right");
     let tx = Limits { usecs: 50, frames: 0 };
     let moderation = [Setting::default(), tx.into()];
-    assert_eq!(plan.interrupts, InterruptConfig { moderation, rearm: Rearm::Edge });
+    assert_eq!(plan.all.interrupts, InterruptConfig { moderation, rearm: Rearm::Edge });
     let stacks =
         [vec![PolicySpec::FixedDelay { delay_us: 9 }], vec![PolicySpec::Drop { per_mille: 1 }]];
     let packets = [
@@ -33,6 +33,26 @@ fn a_plan_says_what_the_device_does() {
     ];
     let commands = [PathCommand::Policies(7, stacks), PathCommand::Packets(7, packets)];
     assert_eq!(plan.commands(0), commands);
+    assert!(!plan.is_conformant());
+}
+
+#[test]
+fn a_pair_that_is_named_has_its_own() {
+    let plan = parse(
+        "about = 'x'\nseed = 7\n[[policy]]\nkind = 'fixed-delay'\ndelay_us = 9\n\
+         [[pair]]\nnumber = 1\n[[pair.policy]]\nkind = 'drop'\nper_mille = 1\n\
+         [[pair.moderation]]\nvector = 'rx'\nusecs = 5\n[[pair]]\nnumber = 2\n",
+    )
+    .expect("it is right");
+    let policies = |spec| [vec![spec], vec![]];
+    let delay = policies(PolicySpec::FixedDelay { delay_us: 9 });
+    let drop = policies(PolicySpec::Drop { per_mille: 1 });
+    assert_eq!(plan.commands(0), [PathCommand::Policies(7, delay.clone())]);
+    assert_eq!(plan.commands(1), [PathCommand::Policies(8, drop)]);
+    assert_eq!(plan.commands(2), []);
+    assert_eq!(plan.commands(3), [PathCommand::Policies(10, delay)]);
+    let usecs = |pair| plan.of_pair(pair).interrupts.moderation[0].limits.usecs;
+    assert_eq!([0, 1, 2].map(usecs), [0, 5, 0]);
     assert!(!plan.is_conformant());
 }
 
@@ -73,6 +93,10 @@ fn what_cannot_be_is_named_with_its_place() {
         (
             "[[packets]]\nkind = 'delay'\nfrom_us = 5\nto_us = 4\n",
             "4:11: delay: from_us is 5: 0 to 4",
+        ),
+        (
+            "[[pair]]\nnumber = 3\n[[pair.policy]]\nkind = 'fixed-delay'\ndelay_us = 0\n",
+            "6:12: fixed-delay: delay_us is 0: 1 or more",
         ),
         (
             "[[packets]]\nkind = 'reorder'\nper_mille = 5\nframes = 4\n",

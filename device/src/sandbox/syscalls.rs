@@ -153,7 +153,8 @@ fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Error> {
     rules.insert(SYS_mprotect, vec![without(2, PROT_EXEC)?]);
     // No file is made.
     rules.insert(SYS_openat, vec![without(2, O_CREAT)?]);
-    let sockets = [libc::AF_UNIX, libc::AF_NETLINK].map(|family| equal(0, u64::from(family.cast_unsigned())));
+    let sockets =
+        [libc::AF_UNIX, libc::AF_NETLINK].map(|family| equal(0, u64::from(family.cast_unsigned())));
     rules.insert(SYS_socket, sockets.into_iter().collect::<Result<_, _>>()?);
     let asked = IOCTLS.iter().map(|&request| equal(1, request));
     rules.insert(SYS_ioctl, asked.collect::<Result<_, _>>()?);

@@ -72,13 +72,13 @@ fn a_right_driver_comes_through_every_conformant_plan_of_the_checkout() {
             continue;
         }
         for (owner, seed) in [(TIMER, 0), (TIMER, 1), (TIMER, 2), (Owner::Nobody, 3)] {
-            let mut world = world(plan.interrupts.rearm, Mode::V4_11, owner, seed);
-            world.set_moderation(plan.interrupts.moderation);
-            world.set_packets(plan.seed, plan.packets.clone());
-            traffic(&mut world, seed, plan.seed + seed, plan.policies.clone());
+            let mut world = world(plan.all.interrupts.rearm, Mode::V4_11, owner, seed);
+            world.set_moderation(plan.all.interrupts.moderation);
+            world.set_packets(plan.seed, plan.all.packets.clone());
+            traffic(&mut world, seed, plan.seed + seed, plan.all.policies.clone());
             // Some policies do nothing for so long.
             world.run_for(Duration::from_millis(200));
-            for (queue, policies) in plan.policies.iter().enumerate() {
+            for (queue, policies) in plan.all.policies.iter().enumerate() {
                 let decided = world.schedule(queue);
                 assert_eq!(decided.is_empty(), policies.is_empty(), "{name}, queue {queue}");
             }
@@ -97,9 +97,9 @@ fn a_right_driver_comes_through_every_conformant_plan_of_the_checkout() {
 fn a_plan_that_is_not_conformant_stops_a_right_driver() {
     for (name, plan) in plans().into_iter().filter(|(_, plan)| !plan.is_conformant()) {
         let failed = (0..3).any(|seed| {
-            let mut world = world(plan.interrupts.rearm, Mode::V4_11, Owner::Nobody, seed);
+            let mut world = world(plan.all.interrupts.rearm, Mode::V4_11, Owner::Nobody, seed);
             let before = world.counters();
-            traffic(&mut world, seed, plan.seed + seed, plan.policies.clone());
+            traffic(&mut world, seed, plan.seed + seed, plan.all.policies.clone());
             let counters = world.counters();
             // This driver reclaims when it sends: nothing else shows that it was not interrupted.
             let silent = counters.tx_interrupts == before.tx_interrupts;
@@ -129,8 +129,8 @@ fn a_level_triggered_device_hides_the_race_of_4_10() {
 fn the_same_policies_and_seed_decide_the_same_for_the_same_intents() {
     for (name, plan) in plans() {
         let decided = |guest_seed, seed| {
-            let mut world = world(plan.interrupts.rearm, Mode::V4_11, TIMER, guest_seed);
-            traffic(&mut world, guest_seed, seed, plan.policies.clone());
+            let mut world = world(plan.all.interrupts.rearm, Mode::V4_11, TIMER, guest_seed);
+            traffic(&mut world, guest_seed, seed, plan.all.policies.clone());
             world.schedule(RX)
         };
         let schedule = decided(1, plan.seed);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::{Plan, PlanError, Position, parse, position};
-use crate::{Reply, ScheduleReport};
+use super::{Plan, PlanError, Position, Step, parse, position};
+use crate::{Policy, Reply, ScheduleReport};
 
 /// Why a file is no plan.
 #[derive(Debug, Error)]
@@ -48,9 +48,25 @@ pub fn load(path: &Path) -> Result<(Plan, String), LoadError> {
         .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     let mut plan =
         parse(&text).map_err(|error| LoadError::Wrong { path: path.to_owned(), error })?;
-    for (place, policy) in plan.policy.iter_mut().enumerate() {
+    read_schedules(&mut plan.policy, &[], path, &text)?;
+    for (place, pair) in plan.pair.iter_mut().enumerate() {
+        let within = [Step::Field("pair"), Step::Entry(place)];
+        read_schedules(&mut pair.policy, &within, path, &text)?;
+    }
+    Ok((plan, text))
+}
+
+/// Reads the schedules that these policies name. They are the list `policy` `within` the plan.
+fn read_schedules(
+    policies: &mut [Policy],
+    within: &[Step<'_>],
+    path: &Path,
+    text: &str,
+) -> Result<(), LoadError> {
+    for (place, policy) in policies.iter_mut().enumerate() {
         let Some(name) = policy.schedule_file.take() else { continue };
-        let at = position(&text, "policy", place, Some("schedule_file"));
+        let last = [Step::Field("policy"), Step::Entry(place), Step::Field("schedule_file")];
+        let at = position(text, &[within, &last].concat());
         if policy.schedule.is_some() {
             let message = "there is a schedule beside schedule_file: one of them".into();
             return Err(LoadError::wrong(path, at, message));
@@ -70,7 +86,7 @@ pub fn load(path: &Path) -> Result<(Plan, String), LoadError> {
                 .entries,
         );
     }
-    Ok((plan, text))
+    Ok(())
 }
 
 /// What `tsnic ask` printed: the reply, or the schedule in it.
