@@ -243,13 +243,21 @@ impl Lab {
         isolate::probe()?;
         let mut stage = progress.stage(Stage::Qemu);
         let own = machine.qemu.as_deref();
-        let qemu =
+        let mut qemu =
             Qemu::find(own, machine.accel, machine.interrupts, &machine.cache, &mut |line| {
                 stage.note(line);
             })?;
         stage.done(format!("QEMU {}, {} ({})", qemu.version, qemu.accel, qemu.accel_reason));
 
         let built = Built::prepare_for(machine, suits, tools, progress)?;
+
+        if qemu.accel == qemu::Accel::Kvm {
+            let mut stage = progress.stage(Stage::Kvm);
+            qemu.try_kernel(machine.accel, &built.kernel.image, &machine.cache, &mut |line| {
+                stage.note(line);
+            })?;
+            stage.done(format!("{} ({})", qemu.accel, qemu.accel_reason));
+        }
 
         let stage = progress.stage(Stage::Isolate);
         let run = RunDir::enter()?;

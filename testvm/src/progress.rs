@@ -28,6 +28,8 @@ pub enum Stage {
     Initramfs,
     /// Find QEMU and decide between KVM and TCG.
     Qemu,
+    /// Have KVM boot the guest's kernel.
+    Kvm,
     /// Make the namespaces of the run.
     Isolate,
     /// Boot a guest until its agent answers.
@@ -49,6 +51,7 @@ impl fmt::Display for Stage {
             Self::Driver => f.pad("driver"),
             Self::Initramfs => f.pad("initramfs"),
             Self::Qemu => f.pad("qemu"),
+            Self::Kvm => f.pad("kvm"),
             Self::Isolate => f.pad("isolate"),
             Self::Boot { vcpus: 1 } => f.pad("boot, 1 vCPU"),
             Self::Boot { vcpus } => f.pad(&format!("boot, {vcpus} vCPUs")),

@@ -148,6 +148,34 @@ impl Qemu {
         };
         Ok(Self { path, version, accel, accel_reason })
     }
+
+    /// Has KVM, when it was chosen, boot the guest's kernel; when that hangs, TCG is chosen instead.
+    ///
+    /// # Errors
+    /// KVM is wanted and does not work.
+    pub fn try_kernel(
+        &mut self,
+        choice: AccelChoice,
+        kernel: &Path,
+        cache: &Path,
+        tick: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        if self.accel != Accel::Kvm {
+            return Ok(());
+        }
+        match (probe::kernel(&self.path, kernel, cache, tick)?, choice) {
+            (probe::Outcome::Works, _) => {
+                "KVM boots the guest's kernel".clone_into(&mut self.accel_reason);
+            }
+            (probe::Outcome::Broken(reason), AccelChoice::Kvm) => {
+                return Err(Error::NoKvm { reason });
+            }
+            (probe::Outcome::Broken(reason), _) => {
+                (self.accel, self.accel_reason) = (Accel::Tcg, format!("no KVM: {reason}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn locate(own: Option<&Path>) -> Result<PathBuf, Error> {

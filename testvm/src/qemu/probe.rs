@@ -2,8 +2,10 @@
 //! Whether KVM really runs a guest.
 //!
 //! `/dev/kvm` may open, create a virtual CPU and still hang every guest, on nested hosts for
-//! instance. So a guest of nine bytes is run: it starts at the reset vector, writes to QEMU's
-//! debug-exit port, and that is all.
+//! instance. So two guests are run. The first is nine bytes: it starts at the reset vector, writes
+//! to QEMU's debug-exit port, and that is all. The second, when the first has worked and the guest's
+//! kernel is there, is that kernel with nothing to start: it panics, restarts the machine, and QEMU
+//! ends. There are hosts whose KVM runs the first, and firmware, and hangs every kernel.
 
 use std::fs;
 use std::path::Path;
@@ -27,6 +29,8 @@ pub enum Outcome {
 
 /// A guest that works needs some 50 ms.
 const LIMIT: Duration = Duration::from_secs(3);
+/// A kernel that boots needs a second; by emulation, four.
+const KERNEL_LIMIT: Duration = Duration::from_secs(30);
 
 const EXIT_PORT: u16 = 0xf4;
 const EXIT_VALUE: u8 = 0x10;
@@ -54,6 +58,21 @@ struct Key {
     boot_id: String,
     qemu: std::path::PathBuf,
     modified: Option<std::time::SystemTime>,
+    /// The guest's kernel, of the probe that needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kernel: Option<(std::path::PathBuf, Option<std::time::SystemTime>)>,
+}
+
+impl Key {
+    fn new(qemu: &Path, kernel: Option<&Path>) -> Self {
+        let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        Self {
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+            qemu: qemu.to_owned(),
+            modified: modified(qemu),
+            kernel: kernel.map(|kernel| (kernel.to_owned(), modified(kernel))),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,23 +86,37 @@ pub fn kvm(qemu: &Path, cache: &Path, tick: &mut dyn FnMut(&str)) -> Result<Outc
     if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         return Ok(Outcome::Broken(format!("/dev/kvm: {error}")));
     }
-    let kept_in = cache.join("kvm-probe.json");
-    let key = Key {
-        boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
-        qemu: qemu.to_owned(),
-        modified: fs::metadata(qemu).and_then(|m| m.modified()).ok(),
-    };
+    let key = Key::new(qemu, None);
+    once(&cache.join("kvm-probe.json"), key, || run(qemu, cache, LIMIT, tick))
+}
+
+/// The same of the guest's kernel, once [`kvm`] works.
+pub fn kernel(
+    qemu: &Path,
+    kernel: &Path,
+    cache: &Path,
+    tick: &mut dyn FnMut(&str),
+) -> Result<Outcome, Error> {
+    let key = Key::new(qemu, Some(kernel));
+    once(&cache.join("kvm-kernel.json"), key, || run_kernel(qemu, kernel, KERNEL_LIMIT, tick))
+}
+
+/// The outcome that is kept, if it is of the same, or that of `probe`.
+fn once(
+    kept_in: &Path,
+    key: Key,
+    probe: impl FnOnce() -> Result<Outcome, Error>,
+) -> Result<Outcome, Error> {
     if let Some(kept) =
-        fs::read(&kept_in).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok())
+        fs::read(kept_in).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok())
         && kept.key == key
     {
         return Ok(kept.outcome);
     }
-    let outcome = run(qemu, cache, LIMIT, tick)?;
-    let kept = Kept { key, outcome };
+    let kept = Kept { key, outcome: probe()? };
     // A result that cannot be kept only costs the next run a probe.
     if let Ok(text) = serde_json::to_vec(&kept) {
-        let _ = fs::write(&kept_in, text);
+        let _ = fs::write(kept_in, text);
     }
     Ok(kept.outcome)
 }
@@ -131,6 +164,31 @@ fn run(
     }
 }
 
+fn run_kernel(
+    qemu: &Path,
+    kernel: &Path,
+    limit: Duration,
+    tick: &mut dyn FnMut(&str),
+) -> Result<Outcome, Error> {
+    let mut command = Command::new(qemu);
+    command
+        .args(["-accel", "kvm", "-machine", "q35", "-cpu", "host", "-m", "256"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-append", "panic=-1", "-kernel"])
+        .arg(kernel);
+    match process::run("the KVM probe", &mut command, limit, tick) {
+        Ok(_) => Ok(Outcome::Works),
+        Err(process::Error::TimedOut { limit, .. }) => Ok(Outcome::Broken(format!(
+            "/dev/kvm is there, but the guest's kernel hangs ({limit:?})"
+        ))),
+        Err(process::Error::Failed { status, tail: Tail(lines), .. }) => {
+            let said = lines.last().map_or_else(|| status.to_string(), Clone::clone);
+            Ok(Outcome::Broken(said))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +223,33 @@ mod tests {
         };
         assert!(reason.contains("hangs"), "{reason}");
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_kernel_that_hangs_is_broken_and_one_that_ends_works() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let probe = |script: &str, limit| {
+            run_kernel(&fake(dir.path(), script), Path::new("k"), limit, &mut |_| ())
+        };
+        assert_eq!(probe("exit 0", LIMIT).expect("an outcome"), Outcome::Works);
+        let hangs = probe("sleep 60", Duration::from_millis(200)).expect("an outcome");
+        assert!(matches!(hangs, Outcome::Broken(reason) if reason.contains("kernel hangs")));
+        let fails = probe("echo no >&2; exit 1", LIMIT).expect("an outcome");
+        assert_eq!(fails, Outcome::Broken("no".into()));
+    }
+
+    #[test]
+    fn an_outcome_is_kept_for_the_same_and_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kept_in = dir.path().join("kept");
+        let key = |kernel: &str| Key::new(Path::new("q"), Some(Path::new(kernel)));
+        let broken = Outcome::Broken("x".into());
+        let first = once(&kept_in, key("a"), || Ok(broken.clone())).expect("an outcome");
+        assert_eq!(first, broken);
+        let again = once(&kept_in, key("a"), || Ok(Outcome::Works)).expect("an outcome");
+        assert_eq!(again, broken);
+        let other = once(&kept_in, key("b"), || Ok(Outcome::Works)).expect("an outcome");
+        assert_eq!(other, Outcome::Works);
     }
 
     #[test]
