@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 use std::{fs, io};
 
-use guest_protocol::SLOW;
 use thiserror::Error;
 
 use crate::build::{self, Builder};
@@ -301,7 +300,6 @@ impl Lab {
         let mut config = config.clone();
         config.kernel_args.extend_from_slice(&self.machine.append);
         config.scale = self.machine.scale;
-        config.kernel_args.push(format!("{SLOW}={}", config.scale.0));
         let vm = Vm::boot(&parts, &config, &mut || stage.note(""))?;
         stage.done(format!("Linux {}, clock source {}", vm.ready().kernel, vm.ready().clocksource));
         Ok(vm)

@@ -21,6 +21,7 @@ pub mod files;
 pub mod hwtstamp;
 pub mod ifreq;
 pub mod kmsg;
+pub mod limit;
 pub mod link;
 pub mod modules;
 pub mod napi;

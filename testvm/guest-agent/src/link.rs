@@ -4,7 +4,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use guest_protocol::SLOW;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
@@ -18,9 +17,9 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::net::if_::if_nametoindex;
 
 use crate::error::Error;
-use crate::files;
+use crate::{files, limit};
 
-/// A virtual link has its carrier in milliseconds; one that has none after this will never have it.
+/// A virtual link has its carrier in milliseconds.
 const CARRIER_LIMIT: Duration = Duration::from_secs(5);
 const CARRIER_LOOK: Duration = Duration::from_millis(2);
 
@@ -31,7 +30,7 @@ const CARRIER_LOOK: Duration = Duration::from_millis(2);
 /// nobody asked for.
 ///
 /// # Errors
-/// The kernel's; no carrier within 5 s.
+/// The kernel's; no carrier in time (usually 5 s).
 pub fn up(
     name: &str,
     ip: Ipv4Addr,
@@ -85,7 +84,7 @@ fn index_of(name: &str) -> Result<u32, Error> {
 
 fn wait_for_carrier(name: &str) -> Result<(), Error> {
     let path = format!("/sys/class/net/{name}/carrier");
-    let (begin, limit) = (Instant::now(), CARRIER_LIMIT * factor());
+    let (begin, limit) = (Instant::now(), limit::scaled(CARRIER_LIMIT));
     while files::read(&path)? != "1" {
         if begin.elapsed() > limit {
             return Err(Error::TimeLimit {
@@ -96,11 +95,6 @@ fn wait_for_carrier(name: &str) -> Result<(), Error> {
         std::thread::sleep(CARRIER_LOOK);
     }
     Ok(())
-}
-
-/// On limits of time: 1 when nobody has said otherwise.
-fn factor() -> u32 {
-    std::env::var(SLOW).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 fn flags(index: u32, wanted: LinkFlags) -> LinkMessage {

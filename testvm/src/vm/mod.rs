@@ -102,6 +102,7 @@ impl Vm {
         // Kept until the guest has been started, which has the other end.
         let (own_end, guest_end) =
             UnixStream::pair().map_err(|source| Error::Io { path: AGENT_SOCKET.into(), source })?;
+        let kernel_args = config.kernel_args();
         let agent_socket = sockets.socket(AGENT_SOCKET);
         let listener = UnixListener::bind(&agent_socket)
             .map_err(|source| Error::Io { path: agent_socket.clone(), source })?;
@@ -114,7 +115,7 @@ impl Vm {
                     memory_mib: config.memory_mib,
                     kernel,
                     initrd: parts.initrd,
-                    kernel_args: &config.kernel_args,
+                    kernel_args: &kernel_args,
                     console: console.path(),
                     agent_socket: AGENT_SOCKET,
                     shell_socket: SHELL_SOCKET,
@@ -136,7 +137,7 @@ impl Vm {
                     initrd: parts.initrd,
                     directory: sockets.path(),
                     memory_mib: config.memory_mib,
-                    kernel_args: &config.kernel_args,
+                    kernel_args: &kernel_args,
                     agent: &guest_end,
                 };
                 let io = |source: nix::Error| Error::Io {

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use guest_protocol::SLOW;
+
 use crate::config::{Interrupts, LimitScale};
 use crate::isolate::RunDir;
 use crate::qemu::Qemu;
@@ -41,6 +43,14 @@ impl Default for VmConfig {
 }
 
 impl VmConfig {
+    /// All kernel parameters beside those of the machine. A NAME=VALUE that the kernel does not know
+    /// becomes the environment of the agent, which has limits of time, too; behind a `--` among the
+    /// user's it would be an argument.
+    pub(super) fn kernel_args(&self) -> Vec<String> {
+        let slow = format!("{SLOW}={}", self.scale.0);
+        std::iter::once(slow).chain(self.kernel_args.iter().cloned()).collect()
+    }
+
     /// All arguments of the device beside its sockets and its port.
     pub(super) fn device_args(&self) -> Vec<String> {
         let pairs = (self.queue_pairs > 1)
@@ -120,3 +130,16 @@ pub(super) const QMP_SOCKET: &str = "qmp";
 pub(super) const DISK: &str = "disk";
 /// Lines of a log shown with an error.
 pub(super) const TAIL: usize = 25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_told_the_factor_on_the_time_limits() {
+        let kernel_args = vec!["nokaslr".to_owned()];
+        let config = VmConfig { kernel_args, scale: LimitScale(3), ..VmConfig::default() };
+        assert_eq!(config.kernel_args(), ["TSNIC_SLOW=3", "nokaslr"]);
+        assert_eq!(VmConfig::default().kernel_args(), ["TSNIC_SLOW=1"]);
+    }
+}
