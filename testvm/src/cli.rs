@@ -227,6 +227,11 @@ pub struct BootArgs {
 
 /// Arguments of `testvm uml`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Pings, long TCP streams, and both again after the driver was loaded anew.
+
+Pass: every ping was answered, every byte of the streams was right, and the device found no queue broken. A ping that was not \
+answered though a later one was is a failure; what did not come in time is no verdict (69).")]
 pub struct UmlArgs {
     /// User-mode Linux to use [default: linux.uml on the PATH, from the package user-mode-linux]
     #[arg(long, value_name = "FILE")]

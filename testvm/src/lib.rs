@@ -16,6 +16,7 @@ pub mod initramfs;
 pub mod interrupt;
 pub mod isolate;
 pub mod lab;
+mod late;
 pub mod napi;
 pub mod output;
 pub mod plans;

@@ -47,7 +47,7 @@ pub enum Error {
         /// Its last words.
         tail: Tail,
     },
-    /// The program did not end in time and was killed.
+    /// The program did not end in time and was killed, or was killed and is still there.
     #[error("{name} did not end within {limit:?}{tail}")]
     TimedOut {
         /// What it is to us.
@@ -75,6 +75,14 @@ pub enum Error {
         #[source]
         source: Interrupted,
     },
+}
+
+impl Error {
+    /// Slowness alone may have brought this about.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
 }
 
 /// `program` as a path: itself when it names a directory, else the first on the PATH.
@@ -231,11 +239,8 @@ impl Child {
                 }
             }
             if Instant::now() >= deadline {
-                let name = self.name.clone();
-                return Err(Error::Wait {
-                    name,
-                    source: io::Error::other("a killed process is still there"),
-                });
+                let (name, tail) = (self.name.clone(), Tail::default());
+                return Err(Error::TimedOut { name, limit: DEATH_LIMIT, tail });
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -3,16 +3,23 @@
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use guest_protocol::{Reply, Request, transfer};
+use nix::sys::socket::{Shutdown, shutdown};
 use thiserror::Error;
 
+use crate::late::ran_out;
 use crate::vm::{self, Vm};
 
 /// Time for the agent to listen.
 const LISTEN_LIMIT: Duration = Duration::from_secs(10);
+/// Time for the end of a stream that the agent has sent to its end, and for each part before.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+/// For an attempt to connect when the time is over.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The stream did not get through.
 #[derive(Debug, Error)]
@@ -28,11 +35,24 @@ pub enum Error {
     Reply(String),
 }
 
+impl Error {
+    /// Slowness alone may have brought this about.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        match self {
+            Self::Vm(error) => error.is_late(),
+            Self::Host(error) => ran_out(error),
+            Self::Reply(_) => false,
+        }
+    }
+}
+
 /// Sends the first `bytes` of [`transfer`]'s stream to the agent's `port`, by what `pace` makes of
 /// the connection; how many came, all of which were right.
 ///
 /// # Errors
-/// The stream broke, a byte was wrong, or `limit` passed.
+/// The stream broke, a byte was wrong, or there was no more of it in time: within `limit` for all
+/// of it, and within the agent's own limit for each part.
 pub fn inwards<W: Write>(
     vm: &mut Vm,
     port: u16,
@@ -45,8 +65,9 @@ pub fn inwards<W: Write>(
     let sender = spawn("sender", move || {
         let deadline = Instant::now() + listen_limit;
         let stream = loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
             // The agent listens as soon as it has the request.
-            match TcpStream::connect((guest, port)) {
+            match TcpStream::connect_timeout(&(guest, port).into(), left) {
                 Ok(stream) => break stream,
                 Err(error)
                     if error.kind() == io::ErrorKind::ConnectionRefused
@@ -75,8 +96,19 @@ pub fn inwards<W: Write>(
 pub fn outwards(vm: &mut Vm, port: u16, bytes: u64, limit: Duration) -> Result<u64, Error> {
     let host = vm.link().host_ip;
     let listener = TcpListener::bind((host, port))?;
-    let receiver = spawn("receiver", move || transfer::receive(&mut listener.accept()?.0))?;
-    vm.ask_within(&Request::TransferSend { peer: (host, port), bytes }, limit)?;
+    let listening = listener.try_clone()?;
+    let read_limit = vm.limit(READ_LIMIT);
+    let receiver = spawn("receiver", move || {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(read_limit))?;
+        transfer::receive(&mut stream)
+    })?;
+    let sent = vm.ask_within(&Request::TransferSend { peer: (host, port), bytes }, limit);
+    if sent.is_err() {
+        // The receiver may have nobody to accept, and must not keep the port. Fails if it has gone.
+        let _ = shutdown(listening.as_raw_fd(), Shutdown::Both);
+    }
+    sent?;
     Ok(join(receiver)?)
 }
 

@@ -9,9 +9,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use guest_protocol::{Request, icmp};
+use guest_protocol::{Reply, Request, icmp};
 use serde::Serialize;
 
+use crate::bench::failure::{Failure, expect, expect_answered};
 use crate::build::Builder;
 use crate::cache;
 use crate::config::UmlConfig;
@@ -32,8 +33,9 @@ const NIC: &str = "eth0";
 const PROGRAM: &str = "linux.uml";
 const MODULES: &str = "/usr/lib/uml/modules";
 
-/// Echo requests each way.
+/// Echo requests each way, and time for the guest's.
 const PINGS: u16 = 20;
+const PING_LIMIT: Duration = icmp::PATIENCE.saturating_mul(PINGS as u32 + 1);
 
 /// Bytes each way: the long transfer, and the one after the driver was loaded anew.
 const LONG: u64 = 100_000_000;
@@ -75,11 +77,8 @@ impl Uml {
     }
 }
 
-/// A look at the guest.
-type Check = fn(&mut Guest<'_>) -> anyhow::Result<Seen>;
-
-/// What was seen, or the first thing that was not as it should be.
-type Seen = Result<String, String>;
+/// A look at the guest; what was seen.
+type Check = fn(&mut Guest<'_>) -> Result<String, Failure>;
 
 /// Boots user-mode Linux on the device and looks at ping, a long transfer, and a driver that is
 /// loaded anew.
@@ -137,15 +136,22 @@ pub fn run(config: &UmlConfig) -> anyhow::Result<Verdict> {
     for (name, check) in checks {
         let stage = progress.stage(Stage::Run(name.to_owned()));
         let started = Instant::now();
-        let seen = check(&mut guest)?;
+        let ended = check(&mut guest);
         interrupt::check()?;
-        stage.done(if seen.is_ok() { "passed" } else { "FAILED" });
-        let result = CheckResult::of(name, seen, started.elapsed());
+        let usable = matches!(ended, Ok(_) | Err(Failure::Unmet(_)));
+        let result = CheckResult::of(name, ended, started.elapsed());
+        stage.done(result.outcome.word());
         outln!("{result}");
         report.checks.push(result);
+        // A guest or device that refuses or is late may do so for what comes next, too.
+        if !usable {
+            break;
+        }
     }
-    vm.power_off()?;
     let verdict = report.judge();
+    if verdict == Verdict::Pass {
+        vm.power_off()?;
+    }
     if let Some(path) = json {
         fs::write(path, report.to_json())
             .with_context(|| format!("The report cannot be written to {}", path.display()))?;
@@ -167,17 +173,43 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct CheckResult {
     name: &'static str,
-    passed: bool,
+    outcome: Outcome,
     seconds: f64,
-    /// What was seen.
+    /// What was seen, or what was not as it should be.
     seen: String,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Passed,
+    Failed,
+    /// Something did not come in time, which slowness alone may have brought about.
+    NoVerdict,
+}
+
+impl Outcome {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "FAILED",
+            Self::NoVerdict => "NO VERDICT",
+        }
+    }
 }
 
 impl Report {
     /// The verdict, which is now in the report, too.
     fn judge(&mut self) -> Verdict {
-        let passed = self.checks.iter().all(|check| check.passed);
-        let verdict = if passed { Verdict::Pass } else { Verdict::Fail };
+        let any = |wanted| self.checks.iter().any(|check| check.outcome == wanted);
+        let verdict = if any(Outcome::Failed) {
+            Verdict::Fail
+        } else if any(Outcome::NoVerdict) {
+            Verdict::Undecided
+        } else {
+            Verdict::Pass
+        };
         self.verdict = verdict.word();
         verdict
     }
@@ -190,16 +222,19 @@ impl Report {
 }
 
 impl CheckResult {
-    fn of(name: &'static str, seen: Seen, took: Duration) -> Self {
-        let passed = seen.is_ok();
-        let seen = seen.unwrap_or_else(|text| text);
-        Self { name, passed, seconds: took.as_secs_f64(), seen }
+    fn of(name: &'static str, ended: Result<String, Failure>, took: Duration) -> Self {
+        let (outcome, seen) = match ended {
+            Ok(seen) => (Outcome::Passed, seen),
+            Err(late) if late.is_late() => (Outcome::NoVerdict, late.chain()),
+            Err(failure) => (Outcome::Failed, failure.chain()),
+        };
+        Self { name, outcome, seconds: took.as_secs_f64(), seen }
     }
 }
 
 impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.passed { "passed" } else { "FAILED" };
+        let word = self.outcome.word();
         write!(f, "{word}  {:<9} {:>5.1} s  {}", self.name, self.seconds, self.seen)
     }
 }
@@ -213,7 +248,7 @@ struct Guest<'a> {
 impl Guest<'_> {
     /// Loads `virtio_net` and raises the link. The interface has a new MAC address each time, which
     /// the host is told.
-    fn load(&mut self) -> anyhow::Result<()> {
+    fn load(&mut self) -> Result<(), Failure> {
         for path in &self.modules {
             self.vm
                 .command(&Request::InsertModule { path: path.clone(), params: String::new() })?;
@@ -228,7 +263,7 @@ impl Guest<'_> {
         Ok(())
     }
 
-    fn unload(&mut self) -> anyhow::Result<()> {
+    fn unload(&mut self) -> Result<(), Failure> {
         for path in self.modules.iter().rev() {
             let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ko").to_owned();
             self.vm.command(&Request::RemoveModule { name })?;
@@ -236,50 +271,46 @@ impl Guest<'_> {
         Ok(())
     }
 
-    fn ping(&mut self) -> anyhow::Result<Seen> {
+    fn ping(&mut self) -> Result<String, Failure> {
         let link = self.vm.link().clone();
-        let out = self.vm.count(&Request::Ping { to: link.host_ip, count: PINGS })?;
-        let back = icmp::ping(link.guest_ip, PINGS).context("The guest cannot be pinged")?;
-        let all = u64::from(PINGS);
-        Ok(if (out, back) == (all, all) {
-            Ok(format!("{PINGS} echo requests each way, all answered"))
-        } else {
-            Err(format!(
-                "Of {PINGS} echo requests each way, {out} of the guest's and {back} of the host's were answered"
-            ))
-        })
+        let request = Request::Ping { to: link.host_ip, count: PINGS };
+        let out = match self.vm.ask_within(&request, PING_LIMIT)? {
+            Reply::Pings(pings) => pings,
+            other => return Err(Failure::Unmet(format!("The agent answers {other:?}"))),
+        };
+        let back = icmp::ping(link.guest_ip, PINGS, self.vm.limit(icmp::PATIENCE))?;
+        expect_answered(PINGS, &[("the guest's", out), ("the host's", back)])?;
+        Ok(format!("{PINGS} echo requests each way, all answered"))
     }
 
     /// `bytes` each way, each byte compared.
-    fn transfer(&mut self, bytes: u64) -> anyhow::Result<Seen> {
+    fn transfer(&mut self, bytes: u64) -> Result<String, Failure> {
         let (into, out) = (
             stream::inwards(self.vm, PORT, bytes, TRANSFER_LIMIT, |it| it)?,
             stream::outwards(self.vm, PORT, bytes, TRANSFER_LIMIT)?,
         );
-        Ok(if (into, out) == (bytes, bytes) {
-            Ok(format!("{} MB each way, every byte as it was sent", bytes / 1_000_000))
-        } else {
-            Err(format!(
-                "Of {bytes} bytes each way, {into} came into the guest and {out} out of it"
-            ))
-        })
+        expect((into, out) == (bytes, bytes), || {
+            format!("Of {bytes} bytes each way, {into} came into the guest and {out} out of it")
+        })?;
+        Ok(format!("{} MB each way, every byte as it was sent", bytes / 1_000_000))
     }
 
     /// The counters of the device at the end.
-    fn device(&mut self) -> anyhow::Result<Seen> {
+    fn device(&mut self) -> Result<String, Failure> {
         let counters = self.vm.device_status()?.counters;
         let (broken, connections) = (counters.queues_broken, counters.connections);
         let text = format!("{broken} broken queues, {connections} connections");
-        Ok(if (broken, connections) == (0, 1) { Ok(text) } else { Err(text) })
+        expect((broken, connections) == (0, 1), || text.clone())?;
+        Ok(text)
     }
 
     /// The driver goes and comes back: its rings are set up again without the front end ever having
     /// said where they stopped.
-    fn reload(&mut self) -> anyhow::Result<Seen> {
+    fn reload(&mut self) -> Result<String, Failure> {
         self.unload()?;
         self.load()?;
         let (ping, transfer) = (self.ping()?, self.transfer(SHORT)?);
-        Ok(ping.and_then(|ping| Ok(format!("virtio_net loaded anew: {ping}; {}", transfer?))))
+        Ok(format!("virtio_net loaded anew: {ping}; {transfer}"))
     }
 }
 
@@ -289,18 +320,26 @@ mod tests {
 
     #[test]
     fn one_check_that_failed_is_the_verdict_and_is_in_the_report() {
-        let check = |name, seen| CheckResult::of(name, seen, Duration::from_millis(1500));
+        let check = |name, ended| CheckResult::of(name, ended, Duration::from_millis(1500));
         let good = || check("ping", Ok("all answered".to_owned()));
+        let late = || check("transfer", Err(Failure::Late("no carrier".to_owned())));
         let mut report = Report { verdict: "", kernel: "6.1.0".to_owned(), checks: vec![good()] };
         assert_eq!(report.judge(), Verdict::Pass);
-        report.checks.push(check("device", Err("1 broken queues".to_owned())));
+        report.checks.push(late());
+        assert_eq!(report.judge(), Verdict::Undecided);
+        report.checks.push(check("device", Err(Failure::Unmet("1 broken queues".to_owned()))));
         assert_eq!(report.judge(), Verdict::Fail);
         let text = report.to_json();
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let device = serde_json::json!(
-            {"name": "device", "passed": false, "seconds": 1.5, "seen": "1 broken queues"}
+            {"name": "device", "outcome": "failed", "seconds": 1.5, "seen": "1 broken queues"}
         );
-        assert_eq!((&json["verdict"], &json["checks"][1]), (&"fail".into(), &device));
-        assert_eq!(report.checks[1].to_string(), "FAILED  device      1.5 s  1 broken queues");
+        assert_eq!((&json["verdict"], &json["checks"][2]), (&"fail".into(), &device));
+        assert_eq!(json["checks"][1]["outcome"], "no-verdict");
+        assert_eq!(report.checks[2].to_string(), "FAILED  device      1.5 s  1 broken queues");
+        assert_eq!(
+            report.checks[1].to_string(),
+            "NO VERDICT  transfer    1.5 s  no carrier; --slow gives more time"
+        );
     }
 }

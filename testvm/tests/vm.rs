@@ -32,7 +32,7 @@ const NOT_HERE: u8 = 77;
 /// A name, by which the two played programs know what to do, and what is expected then.
 type Case = (&'static str, fn(Result<Vm, Error>));
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     ("a_guest_that_answers_is_powered_off", |booted| {
         let mut vm = booted.expect("a guest");
         assert_eq!((vm.ready().kernel.as_str(), vm.ready().cpus), ("6.1-played", 2));
@@ -91,7 +91,16 @@ const CASES: [Case; 11] = [
         let error =
             booted.expect("a guest").text(&agent::Request::KernelLog).expect_err("a refusal");
         assert!(
-            matches!(&error, Error::Refused { message, .. } if message == "played"),
+            matches!(&error, Error::Refused { message, .. } if message == "played")
+                && !error.is_late(),
+            "{error:?}"
+        );
+    }),
+    ("a_guest_that_waits_in_vain_is_late", |booted| {
+        let mut vm = booted.expect("a guest");
+        let error = vm.command(&agent::Request::KernelLog).expect_err("a wait");
+        assert!(
+            matches!(&error, Error::Late { message, .. } if message == "played") && error.is_late(),
             "{error:?}"
         );
     }),
@@ -280,6 +289,9 @@ fn play_qemu(case: &str, args: &[String]) -> ExitCode {
             "a_guest_that_hangs_shows_its_console" => {}
             "a_guest_that_refuses_is_quoted" => {
                 say(&mut stream, &agent::Reply::Error { message: "played".into() });
+            }
+            "a_guest_that_waits_in_vain_is_late" => {
+                say(&mut stream, &agent::Reply::Late { message: "played".into() });
             }
             "qemu_that_crashes_is_quoted" => {
                 eprintln!("qemu: played");

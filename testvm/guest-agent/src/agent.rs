@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Requests to deeds.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use guest_protocol::{Reply, Request, icmp, transfer};
+use guest_protocol::{Reply, Request, icmp};
 
 use crate::error::Error;
 use crate::kmsg::KernelLog;
 use crate::receiver::Receiver;
 use crate::rpc::RpcServer;
 use crate::{
-    affinity, clock, ethtool, files, hwtstamp, link, modules, napi, packet, program, shell,
-    snapshot,
+    affinity, clock, ethtool, files, hwtstamp, limit, link, modules, napi, packet, program, shell,
+    snapshot, stream,
 };
 
 /// What the agent keeps from one request to the next.
@@ -25,11 +24,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Carries a request out. Whatever goes wrong becomes [`Reply::Error`]. [`Request::PowerOff`]
-    /// and [`Request::Reboot`] are the caller's: here the first only stops what is running, and the
-    /// second leaves even that as it is.
+    /// Carries a request out. Whatever goes wrong becomes [`Reply::Error`], or [`Reply::Late`].
+    /// [`Request::PowerOff`] and [`Request::Reboot`] are the caller's: here the first only stops
+    /// what is running, and the second leaves even that as it is.
     pub fn handle(&mut self, request: Request) -> Reply {
-        self.carry_out(request).unwrap_or_else(|error| Reply::Error { message: error.chain() })
+        self.carry_out(request).unwrap_or_else(|error| error.reply())
     }
 
     fn carry_out(&mut self, request: Request) -> Result<Reply, Error> {
@@ -78,14 +77,13 @@ impl Agent {
                 return Ok(Reply::Count { count: server.stop()? });
             }
             Request::Ping { to, count } => {
-                let answered =
-                    icmp::ping(to, count).map_err(Error::call(format!("Cannot ping {to}")))?;
-                return Ok(Reply::Count { count: answered });
+                let pings = icmp::ping(to, count, limit::scaled(icmp::PATIENCE));
+                return pings.map(Reply::Pings).map_err(Error::call(format!("Cannot ping {to}")));
             }
             Request::TransferReceive { local } => {
-                return Ok(Reply::Count { count: transfer_receive(local)? });
+                return Ok(Reply::Count { count: stream::receive(local)? });
             }
-            Request::TransferSend { peer, bytes } => transfer_send(peer, bytes)?,
+            Request::TransferSend { peer, bytes } => stream::send(peer, bytes)?,
             Request::KernelLog => {
                 let log = match &mut self.log {
                     Some(log) => log,
@@ -118,17 +116,4 @@ impl Agent {
         }
         Ok(Reply::Done)
     }
-}
-
-fn transfer_receive(local: (Ipv4Addr, u16)) -> Result<u64, Error> {
-    let at = || format!("Cannot receive on TCP port {}:{}", local.0, local.1);
-    let listener = TcpListener::bind(local).map_err(Error::call(at()))?;
-    let (mut stream, _) = listener.accept().map_err(Error::call(at()))?;
-    transfer::receive(&mut stream).map_err(Error::call(at()))
-}
-
-fn transfer_send(peer: (Ipv4Addr, u16), bytes: u64) -> Result<(), Error> {
-    let to = || format!("Cannot send to TCP port {}:{}", peer.0, peer.1);
-    let mut stream = TcpStream::connect(peer).map_err(Error::call(to()))?;
-    transfer::send(&mut stream, bytes).map_err(Error::call(to()))
 }

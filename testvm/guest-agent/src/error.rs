@@ -3,8 +3,10 @@
 
 use std::io;
 
+use guest_protocol::Reply;
+
 /// A request the agent could not carry out. It is sent to testvm as text, causes included, by
-/// [`Error::chain`].
+/// [`Error::reply`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file, a device or a directory of the guest.
@@ -130,6 +132,26 @@ impl Error {
         move |source| Self::Call { what: what.into(), source: source.into() }
     }
 
+    /// The time for something was over, the agent's own or the kernel's: slowness alone may have
+    /// brought this about. `EAGAIN` does not tell: a module in use is refused by that.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        match self {
+            Self::TimeLimit { .. } => true,
+            Self::File { source, .. } | Self::Call { source, .. } => {
+                source.kind() == io::ErrorKind::TimedOut
+            }
+            _ => false,
+        }
+    }
+
+    /// What testvm is told of it.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        let message = self.chain();
+        if self.is_late() { Reply::Late { message } } else { Reply::Error { message } }
+    }
+
     /// The error and its causes, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
@@ -152,5 +174,19 @@ mod tests {
     fn the_chain_names_place_and_cause() {
         let error = Error::file("open", "/nowhere")(io::Error::from_raw_os_error(libc::ENOENT));
         assert_eq!(error.chain(), "Cannot open /nowhere: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn a_wait_in_vain_is_late_and_a_refusal_is_an_error() {
+        let own = Error::TimeLimit { what: "No carrier on eth0".into(), limit_ms: 5_000 };
+        assert_eq!(
+            own.reply(),
+            Reply::Late { message: "No carrier on eth0 within 5000 ms".into() }
+        );
+        let call = |errno| Error::call("Cannot set it")(io::Error::from_raw_os_error(errno));
+        assert!(matches!(call(libc::ETIMEDOUT).reply(), Reply::Late { .. }), "the driver's wait");
+        for refusal in [libc::EAGAIN, libc::EBUSY, libc::ERANGE, libc::ECONNREFUSED] {
+            assert!(matches!(call(refusal).reply(), Reply::Error { .. }), "{refusal}");
+        }
     }
 }

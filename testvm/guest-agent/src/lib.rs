@@ -33,4 +33,5 @@ pub mod serial;
 pub mod shell;
 pub mod snapshot;
 pub mod sockopt;
+pub mod stream;
 pub mod system;

@@ -60,7 +60,7 @@ fn serve() -> Result<End, Error> {
                 }
                 reply
             }
-            Incoming::Bad(error) => guest_protocol::Reply::Error { message: error.chain() },
+            Incoming::Bad(error) => error.reply(),
             Incoming::End => return Ok(End::PowerOff),
         };
         channel.send(&reply).map_err(Error::file("write", PORT))?;

@@ -136,7 +136,7 @@ pub enum Request {
     },
     /// Stop it; answered by [`Reply::Count`] of requests served.
     RpcStop,
-    /// Send ICMP echo requests; answered by [`Reply::Count`] of those that were answered.
+    /// Send ICMP echo requests; answered by [`Reply::Pings`].
     Ping {
         /// Whom.
         to: Ipv4Addr,
@@ -227,6 +227,8 @@ pub enum Reply {
         /// The count.
         count: u64,
     },
+    /// What became of echo requests.
+    Pings(icmp::Pings),
     /// Coalescing of an interface.
     Coalescing(Coalescing),
     /// What a clock shows.
@@ -243,6 +245,11 @@ pub enum Reply {
     /// It did not work.
     Error {
         /// What, and why.
+        message: String,
+    },
+    /// It had not come about when the time for it was over: that is no evidence of anything.
+    Late {
+        /// What was waited for.
         message: String,
     },
 }
@@ -382,7 +389,9 @@ mod tests {
             Reply::Done,
             Reply::Text { text: "a\nb".into() },
             Reply::Count { count: u64::MAX },
+            Reply::Pings(icmp::Pings { answered: 17, lost: 1, late: 2 }),
             Reply::Error { message: "no".into() },
+            Reply::Late { message: "no carrier".into() },
         ] {
             assert_eq!(serde_json::from_str::<Reply>(&serde_json::to_string(&reply)?)?, reply);
         }

@@ -94,6 +94,14 @@ pub enum Error {
     Tap(#[source] process::Error),
 }
 
+impl Error {
+    /// Slowness alone may have brought this about.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Tap(error) if error.is_late())
+    }
+}
+
 const TUN: &str = "/dev/net/tun";
 
 /// Size limit of the run directory. It holds sockets, the initramfs and, without `--keep`, logs.

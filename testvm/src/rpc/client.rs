@@ -15,6 +15,7 @@ use rand_pcg::Pcg64Mcg;
 use zerocopy::IntoBytes;
 
 use super::time::{Exchange, GuestNs, HostNs};
+use crate::late::ran_out;
 
 /// As much of `struct tcp_info` as Linux has had since 4.6 (`include/uapi/linux/tcp.h`). libc's is
 /// that of the newest kernel, and nix wants all of a structure filled, which an older kernel does
@@ -107,6 +108,18 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Slowness alone may have brought this about.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        match self {
+            Self::TimeLimit { .. } => true,
+            Self::Connect { source, .. } => ran_out(source),
+            _ => false,
+        }
+    }
+}
+
 /// Sends all requests, each after the reply to the one before; tells `progress` how many replies
 /// have come.
 ///
@@ -149,12 +162,9 @@ pub fn converse(
             .checked_duration_since(Instant::now())
             .filter(|left| !left.is_zero())
             .ok_or_else(late)?;
-        let (sent, reply, returned) =
-            ask(&mut stream, seq, left).map_err(|source| match source.kind() {
-                // What Linux calls a receive time limit that has passed.
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
-                _ => ClientError::Broken { seq, total, source },
-            })?;
+        let (sent, reply, returned) = ask(&mut stream, seq, left).map_err(|source| {
+            if ran_out(&source) { late() } else { ClientError::Broken { seq, total, source } }
+        })?;
         let reply =
             ReplyFrame::parse(reply).map_err(|source| ClientError::Frame { seq, source })?;
         if reply.seq() != seq {
@@ -282,10 +292,9 @@ mod tests {
         let begin = Instant::now();
         let limit = Duration::from_millis(300);
         let result = run(&ClientConfig { limit, ..config(server, 10) }, |_| {});
-        assert!(
-            matches!(result, Err(ClientError::TimeLimit { seq: 3, total: 10, .. })),
-            "{result:?}"
-        );
+        let error = result.expect_err("no reply");
+        assert!(matches!(error, ClientError::TimeLimit { seq: 3, total: 10, .. }), "{error:?}");
+        assert!(error.is_late());
         assert!(begin.elapsed() < Duration::from_secs(10));
         Ok(())
     }
@@ -315,7 +324,8 @@ mod tests {
     fn nobody_listening_is_named() -> Result<(), Box<dyn std::error::Error>> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let result = run(&config(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), 1), |_| {});
-        assert!(matches!(result, Err(ClientError::Connect { .. })), "{result:?}");
+        let error = result.expect_err("a refusal");
+        assert!(matches!(error, ClientError::Connect { .. }) && !error.is_late(), "{error:?}");
         Ok(())
     }
 

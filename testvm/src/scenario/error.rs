@@ -18,8 +18,8 @@ pub enum Error {
     /// The times of the RPCs.
     #[error("The times of the RPCs do not fit together")]
     Latency(#[from] rpc::LatencyError),
-    /// The driver did not hand over its page, or did not arm.
-    #[error("The driver did not arm the device after its link came up: {}", state(.0))]
+    /// The driver did not hand over its page, or did not arm, in time.
+    #[error("The driver did not arm the device in time after its link came up: {}", state(.0))]
     NotArmed(Box<Status>),
     /// The guest's /proc/interrupts does not have the receive queue's interrupt.
     #[error("The guest has no interrupt named {0}")]
@@ -38,8 +38,8 @@ pub enum Error {
     /// The stream into the guest.
     #[error("The stream into the guest broke")]
     Stream(#[from] stream::Error),
-    /// A livepatch transition did not end.
-    #[error("The kernel did not finish the livepatch transition")]
+    /// A livepatch transition did not end in time.
+    #[error("The kernel did not finish the livepatch transition in time")]
     Livepatch,
     /// The device answered a run with something else.
     #[error("The device answered a {run} run with {reply}")]
@@ -49,6 +49,20 @@ pub enum Error {
         /// The answer.
         reply: String,
     },
+}
+
+impl Error {
+    /// Slowness alone may have brought this about.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        match self {
+            Self::NotArmed(_) | Self::Livepatch => true,
+            Self::Vm(error) => error.is_late(),
+            Self::Rpc(error) => error.is_late(),
+            Self::Stream(error) => error.is_late(),
+            _ => false,
+        }
+    }
 }
 
 /// What an error message says of a state that is not armed.

@@ -10,7 +10,7 @@ use serde_json::json;
 use tsnic_protocol::plan::Driver;
 
 use crate::bench::Bench;
-use crate::bench::failure::{Failure, expect};
+use crate::bench::failure::{Failure, expect, expect_answered};
 use crate::bench::traffic::{Traffic, ask_in_vain};
 use crate::check::suspend;
 use crate::scenario::guest;
@@ -24,6 +24,8 @@ const STREAM_PORT: u16 = 7100;
 const STREAM_LIMIT: Duration = Duration::from_secs(60);
 /// Echo requests of a ping flood.
 const PINGS: u16 = 2_000;
+/// For the guest to refuse a connection.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
 /// How long a link is down at most, ms.
 const DOWN_MS: u64 = 300;
 /// How long a machine is stopped at most, ms: more than the detector's time.
@@ -101,10 +103,9 @@ impl Disturbance {
                 streams(bench)?;
             }
             Self::PingFlood => {
-                let answered = icmp::ping(bench.vm.link().guest_ip, PINGS)?;
-                expect(answered == u64::from(PINGS), || {
-                    format!("{answered} of {PINGS} echo requests were answered")
-                })?;
+                let patience = bench.vm.limit(icmp::PATIENCE);
+                let pings = icmp::ping(bench.vm.link().guest_ip, PINGS, patience)?;
+                expect_answered(PINGS, &[("the host's", pings)])?;
             }
             Self::Link => {
                 bench.link_down()?;
@@ -156,7 +157,7 @@ fn streams(bench: &mut Bench) -> Result<(), Failure> {
 /// transmission nothing follows.
 fn silence(bench: &mut Bench, traffic: Traffic, rng: &mut Pcg64Mcg) -> Result<u64, Failure> {
     let rpcs = end(bench, traffic)?;
-    ask_in_vain(bench.vm.link(), Duration::from_secs(1));
+    ask_in_vain(bench.vm.link(), bench.vm.limit(REFUSAL_LIMIT));
     pause(rng, STOPPED_MS);
     Ok(rpcs)
 }

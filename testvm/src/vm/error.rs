@@ -65,6 +65,16 @@ pub enum Error {
         /// The end of the console.
         console: Tail,
     },
+    /// The other side was not done when the time for it was over, by its own measure or by ours.
+    #[error("{who} was not done in time ({doing}): {message}")]
+    Late {
+        /// The other side.
+        who: &'static str,
+        /// What was asked.
+        doing: String,
+        /// What was waited for.
+        message: String,
+    },
     /// The connection failed.
     #[error("The connection to {who} failed while {doing}")]
     Connection {
@@ -111,4 +121,17 @@ pub enum Error {
         #[source]
         source: Interrupted,
     },
+}
+
+impl Error {
+    /// Slowness alone may have brought this about.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        match self {
+            Self::Silent { .. } | Self::Late { .. } => true,
+            Self::Process(error) => error.is_late(),
+            Self::Isolate(error) => error.is_late(),
+            _ => false,
+        }
+    }
 }

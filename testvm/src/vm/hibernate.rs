@@ -8,7 +8,7 @@ use guest_protocol as agent;
 use super::error::Error;
 use super::family::Waiting;
 use super::lines::{JsonLines, LineError};
-use super::message::{describe, unexpected};
+use super::message::{accepted, carried_out, describe, unexpected};
 use super::parts::{AGENT, AGENT_SOCKET, QEMU};
 use super::start::accept;
 use super::{POWER_OFF_LIMIT, Vm};
@@ -48,11 +48,8 @@ impl Vm {
         self.agent.send(&resume).map_err(|source| self.family.diagnose(AGENT, &doing, source))?;
         // The answer to the request to hibernate, by the agent that was resumed. Where the kernel
         // finds no image, the other one says as much; the difference is in what is loaded.
-        match self.hear_agent(&doing, LIMIT, &mut || ())? {
-            agent::Reply::Done => Ok(()),
-            agent::Reply::Error { message } => Err(Error::Refused { who: AGENT, doing, message }),
-            other => Err(unexpected(AGENT, &doing, &other)),
-        }
+        let reply = self.hear_agent(&doing, LIMIT, &mut || ())?;
+        carried_out(&doing, reply)
     }
 
     /// Waits until the guest has powered off by itself.
@@ -67,10 +64,10 @@ impl Vm {
         match answer {
             Err(Waiting::Line(LineError::Closed)) => {}
             Err(waiting) => return Err(family.explain(AGENT, doing, waiting)),
-            Ok(agent::Reply::Error { message }) => {
-                return Err(Error::Refused { who: AGENT, doing: doing.to_owned(), message });
+            Ok(reply) => {
+                let other = accepted(doing, reply)?;
+                return Err(unexpected(AGENT, doing, &other));
             }
-            Ok(other) => return Err(unexpected(AGENT, doing, &other)),
         }
         let ended = self.family.qemu.wait(self.limit(POWER_OFF_LIMIT))?;
         self.family.qemu.kill()?;

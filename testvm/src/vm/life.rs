@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::family::Waiting;
 use super::lines::JsonLines;
-use super::message::{describe, unexpected};
+use super::message::{carried_out, describe};
 use super::parts::{AGENT, DEVICE, QMP_SOCKET};
 use super::qmp::Qmp;
 use super::start::{START_LIMIT, connect_control, start_device};
@@ -130,11 +130,8 @@ impl Vm {
             }
             Ok(())
         });
-        match received.map_err(|waiting| self.family.explain(AGENT, &doing, waiting))? {
-            agent::Reply::Done => Ok(()),
-            agent::Reply::Error { message } => Err(Error::Refused { who: AGENT, doing, message }),
-            other => Err(unexpected(AGENT, &doing, &other)),
-        }
+        let reply = received.map_err(|waiting| self.family.explain(AGENT, &doing, waiting))?;
+        carried_out(&doing, reply)
     }
 
     /// Restarts the guest's machine, as a reset button would, and waits for its agent. Everything

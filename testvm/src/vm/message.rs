@@ -3,7 +3,10 @@
 
 use serde::Serialize;
 
+use guest_protocol as agent;
+
 use super::error::Error;
+use super::parts::AGENT;
 
 /// Characters of a request or reply that are shown. A reply with a log in it has up to a megabyte.
 const SHOWN: usize = 400;
@@ -20,6 +23,24 @@ pub(super) fn describe(message: &impl Serialize) -> String {
 /// The error of an answer to something else than was asked.
 pub(super) fn unexpected(who: &'static str, doing: &str, reply: &impl Serialize) -> Error {
     Error::Unexpected { who, doing: doing.to_owned(), reply: describe(reply) }
+}
+
+/// The agent's answer to what it was asked, unless it is that it could not do it, or not in time.
+pub(super) fn accepted(doing: &str, reply: agent::Reply) -> Result<agent::Reply, Error> {
+    let (who, doing) = (AGENT, doing.to_owned());
+    match reply {
+        agent::Reply::Error { message } => Err(Error::Refused { who, doing, message }),
+        agent::Reply::Late { message } => Err(Error::Late { who, doing, message }),
+        reply => Ok(reply),
+    }
+}
+
+/// The same for what has no result.
+pub(super) fn carried_out(doing: &str, reply: agent::Reply) -> Result<(), Error> {
+    match accepted(doing, reply)? {
+        agent::Reply::Done => Ok(()),
+        other => Err(unexpected(AGENT, doing, &other)),
+    }
 }
 
 #[cfg(test)]

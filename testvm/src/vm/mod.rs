@@ -32,7 +32,7 @@ use crate::qemu::MachineSpec;
 pub use error::Error;
 use family::{Family, Logs, Waiting};
 pub use lines::{JsonLines, LineError};
-use message::{describe, unexpected};
+use message::{accepted, carried_out, describe, unexpected};
 use parts::{AGENT, AGENT_SOCKET, DEVICE, DISK, NIC_SOCKET, QMP_SOCKET, SHELL_SOCKET, TAIL};
 pub use parts::{Hypervisor, Parts, VmConfig};
 use qmp::Qmp;
@@ -240,7 +240,8 @@ impl Vm {
         self.family.scale.limit(usual)
     }
 
-    /// Ask the agent; [`agent::Reply::Error`] becomes [`Error::Refused`].
+    /// Ask the agent; [`agent::Reply::Error`] becomes [`Error::Refused`], and [`agent::Reply::Late`]
+    /// [`Error::Late`].
     ///
     /// # Errors
     /// It refuses, is silent for too long (usually 20 s), or something has died.
@@ -259,10 +260,8 @@ impl Vm {
     ) -> Result<agent::Reply, Error> {
         let doing = describe(request);
         self.agent.send(request).map_err(|source| self.family.diagnose(AGENT, &doing, source))?;
-        match self.hear_agent(&doing, limit, &mut || ())? {
-            agent::Reply::Error { message } => Err(Error::Refused { who: AGENT, doing, message }),
-            reply => Ok(reply),
-        }
+        let reply = self.hear_agent(&doing, limit, &mut || ())?;
+        accepted(&doing, reply)
     }
 
     /// Ask the agent to do something that has no result.
@@ -270,10 +269,7 @@ impl Vm {
     /// # Errors
     /// As [`Self::ask`], or there is another answer.
     pub fn command(&mut self, request: &agent::Request) -> Result<(), Error> {
-        match self.ask(request)? {
-            agent::Reply::Done => Ok(()),
-            other => Err(unexpected(AGENT, &describe(request), &other)),
-        }
+        carried_out(&describe(request), self.ask(request)?)
     }
 
     /// Ask the agent for a text.

@@ -71,7 +71,8 @@ pub(super) fn connect_control(
         }
         interrupt::check().map_err(|source| Error::Interrupted { doing: doing(), source })?;
         if Instant::now() >= deadline {
-            return Err(Error::Io { path: sockets.path().join(CONTROL_SOCKET), source: error });
+            let message = format!("its control socket within {limit:?}: {error}");
+            return Err(Error::Late { who: DEVICE, doing: doing(), message });
         }
         tick();
         std::thread::sleep(Duration::from_millis(2));
