@@ -40,6 +40,8 @@ pub struct Traffic {
 struct Counts {
     stamped: AtomicU64,
     plain: AtomicU64,
+    /// The RPCs have ended because their time was over.
+    late: AtomicBool,
 }
 
 impl Counts {
@@ -85,9 +87,12 @@ impl Traffic {
 
     /// Connects to the RPC server of the guest and begins with RPCs only.
     pub fn rpcs(vm: &Vm) -> Result<Self, Failure> {
-        let (counts, stop) = (Arc::new(Counts::default()), Stop::default());
         let server = SocketAddrV4::new(vm.link().guest_ip, RPC_PORT);
-        let limit = vm.limit(CONVERSATION_LIMIT);
+        Self::with_server(server, vm.limit(CONVERSATION_LIMIT))
+    }
+
+    fn with_server(server: SocketAddrV4, limit: Duration) -> Result<Self, Failure> {
+        let (counts, stop) = (Arc::new(Counts::default()), Stop::default());
         let config =
             ClientConfig { server, requests: u32::MAX, seed: 1, think_us: THINK_US, limit };
         let (counting, stopping) = (Arc::clone(&counts), Arc::clone(&stop.0));
@@ -101,9 +106,11 @@ impl Traffic {
                 ControlFlow::Continue(())
             }
         };
-        let rpcs = std::thread::Builder::new()
-            .name("rpcs".into())
-            .spawn(move || converse(&config, each))?;
+        let ending = Arc::clone(&counts);
+        let rpcs = std::thread::Builder::new().name("rpcs".into()).spawn(move || {
+            converse(&config, each)
+                .inspect_err(|error| ending.late.store(error.is_late(), Ordering::SeqCst))
+        })?;
         Ok(Self { counts, rpcs, stop, flood: None })
     }
 
@@ -112,9 +119,19 @@ impl Traffic {
         self.counts.replies()
     }
 
-    /// The RPCs have ended though nobody wanted it: [`Self::end`] tells why.
-    pub fn has_ended(&self) -> bool {
-        self.rpcs.is_finished()
+    /// The RPCs go on.
+    ///
+    /// # Errors
+    /// They have ended though nobody wanted it; [`Self::end`] would tell more.
+    pub fn goes_on(&self) -> Result<(), Failure> {
+        if !self.rpcs.is_finished() {
+            return Ok(());
+        }
+        Err(if self.counts.late.load(Ordering::SeqCst) {
+            Failure::Late("The time for all RPCs of one connection is over".into())
+        } else {
+            Failure::Unmet("The TCP connection of the RPCs broke".into())
+        })
     }
 
     /// Ends it; every reply was in order and the connection lived to the end. Datagrams sent, and
@@ -164,5 +181,41 @@ impl Flood {
     /// Datagrams sent so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// What RPCs say that have ended by themselves.
+    fn ended(server: &TcpListener, limit: Duration) -> Result<Failure, Failure> {
+        let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.local_addr()?.port());
+        let traffic = Traffic::with_server(server, limit)?;
+        let begin = Instant::now();
+        loop {
+            if let Err(failure) = traffic.goes_on() {
+                return Ok(failure);
+            }
+            assert!(begin.elapsed() < Duration::from_secs(20), "it goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn rpcs_whose_time_is_over_are_told_from_a_connection_that_broke() -> Result<(), Failure> {
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let late = ended(&silent, Duration::from_millis(50))?;
+        assert!(late.is_late(), "{late:?}");
+        let closing = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let accepting = closing.try_clone()?;
+        let closer = std::thread::spawn(move || accepting.accept().map(drop));
+        let broken = ended(&closing, Duration::from_secs(20))?;
+        assert!(!broken.is_late(), "{broken:?}");
+        assert!(closer.join().is_ok_and(|accepted| accepted.is_ok()));
+        Ok(())
     }
 }
