@@ -298,7 +298,10 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
     if tally == Tally::default() {
         bail!("No check was run");
     }
-    if let Some(bench) = bench {
+    // What fails is not hidden by a guest that does not power off.
+    if let Some(bench) = bench
+        && tally.verdict() != Verdict::Fail
+    {
         bench.end()?;
     }
     outln!("{tally}");
@@ -308,14 +311,21 @@ pub fn run(machine: &Machine, only: &[String]) -> anyhow::Result<Verdict> {
 /// What a check's end means, and whether its guest can be used for the next one.
 fn conclude(bench: &mut Bench, ended: Result<String, Failure>) -> (bool, Outcome) {
     let collected = bench.collect_log();
-    let lost = bench.vm.device_answers() && bench.losses().is_ok_and(Losses::any_lost);
-    let (reuse, outcome) = judge(ended, lost, collected);
+    let (reuse, outcome) = judge(ended, lost(bench), collected);
     let usable = match reuse {
         Reuse::Yes => true,
         Reuse::IfItCan => bench.baseline().is_ok(),
         Reuse::No => false,
     };
     (usable, outcome)
+}
+
+/// Whether the device saw packets lost. One that a check has left held is let go for that.
+fn lost(bench: &mut Bench) -> Result<bool, Failure> {
+    if !bench.vm.device_off() {
+        bench.vm.release_device()?;
+    }
+    bench.losses().map(Losses::any_lost)
 }
 
 /// Whether a guest can be used again.
@@ -327,22 +337,27 @@ enum Reuse {
     No,
 }
 
-/// What it means that a check has `ended` so, that the device saw packets `lost`, and that the
+/// What it means that a check has `ended` so, whether the device saw packets `lost`, and that the
 /// kernel's log could be `collected`.
 fn judge(
     ended: Result<String, Failure>,
-    lost: bool,
+    lost: Result<bool, Failure>,
     collected: Result<(), Failure>,
 ) -> (Reuse, Outcome) {
     // A packet that the device knows to be lost is a failure, however the check ended.
-    if lost {
+    if let Ok(true) = lost {
         let why = ended.map_or_else(|failure| failure.chain(), |_| "Packets were lost".into());
         return (Reuse::No, Outcome::Failed(why));
     }
     match ended {
-        Ok(seen) => match collected {
-            Ok(()) => (Reuse::Yes, Outcome::Passed(seen)),
-            Err(error) => (Reuse::No, Outcome::Failed(error.chain())),
+        Ok(seen) => match (collected, lost) {
+            (Ok(()), Ok(_)) => (Reuse::Yes, Outcome::Passed(seen)),
+            (Err(error), _) if !error.is_late() => (Reuse::No, Outcome::Failed(error.chain())),
+            (Err(error), _) => (Reuse::No, Outcome::Undecided(error.chain())),
+            (Ok(()), Err(error)) => {
+                let why = format!("Whether packets were lost is not known: {}", error.chain());
+                (Reuse::IfItCan, Outcome::Undecided(why))
+            }
         },
         Err(Failure::Skip(why)) => {
             let reuse = if collected.is_ok() { Reuse::Yes } else { Reuse::No };
@@ -403,16 +418,28 @@ mod tests {
             (|| Err(Failure::Unmet("x".into())), Reuse::IfItCan, "failed"),
         ];
         for (ended, reuse, word) in ends {
-            let (found, outcome) = judge(ended(), false, Ok(()));
+            let (found, outcome) = judge(ended(), Ok(false), Ok(()));
             assert_eq!((found, kind(&outcome)), (reuse, word));
-            let (found, outcome) = judge(ended(), true, Ok(()));
+            let (found, outcome) = judge(ended(), Ok(true), Ok(()));
             assert_eq!((found, kind(&outcome)), (Reuse::No, "failed"), "{word}, and packets lost");
         }
         let unread = || Err(Failure::Unmet("no log".into()));
-        let passed = judge(Ok("x".into()), false, unread());
+        let passed = judge(Ok("x".into()), Ok(false), unread());
         assert_eq!(passed, (Reuse::No, Outcome::Failed("no log".into())));
-        let skipped = judge(Err(Failure::Skip("x".into())), false, unread());
+        let skipped = judge(Err(Failure::Skip("x".into())), Ok(false), unread());
         assert_eq!(skipped, (Reuse::No, Outcome::Skipped("x".into())));
+        let (reuse, late) = judge(Ok("x".into()), Ok(false), Err(Failure::Late("no log".into())));
+        assert_eq!((reuse, kind(&late)), (Reuse::No, "undecided"));
+    }
+
+    /// It is not taken for none.
+    #[test]
+    fn a_check_whose_losses_cannot_be_read_is_no_pass() {
+        let judged = |ended| judge(ended, Err(Failure::Unmet("no device".into())), Ok(()));
+        let why = "Whether packets were lost is not known: no device".to_owned();
+        assert_eq!(judged(Ok("x".into())), (Reuse::IfItCan, Outcome::Undecided(why)));
+        let failed = judged(Err(Failure::Unmet("x".into())));
+        assert_eq!(failed, (Reuse::IfItCan, Outcome::Failed("x".into())));
     }
 
     #[test]
