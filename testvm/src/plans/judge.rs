@@ -38,6 +38,11 @@ impl Seen {
     pub const fn failed(&self) -> bool {
         self.lost + self.lost_to_drops + self.stalls.count() != 0
     }
+
+    /// There is a verdict of a detector, on a driver or on the other detector.
+    pub const fn accuses(&self) -> bool {
+        self.failed() || self.disagreements != 0
+    }
 }
 
 /// Policies of the plan drop interrupts.

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use tsnic_protocol::plan::{Driver, Expectation, Plan};
 use tsnic_protocol::{Packets, Policies, Reply, Request, ScheduleReport, Vector};
 
+use super::judge::{self, Seen};
 use super::measured::Measured;
-use super::{judge, placed};
+use super::placed;
 use crate::bench::Bench;
 use crate::bench::failure::Failure;
 use crate::bench::traffic::ask_in_vain;
 
-/// Without traffic, a stall has its verdict by then.
+/// Without traffic, a stall has its verdict by then, usually.
 const QUIET: Duration = Duration::from_millis(1_300);
 /// For a control to stall: many times what it takes.
 const CONTROL_LIMIT: Duration = Duration::from_secs(15);
@@ -42,6 +43,8 @@ fn measure(
     driver: Driver,
     measured: &mut Measured,
 ) -> Result<(), Failure> {
+    // What came before is nobody's, also if it ends before anything is put to work.
+    measured.begin(bench.status()?);
     let ended = if plan.run.traffic.is_placed() {
         placed::run(bench, plan, driver, measured)
     } else {
@@ -49,7 +52,26 @@ fn measure(
         measured.begin(bench.status()?);
         put_to_work(bench, plan, measured)
     };
-    // From here on nothing interferes, whatever comes of the rest.
+    let calmed = calm(bench, plan);
+    let ended = ended.and(calmed).and_then(|()| match plan.run.expect {
+        Expectation::Survives => {
+            let traffic = bench.start_traffic_of_any_driver()?;
+            bench.stop_traffic(traffic).map(drop)
+        }
+        Expectation::Stalls => Ok(()),
+    });
+    let ended = match bench.status() {
+        Ok(status) => {
+            measured.end = status;
+            ended
+        }
+        Err(failure) => ended.and(Err(failure)),
+    };
+    conclude(plan, &measured.seen(), ended)
+}
+
+/// From here on nothing interferes, whatever comes of the rest.
+fn calm(bench: &mut Bench, plan: &Plan) -> Result<(), Failure> {
     if plan.run.behaviour.is_some() {
         bench.set_behaviour("right")?;
     }
@@ -59,17 +81,18 @@ fn measure(
         let off = tsnic_protocol::Moderation { vector, usecs: 0, frames: 0, adaptive: false };
         done(bench, &Request::Moderation(off))?;
     }
-    let ended = ended.and_then(|()| match plan.run.expect {
-        Expectation::Survives => {
-            let traffic = bench.start_traffic_of_any_driver()?;
-            bench.stop_traffic(traffic).map(drop)
-        }
-        Expectation::Stalls => Ok(()),
-    });
-    measured.end = bench.status()?;
-    // A stall that has its verdict is more than RPCs that do not go on.
-    judge::judge(plan, &measured.seen()).map_err(Failure::Unmet)?;
-    ended
+    Ok(())
+}
+
+/// What a trial that has `ended` so shows. What the detectors have seen is more than what did not
+/// go on. A control that had its time and has not stalled has failed; one that had not, because
+/// something was late, has not.
+fn conclude(plan: &Plan, seen: &Seen, ended: Result<(), Failure>) -> Result<(), Failure> {
+    let judged = judge::judge(plan, seen).map_err(Failure::Unmet);
+    match ended {
+        Err(failure) if failure.is_late() && !seen.accuses() => Err(failure),
+        ended => judged.and(ended),
+    }
 }
 
 /// Traffic under the plan, then a pause: a driver that reclaims when it sends or receives shows
@@ -99,20 +122,21 @@ fn put_to_work(bench: &mut Bench, plan: &Plan, measured: &mut Measured) -> Resul
     measured.traffic_ended(bench.status()?);
     measured.rx = schedule(bench, Vector::Rx)?;
     measured.tx = schedule(bench, Vector::Tx)?;
+    let quiet = bench.vm.limit(QUIET);
     match plan.run.expect {
         Expectation::Survives => {
             reached?;
             bench.stop_traffic(traffic)?;
-            ask_in_vain(bench.vm.link(), QUIET);
-            watch(bench, plan, measured, QUIET, || false)
+            ask_in_vain(bench.vm.link(), quiet);
+            watch(bench, plan, measured, quiet, || false)
         }
         Expectation::Stalls => {
             reached?;
             drop(traffic);
             let deadline = Instant::now() + bench.vm.limit(CONTROL_LIMIT);
             while judge::judge(plan, &measured.seen()).is_err() && Instant::now() < deadline {
-                ask_in_vain(bench.vm.link(), QUIET);
-                watch(bench, plan, measured, 2 * QUIET, || false)?;
+                ask_in_vain(bench.vm.link(), quiet);
+                watch(bench, plan, measured, 2 * quiet, || false)?;
             }
             Ok(())
         }
@@ -149,5 +173,38 @@ fn schedule(bench: &mut Bench, vector: Vector) -> Result<ScheduleReport, Failure
     match bench.vm.device(&Request::Schedule { vector })? {
         Reply::Schedule(schedule) => Ok(schedule),
         other => Err(Failure::Unmet(format!("The device answers {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tsnic_protocol::Stalls;
+    use tsnic_protocol::plan::parse;
+    use tsnic_protocol::stall::VectorStalls;
+
+    use super::*;
+
+    #[test]
+    fn a_control_that_did_not_stall_has_failed_unless_its_time_was_cut_short() {
+        let concluded = |expect: &str, seen: &Seen, ended| {
+            let plan = format!("about = 'x'\nrearm = 'edge'\n[run]\nexpect = '{expect}'\n");
+            conclude(&parse(&plan).expect("a plan"), seen, ended)
+        };
+        let late = || Err(Failure::Late("No RPC".into()));
+        let (quiet, lost) = (Seen::default(), VectorStalls { lost: 1, ..Default::default() });
+        let stalled = Seen { stalls: Stalls { rx: lost, ..Stalls::default() }, ..Seen::default() };
+        let contradicted = Seen { disagreements: 1, ..Seen::default() };
+        let failed = |ended| matches!(ended, Err(Failure::Unmet(_)));
+        let undecided = |ended| matches!(ended, Err(Failure::Late(_)));
+
+        assert!(failed(concluded("stalls", &quiet, Ok(()))));
+        assert!(undecided(concluded("stalls", &quiet, late())));
+        assert!(failed(concluded("stalls", &contradicted, late())));
+        assert!(concluded("stalls", &stalled, Ok(())).is_ok());
+
+        assert!(concluded("survives", &quiet, Ok(())).is_ok());
+        assert!(undecided(concluded("survives", &quiet, late())));
+        assert!(failed(concluded("survives", &stalled, late())));
+        assert!(failed(concluded("survives", &quiet, Err(Failure::Unmet("No".into())))));
     }
 }

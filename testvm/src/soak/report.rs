@@ -37,7 +37,7 @@ impl Outcome {
             Err(failure) if failure.is_late() => Self::Undecided(failure.chain()),
             Err(failure) => Self::Failed(failure.chain()),
         };
-        if !seen.failed() && *disagreements == 0 {
+        if !seen.accuses() {
             return ended;
         }
         let mut why = format!(
