@@ -17,6 +17,8 @@ use crate::scenario::guest::{IRQ_MODE, NIC};
 const RELOADS: usize = 4;
 const LINK_CYCLES: usize = 5;
 const STOCK_RPCS: u64 = 20;
+/// Frames of RPCs that are on their way at one time: more than there are with one at a time.
+const IN_FRONT: u64 = 16;
 /// Under this traffic a poll, and so an arm, comes every few hundred microseconds.
 const NO_ARM: Duration = Duration::from_millis(30);
 
@@ -117,7 +119,7 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
     expect(stamped <= 1, || {
         format!("{stamped} RPCs had hardware timestamps, which virtio_net does not give")
     })?;
-    send_forged_frames(bench)?;
+    send_forged_frames(bench, IN_FRONT)?;
     let still = bench.status()?;
     expect(
         still.page.is_none() && still.counters.registrations == before.counters.registrations,
@@ -134,7 +136,7 @@ pub fn stock(bench: &mut Bench) -> Result<String, Failure> {
 /// Check: a program with a raw socket cannot say what the driver says on its transmit queue.
 pub fn forged(bench: &mut Bench) -> Result<String, Failure> {
     let before = bench.status()?;
-    let sent = send_forged_frames(bench)?;
+    let sent = send_forged_frames(bench, 0)?;
     let after = bench.status()?;
     unchanged!(
         before,
@@ -154,8 +156,9 @@ pub fn forged(bench: &mut Bench) -> Result<String, Failure> {
 }
 
 /// Sends frames with a good registration header: as the frame itself, and as its payload, alone and
-/// with much behind it. They all come out of the wire as they are; their number.
-fn send_forged_frames(bench: &mut Bench) -> Result<u64, Failure> {
+/// with much behind it. They all come out of the wire as they are; their number. At most `in_front`
+/// frames are on their way when one is sent, and none overtakes another.
+fn send_forged_frames(bench: &mut Bench, in_front: u64) -> Result<u64, Failure> {
     let mut listener = Listener::open()?;
     let header = Registration::new(0, 0xF00D, Counter(0), Counter(0), Counter(0));
     let link = bench.vm.link();
@@ -163,15 +166,19 @@ fn send_forged_frames(bench: &mut Bench) -> Result<u64, Failure> {
         [&link.host_mac[..], &link.guest_mac, &[0x88, 0xb5], header.as_bytes()].concat();
     let padded = [&addressed[..], &[0; 1400]].concat();
     let frames = [header.as_bytes().to_vec(), addressed, padded];
-    let before = bench.status()?;
     for frame in &frames {
+        let then = bench.status()?.counters;
         bench.vm.command(&Request::SendFrame { name: NIC.into(), frame: frame.clone() })?;
         if let Err(failure) = listener.hear(frame, |usual| bench.vm.limit(usual)) {
             let Failure::Late(text) = failure else { return Err(failure) };
-            let now = bench.status()?;
-            let (now, then) = (now.counters, before.counters);
+            let now = bench.status()?.counters;
             // The device has taken something from the ring, which was to be the frame.
-            let taken = now.tx_frames > then.tx_frames || now.tx_malformed > then.tx_malformed;
+            let taken =
+                now.tx_frames > then.tx_frames + in_front || now.tx_malformed > then.tx_malformed;
+            // It may have done so when the time to hear it was over.
+            if taken && listener.hear(frame, |usual| bench.vm.limit(usual)).is_ok() {
+                continue;
+            }
             let failure = if taken { Failure::Unmet } else { Failure::Late };
             return Err(failure(format!(
                 "{text}; the device counted tx_frames {}, tx_malformed {}, tx_port_errors {}",

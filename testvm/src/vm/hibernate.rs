@@ -69,12 +69,13 @@ impl Vm {
                 return Err(unexpected(AGENT, doing, &other));
             }
         }
-        let ended = self.family.qemu.wait(self.limit(POWER_OFF_LIMIT))?;
+        let limit = self.limit(POWER_OFF_LIMIT);
+        let ended = self.family.qemu.wait(limit)?;
         self.family.qemu.kill()?;
         match ended {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(self.family.qemu_ended(doing, status)),
-            None => Err(self.family.diagnose(QEMU, doing, LineError::Silent(POWER_OFF_LIMIT))),
+            None => Err(self.family.diagnose(QEMU, doing, LineError::Silent(limit))),
         }
     }
 }

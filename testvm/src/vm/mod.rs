@@ -240,7 +240,7 @@ impl Vm {
         self.family.scale.limit(usual)
     }
 
-    /// Ask the agent; [`agent::Reply::Error`] becomes [`Error::Refused`], and [`agent::Reply::Late`]
+    /// Ask the agent; [`agent::Reply::Error`] becomes [`Error::Refused`], [`agent::Reply::Late`]
     /// [`Error::Late`].
     ///
     /// # Errors

@@ -43,9 +43,9 @@ impl Default for VmConfig {
 }
 
 impl VmConfig {
-    /// All kernel parameters beside those of the machine. A NAME=VALUE that the kernel does not know
-    /// becomes the environment of the agent, which has limits of time, too; behind a `--` among the
-    /// user's it would be an argument.
+    /// All kernel parameters beside those of the machine. A NAME=VALUE that the kernel does not
+    /// know becomes the environment of the agent, which has limits of time, too; behind a `--` among
+    /// the user's it would be an argument.
     pub(super) fn kernel_args(&self) -> Vec<String> {
         let slow = format!("{SLOW}={}", self.scale.0);
         std::iter::once(slow).chain(self.kernel_args.iter().cloned()).collect()
