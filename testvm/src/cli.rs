@@ -74,9 +74,10 @@ pub struct ReproArgs {
 /// Arguments of `testvm check`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Some checks run programs of Debian's package linuxptp in the guest. With the libraries they need
-they are fetched from this machine's package sources into the cache, once and without root, and are
-among the guest's files only when such a check is run. Without them these checks are skipped.
+Some checks run programs of Debian's package linuxptp in the guest, and ptp4l on the host's end of
+its wire. With the libraries they need they are fetched from this machine's package sources into the
+cache, once and without root, and are among the guest's files only when such a check is run. Without
+them these checks are skipped.
 
 Pass: every check has passed. One that is skipped or comes to no verdict leaves the run without one
 (69).")]

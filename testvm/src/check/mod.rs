@@ -17,6 +17,7 @@ mod listener;
 mod machine;
 mod multi_queue;
 mod phc_tools;
+mod ptp;
 mod servo;
 mod shell;
 pub(crate) mod suspend;
@@ -68,6 +69,11 @@ const TOOLS: &[Check] = &[
         name: "phc2sys",
         about: "phc2sys has the clock follow the system's, and the other way round",
         run: phc_tools::phc2sys,
+    },
+    Check {
+        name: "ptp4l",
+        about: "ptp4l is the slave of one on the host, by hardware timestamps",
+        run: ptp::slave,
     },
 ];
 

@@ -16,7 +16,8 @@ use super::{Debian, Error, io_error};
 use crate::process;
 
 /// Packages, and the programs that are taken from each.
-const WANTED: [(&str, &[&str]); 1] = [("linuxptp", &["hwstamp_ctl", "phc2sys", "phc_ctl"])];
+const WANTED: [(&str, &[&str]); 2] =
+    [("linuxptp", &["hwstamp_ctl", "phc2sys", "phc_ctl", "ptp4l"]), ("tcpdump", &["tcpdump"])];
 /// The C library, which brings the loader of all programs.
 const C_LIBRARY: &str = "libc6";
 /// Where packages have programs.
@@ -55,6 +56,15 @@ impl Tools {
         }
         files.sort();
         Ok(files)
+    }
+
+    /// One of the programs, to be run on this machine, with its own libraries and not the machine's.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.root.join(LOADER.0).join(LOADER.1));
+        command.arg("--library-path").arg(self.root.join("lib"));
+        command.arg(self.root.join("bin").join(program));
+        command
     }
 
     /// The directories of [`Self::files`].

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A running guest with its device: boot it, talk to both, end it.
 
+mod companion;
 mod console;
 mod error;
 mod family;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+pub use companion::Companion;
 use console::Console;
 use guest_protocol as agent;
 use serde::Serialize;
